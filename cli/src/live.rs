@@ -1,0 +1,100 @@
+//! Whether somebody works on a run, and talking to whoever does.
+
+use std::time::Duration;
+
+use replank_core::control::Control;
+use replank_core::driver::{CommandState, Lease, LeaseHolder, Session, StateStore};
+use replank_core::journal::host;
+use replank_core::run::Run;
+use replank_core::{Error, ErrorKind, Result};
+use tokio::time::{Instant, sleep};
+
+// A runner looks for commands twice a second; more than this and it is not well. Fixed by the manual.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const ASK_EVERY: Duration = Duration::from_millis(100);
+
+/// Somebody who works on a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runner {
+    /// Who.
+    pub holder: LeaseHolder,
+    /// How long the lease holds unless it is renewed.
+    pub remaining: Duration,
+}
+
+/// Who works on a run now, as far as the lease on its table tells.
+pub async fn runner(session: &dyn Session, run: &Run) -> Result<Option<Runner>> {
+    if run.state.is_final() {
+        return Ok(None);
+    }
+    let me = host::this_process(&run.id);
+    let lease = session.state().lease(&run.table).await?;
+    Ok(living(run, lease, |holder| host::is_dead_here(holder, &me)))
+}
+
+fn living(run: &Run, lease: Option<Lease>, is_dead: impl Fn(&LeaseHolder) -> bool) -> Option<Runner> {
+    let Lease { holder, remaining, .. } = lease?;
+    let holder = holder?;
+    let lives = holder.run == run.id && !remaining.is_zero() && !is_dead(&holder);
+    lives.then_some(Runner { holder, remaining })
+}
+
+/// Leaves a command for the runner, and waits for its answer.
+///
+/// # Errors
+/// [`ErrorKind::Server`] when it does not answer in time: the command stays, and is obeyed if the runner
+/// comes back.
+pub async fn tell(session: &dyn Session, run: &Run, runner: &Runner, control: &Control) -> Result<String> {
+    let store = session.state();
+    let command = store.post(&run.id, control).await?;
+    let deadline = Instant::now() + ANSWER_WITHIN;
+    loop {
+        if let CommandState::Answered(answer) = store.command(command).await? {
+            return Ok(answer);
+        }
+        if Instant::now() >= deadline {
+            return Err(unanswered(store, run, runner).await);
+        }
+        sleep(ASK_EVERY).await;
+    }
+}
+
+async fn unanswered(store: &dyn StateStore, run: &Run, runner: &Runner) -> Error {
+    let state = match store.load(&run.id).await {
+        Ok(Some((run, _))) => run.state.to_string(),
+        Ok(None) | Err(_) => "unknown".to_owned(),
+    };
+    Error::new(ErrorKind::Server, format!("the runner did not answer within {} s", ANSWER_WITHIN.as_secs()))
+        .with("host", &runner.holder.host)
+        .with("pid", runner.holder.pid)
+        .with("state", state)
+        .hint(format!(
+            "it obeys when it looks again; if process {} is gone, its lease ends within 30 s and \
+         `replank resume {}` takes over",
+            runner.holder.pid, run.id
+        ))
+}
+
+#[cfg(test)]
+mod tests {
+    use replank_core::ident::Fence;
+
+    use super::*;
+    use crate::run_line::example::run;
+
+    #[test]
+    fn a_runner_lives_while_its_lease_holds_and_its_process_does() {
+        let run = run("0123456789abcdef");
+        let lease = |run: &Run, seconds| {
+            let holder =
+                LeaseHolder { host: "h".into(), boot: "b".into(), pid: 7, started: 1, run: run.id.clone() };
+            Some(Lease { token: Fence(1), holder: Some(holder), remaining: Duration::from_secs(seconds) })
+        };
+        assert!(living(&run, lease(&run, 9), |_| false).is_some());
+        assert!(living(&run, lease(&run, 9), |_| true).is_none(), "its process is gone");
+        assert!(living(&run, lease(&run, 0), |_| false).is_none(), "the lease has ended");
+        assert!(living(&run, None, |_| false).is_none());
+        let other = super::super::run_line::example::run("fedcba9876543210");
+        assert!(living(&run, lease(&other, 9), |_| false).is_none(), "another run works on the table");
+    }
+}

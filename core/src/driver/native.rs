@@ -1,0 +1,32 @@
+//! Steps that the server does itself.
+
+use async_trait::async_trait;
+
+use crate::Result;
+use crate::plan::Step;
+
+/// Runs and probes the steps of a plan whose strategy is the server's own.
+#[async_trait]
+pub trait NativeDdl: Send + Sync {
+    /// Runs one step, with every lock wait limited to the step's budget.
+    ///
+    /// A lost reply is [`ConnectionLost`](crate::ErrorKind::ConnectionLost); the caller then probes, and
+    /// never repeats blindly.
+    async fn run(&self, step: &Step, lock_budget: std::time::Duration) -> Result<()>;
+
+    /// How a step stands, from the catalogue.
+    async fn probe(&self, step: &Step) -> Result<Probe>;
+}
+
+/// How a step stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// Nothing of it is there.
+    Absent,
+    /// The server is at it.
+    Running,
+    /// A remainder is there that must be removed first.
+    Broken,
+    /// It is done.
+    Done,
+}

@@ -1,0 +1,191 @@
+//! The points of the protocol at which a crash matters. One enum names them; `docs/boundaries.md` is
+//! generated from it, and a test fails if one of them has no kill test.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A point just after something took effect and before anything depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Boundary {
+    /// The lease is ours, nothing else is done.
+    LeaseTaken,
+    /// The run is in the journal, nothing is created.
+    RunSaved,
+    /// The shadow and its capture exist, the journal does not know yet.
+    ShadowCreated,
+    /// The feed is open, its position not saved.
+    FeedOpened,
+    /// A chunk is committed, its checkpoint not.
+    ChunkCommitted,
+    /// A batch is committed, its checkpoint not.
+    BatchCommitted,
+    /// A checkpoint is saved, the log not shortened.
+    CheckpointSaved,
+    /// A deferred index is built, the journal does not know yet.
+    IndexBuilt,
+    /// A chunk is compared, the journal does not know yet.
+    VerifyChunkDone,
+    /// The intent to swap is saved.
+    SwapIntended,
+    /// The exclusive lock is held.
+    LockHeld,
+    /// Everything up to the head is applied under the lock.
+    Drained,
+    /// The reverse feed exists, the lock is held.
+    ReverseCreated,
+    /// The swap is about to be sent.
+    SwapSent,
+    /// The swap is acknowledged, the lock perhaps still held.
+    SwapAcknowledged,
+    /// The lock is released, the journal does not know of the swap.
+    Released,
+    /// A step of the server's own is done, the journal does not know yet.
+    StepDone,
+    /// The intent to remove an object is saved, or its removal has begun.
+    DropBegun,
+    /// An object is removed, its record not.
+    DropDone,
+}
+
+impl Boundary {
+    /// Every boundary.
+    pub const ALL: [Self; 19] = [
+        Self::LeaseTaken,
+        Self::RunSaved,
+        Self::ShadowCreated,
+        Self::FeedOpened,
+        Self::ChunkCommitted,
+        Self::BatchCommitted,
+        Self::CheckpointSaved,
+        Self::IndexBuilt,
+        Self::VerifyChunkDone,
+        Self::SwapIntended,
+        Self::LockHeld,
+        Self::Drained,
+        Self::ReverseCreated,
+        Self::SwapSent,
+        Self::SwapAcknowledged,
+        Self::Released,
+        Self::StepDone,
+        Self::DropBegun,
+        Self::DropDone,
+    ];
+
+    /// The name in `REPLANK_KILL_AT` and in events.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LeaseTaken => "lease_taken",
+            Self::RunSaved => "run_saved",
+            Self::ShadowCreated => "shadow_created",
+            Self::FeedOpened => "feed_opened",
+            Self::ChunkCommitted => "chunk_committed",
+            Self::BatchCommitted => "batch_committed",
+            Self::CheckpointSaved => "checkpoint_saved",
+            Self::IndexBuilt => "index_built",
+            Self::VerifyChunkDone => "verify_chunk_done",
+            Self::SwapIntended => "swap_intended",
+            Self::LockHeld => "lock_held",
+            Self::Drained => "drained",
+            Self::ReverseCreated => "reverse_created",
+            Self::SwapSent => "swap_sent",
+            Self::SwapAcknowledged => "swap_acknowledged",
+            Self::Released => "released",
+            Self::StepDone => "step_done",
+            Self::DropBegun => "drop_begun",
+            Self::DropDone => "drop_done",
+        }
+    }
+
+    /// What has happened by then, and what has not: the row in `docs/boundaries.md`.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::LeaseTaken => "the lease is ours, nothing else is done",
+            Self::RunSaved => "the run is in the journal, nothing is created",
+            Self::ShadowCreated => "shadow and capture exist, the journal does not know yet",
+            Self::FeedOpened => "the feed is open, its position is not saved",
+            Self::ChunkCommitted => "a chunk is committed, its checkpoint is not",
+            Self::BatchCommitted => "a batch is committed, its checkpoint is not",
+            Self::CheckpointSaved => "a checkpoint is saved, the log is not shortened",
+            Self::IndexBuilt => "a deferred index is built, the journal does not know yet",
+            Self::VerifyChunkDone => "a chunk is compared, the journal does not know yet",
+            Self::SwapIntended => "the intent to swap is saved, no lock is asked for",
+            Self::LockHeld => "the exclusive lock is held",
+            Self::Drained => "everything up to the head is applied, under the lock",
+            Self::ReverseCreated => "the reverse feed exists, under the lock",
+            Self::SwapSent => "the swap is about to be sent",
+            Self::SwapAcknowledged => "the swap is acknowledged, the lock not yet released",
+            Self::Released => "the lock is released, the journal does not know of the swap",
+            Self::StepDone => "a step of the server's own is done, the journal does not know yet",
+            Self::DropBegun => "the removal of an object has begun",
+            Self::DropDone => "an object is removed, its record is not",
+        }
+    }
+
+    /// The boundary of a name.
+    #[must_use]
+    pub fn find(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|boundary| boundary.name() == name)
+    }
+}
+
+/// What `REPLANK_KILL_AT=name[:n]` asks for.
+struct KillAt {
+    boundary: Boundary,
+    /// Which passage, counted from 1.
+    passage: u64,
+    passed: AtomicU64,
+}
+
+// The process's environment is global, and so is the count of passages in a process.
+static KILL_AT: OnceLock<Option<KillAt>> = OnceLock::new();
+
+/// Says that a boundary is reached. If the environment asks for it, the process kills itself here with
+/// SIGKILL: no destructor, no flush, nothing is told to the server. So does any build, since a test of
+/// another build than the released one proves nothing.
+pub fn reached(boundary: Boundary) {
+    let Some(kill) =
+        KILL_AT.get_or_init(|| std::env::var("REPLANK_KILL_AT").ok().and_then(|text| parse(&text)))
+    else {
+        return;
+    };
+    if kill.boundary == boundary && kill.passed.fetch_add(1, Ordering::SeqCst) + 1 == kill.passage {
+        // It cannot fail for our own process; if it did, going on is what an unkilled process does.
+        let killed = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        tracing::error!(
+            ?killed,
+            boundary = boundary.name(),
+            "the kill that was asked for did not take effect"
+        );
+    }
+}
+
+fn parse(text: &str) -> Option<KillAt> {
+    let (name, passage) = match text.split_once(':') {
+        Some((name, passage)) => (name, passage.parse().ok()?),
+        None => (text, 1),
+    };
+    Some(KillAt { boundary: Boundary::find(name)?, passage, passed: AtomicU64::new(0) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_found() {
+        for boundary in Boundary::ALL {
+            assert_eq!(Boundary::find(boundary.name()), Some(boundary));
+        }
+    }
+
+    #[test]
+    fn kill_requests() {
+        let parsed = |text| parse(text).map(|kill| (kill.boundary, kill.passage));
+        assert_eq!(parsed("lock_held"), Some((Boundary::LockHeld, 1)));
+        assert_eq!(parsed("chunk_committed:7"), Some((Boundary::ChunkCommitted, 7)));
+        assert_eq!(parsed("nowhere"), None);
+        assert_eq!(parsed("lock_held:x"), None);
+    }
+}

@@ -1,0 +1,204 @@
+//! What may start now.
+
+use std::time::Duration;
+
+use super::{Action, Kind, Machine, SweepKind};
+use crate::engine::suspects::Goal;
+use crate::run::RunState;
+use crate::value::{Key, Position};
+use crate::{Error, ErrorKind};
+
+impl Machine {
+    /// The next thing to start at `now`, counted from any fixed moment; `None` when nothing may start.
+    /// Called again until it says `None`, and again after every outcome and every tick.
+    pub fn next(&mut self, now: Duration) -> Option<Action> {
+        if self.fatal.is_some() {
+            return None;
+        }
+        if self.needs_fence {
+            return self.next_fence();
+        }
+        if self.is_held {
+            return None;
+        }
+        self.next_pull(now)
+            .or_else(|| self.next_head(now))
+            .or_else(|| self.next_suspects())
+            .or_else(|| self.next_collisions(now))
+            .or_else(|| self.next_batch_comparison(now))
+            .or_else(|| self.next_batch(now))
+            .or_else(|| self.next_index(now))
+            .or_else(|| self.next_chunk(now))
+    }
+
+    fn next_fence(&mut self) -> Option<Action> {
+        // What is still in flight may land or be lost too; both are settled by one fence.
+        if self.is_fencing || self.in_flight() > usize::from(self.is_pulling) {
+            return None;
+        }
+        self.is_fencing = true;
+        Some(Action::Fence)
+    }
+
+    fn next_pull(&mut self, now: Duration) -> Option<Action> {
+        let has_room = self.queue.waiting() < self.setup.queue_max;
+        if self.is_pulling || !has_room || !self.backoff.is_over(Kind::Pull, now) {
+            return None;
+        }
+        self.is_pulling = true;
+        Some(Action::Pull)
+    }
+
+    fn next_head(&mut self, now: Duration) -> Option<Action> {
+        let wants = self.catch_up == Goal::Wanted
+            || self.suspects.wants_goal()
+            || self.displaced.iter().any(|displaced| displaced.goal == Goal::Wanted);
+        if self.is_reading_head || !wants || !self.backoff.is_over(Kind::Head, now) {
+            return None;
+        }
+        self.is_reading_head = true;
+        self.suspects.ask_goal();
+        if self.catch_up == Goal::Wanted {
+            self.catch_up = Goal::Asked;
+        }
+        for displaced in self.displaced.iter_mut().filter(|displaced| displaced.goal == Goal::Wanted) {
+            displaced.goal = Goal::Asked;
+        }
+        Some(Action::Head)
+    }
+
+    /// Rows that differed and whose time has come.
+    fn next_suspects(&mut self) -> Option<Action> {
+        if self.suspects.is_empty() {
+            return None;
+        }
+        let (position, reached) = (&self.position, &self.reached);
+        let has_passed = |goal: &Position| position.as_ref().is_some_and(|at| reached(at, goal));
+        let is_busy = |key: &Key| self.queue.has(key);
+        let due = self.suspects.due(has_passed, is_busy);
+        for change in due.repair {
+            self.repaired += 1;
+            self.pass_repaired += 1;
+            self.queue.add(change, &self.epochs);
+        }
+        if !due.mismatched.is_empty() {
+            self.fail(mismatch(&due.mismatched));
+            return None;
+        }
+        (!due.compare.is_empty()).then(|| {
+            self.comparing += 1;
+            Action::CompareAgain(due.compare)
+        })
+    }
+
+    fn next_collisions(&mut self, now: Duration) -> Option<Action> {
+        if !self.is_asking && !self.asking.is_empty() {
+            self.is_asking = true;
+            return Some(Action::Collisions(std::mem::take(&mut self.asking)));
+        }
+        let due: Vec<Key> =
+            self.colliding.iter().filter(|(_, (_, at))| *at <= now).map(|(key, _)| key.clone()).collect();
+        for key in due {
+            if let Some((owed, _)) = self.colliding.remove(&key) {
+                self.queue.put_back(owed, &self.epochs);
+            }
+        }
+        None
+    }
+
+    fn next_batch_comparison(&mut self, now: Duration) -> Option<Action> {
+        if !self.backoff.is_over(Kind::Compare, now) {
+            return None;
+        }
+        let owed = self.compared_next.pop()?;
+        self.comparing += 1;
+        Some(Action::CompareBatch(owed))
+    }
+
+    fn next_batch(&mut self, now: Duration) -> Option<Action> {
+        let is_barred = self.is_building && !self.setup.pace.apply_during_build;
+        if is_barred || now < self.rest_until || !self.backoff.is_over(Kind::Apply, now) {
+            return None;
+        }
+        let keys_max = if self.solo > 0 { 1 } else { self.setup.pace.batch_keys };
+        let batch = self.queue.take(keys_max, &self.epochs)?;
+        self.solo = self.solo.saturating_sub(1);
+        self.applying += 1;
+        Some(Action::Apply(batch))
+    }
+
+    fn next_index(&mut self, now: Duration) -> Option<Action> {
+        let is_time = self.state == RunState::BuildingIndexes && !self.is_building && !self.is_paused;
+        if !is_time || self.throttle.is_some() || !self.backoff.is_over(Kind::Index, now) {
+            return None;
+        }
+        // Rows that an earlier try found colliding are settled first.
+        if !self.displaced.is_empty() || !self.colliding.is_empty() {
+            return None;
+        }
+        if !self.setup.pace.apply_during_build && self.applying > 0 {
+            return None;
+        }
+        let action = match &self.indexes {
+            None => Action::ListIndexes,
+            Some(names) => Action::BuildIndex(names.first()?.clone()),
+        };
+        self.is_building = true;
+        Some(action)
+    }
+
+    fn next_chunk(&mut self, now: Duration) -> Option<Action> {
+        if self.is_paused || self.throttle.is_some() || now < self.rest_until {
+            return None;
+        }
+        let workers = self
+            .setup
+            .pace
+            .copy_workers
+            .min(usize::try_from(self.setup.limits.copy_workers).unwrap_or(usize::MAX));
+        match self.state {
+            RunState::Copying if self.backoff.is_over(Kind::Copy, now) => self.next_copy(workers),
+            RunState::Verifying if self.backoff.is_over(Kind::Compare, now) => self.next_verify(workers),
+            _ => None,
+        }
+    }
+
+    fn next_copy(&mut self, workers: usize) -> Option<Action> {
+        if let Some(after) = self.copy.plan(workers) {
+            self.bounding += 1;
+            return Some(Action::Bound(SweepKind::Copy, after, self.copy_size.rows()));
+        }
+        if self.copying.len() >= workers {
+            return None;
+        }
+        let (index, bounds) = self.copy.start()?;
+        let epoch = self.epochs.start();
+        self.copying.insert(epoch, index);
+        Some(Action::Copy(epoch, bounds))
+    }
+
+    fn next_verify(&mut self, workers: usize) -> Option<Action> {
+        // Memory: each held chunk has rows that are looked at again, so a table that differs in every row
+        // stops here rather than fill it.
+        if self.suspects.len() > self.setup.queue_max {
+            return None;
+        }
+        if let Some(after) = self.verify.plan(workers) {
+            self.bounding += 1;
+            return Some(Action::Bound(SweepKind::Verify, after, self.verify_size.rows()));
+        }
+        if self.comparing_chunks >= workers {
+            return None;
+        }
+        let (index, bounds) = self.verify.start()?;
+        self.comparing_chunks += 1;
+        Some(Action::CompareChunk(index, bounds))
+    }
+}
+
+fn mismatch(keys: &[Key]) -> Error {
+    let shown: Vec<String> = keys.iter().take(10).map(ToString::to_string).collect();
+    Error::new(ErrorKind::Mismatch, format!("{} rows differ and no change explains it", keys.len()))
+        .with("keys", shown.join(", "))
+        .hint("the live table is untouched; `replank abort` removes the copy; please report this")
+}

@@ -1,0 +1,274 @@
+//! The rules, one by one, without clock or server.
+
+use super::*;
+use crate::ErrorKind;
+use crate::run::Progress;
+use crate::value::{Change, Lane};
+
+const NOW: Duration = Duration::from_secs(1);
+
+fn setup(direction: Direction) -> Setup {
+    Setup {
+        pace: Pace {
+            chunk_target: Duration::from_millis(100),
+            copy_workers: 2,
+            lanes: 2,
+            batch_keys: 10,
+            apply_during_build: true,
+            write_percent: 100,
+        },
+        direction,
+        limits: Limits::default(),
+        queue_max: 1_000,
+    }
+}
+
+fn reached(at: &Position, goal: &Position) -> bool {
+    at.0.parse::<u64>().ok() >= goal.0.parse::<u64>().ok()
+}
+
+fn machine(state: RunState, checkpoint: &Checkpoint) -> Machine {
+    Machine::new(setup(Direction::Forward), state, checkpoint, Box::new(reached))
+}
+
+fn at(position: u64) -> Position {
+    Position(position.to_string())
+}
+
+fn begun() -> Checkpoint {
+    Checkpoint { prepared: true, position: Some(at(0)), ..Checkpoint::default() }
+}
+
+fn change(key: &str, lane: u16) -> Change {
+    Change { key: Key(key.to_owned()), lane: Lane(lane), removed: false }
+}
+
+fn fed(changes: Vec<Change>, position: u64) -> FeedBatch {
+    FeedBatch { changes, position: Some(at(position)), lag: Duration::ZERO, backlog: Some(0) }
+}
+
+/// Everything that may start now, with heads and bounds answered at once: the table has two chunks.
+fn startable(machine: &mut Machine) -> Vec<Action> {
+    let mut actions = Vec::new();
+    let mut bounds = 0;
+    while let Some(action) = machine.next(NOW) {
+        match action {
+            Action::Bound(kind, after, _) => {
+                bounds += 1;
+                let upper = after.is_none().then(|| Key("m".to_owned()));
+                assert!(bounds <= 4, "bounds without end");
+                machine.take(Outcome::Bound(kind, Ok(upper)), NOW);
+            }
+            action => actions.push(action),
+        }
+    }
+    actions
+}
+
+fn copies(actions: &[Action]) -> Vec<Epoch> {
+    actions
+        .iter()
+        .filter_map(|action| if let Action::Copy(epoch, _) = action { Some(*epoch) } else { None })
+        .collect()
+}
+
+fn batches(actions: &[Action]) -> Vec<Batch> {
+    actions
+        .iter()
+        .filter_map(|action| if let Action::Apply(batch) = action { Some(batch.clone()) } else { None })
+        .collect()
+}
+
+fn copied() -> Copied {
+    Copied { read: 5, written: 5, ..Copied::default() }
+}
+
+fn lost<T>() -> Result<T> {
+    Err(Error::new(ErrorKind::ConnectionLost, "lost"))
+}
+
+#[test]
+fn a_change_waits_for_the_chunks_in_flight_when_it_arrived() {
+    let mut machine = machine(RunState::Copying, &begun());
+    let flying = copies(&startable(&mut machine));
+    assert_eq!(flying.len(), 2);
+    machine.take(Outcome::Pull(Ok(fed(vec![change("a", 0)], 1))), NOW);
+    assert!(batches(&startable(&mut machine)).is_empty());
+    machine.take(Outcome::Copy(flying[0], NOW, Ok(copied())), NOW);
+    assert!(batches(&startable(&mut machine)).is_empty(), "the other chunk may still write an older row");
+    machine.take(Outcome::Copy(flying[1], NOW, Ok(copied())), NOW);
+    assert_eq!(batches(&startable(&mut machine)).len(), 1);
+}
+
+#[test]
+fn a_lost_chunk_holds_its_epoch_until_the_fence_and_nothing_else_starts_meanwhile() {
+    let mut machine = machine(RunState::Copying, &begun());
+    let flying = copies(&startable(&mut machine));
+    machine.take(Outcome::Pull(Ok(fed(vec![change("a", 0)], 1))), NOW);
+    machine.take(Outcome::Copy(flying[0], NOW, lost()), NOW);
+    assert!(startable(&mut machine).is_empty(), "the second chunk is still in flight");
+    machine.take(Outcome::Copy(flying[1], NOW, Ok(copied())), NOW);
+    // A head may still be read; nothing that writes may start.
+    machine.take(Outcome::Head(Ok(at(1))), NOW);
+    assert_eq!(startable(&mut machine), vec![Action::Fence]);
+    assert!(startable(&mut machine).is_empty());
+    machine.take(Outcome::Fence(Ok(())), NOW);
+    let after = startable(&mut machine);
+    assert_eq!(copies(&after).len(), 1, "the lost chunk is copied again");
+    assert_eq!(batches(&after).len(), 1, "its try cannot come any more; the new one reads later");
+}
+
+#[test]
+fn a_lost_batch_keeps_its_lane_and_its_debt_until_the_fence() {
+    let mut machine = machine(RunState::CatchingUp, &begun());
+    startable(&mut machine);
+    machine.take(Outcome::Pull(Ok(fed(vec![change("a", 0)], 1))), NOW);
+    let batch = batches(&startable(&mut machine)).remove(0);
+    machine.take(Outcome::Apply(batch, NOW, lost()), NOW);
+    machine.take(Outcome::Head(Ok(at(1))), NOW);
+    machine.take(Outcome::Pull(Ok(fed(vec![change("a", 0)], 2))), NOW);
+    assert_eq!(startable(&mut machine), vec![Action::Fence]);
+    assert_eq!(machine.checkpoint().position, Some(at(0)));
+    machine.take(Outcome::Fence(Ok(())), NOW);
+    assert_eq!(batches(&startable(&mut machine)).len(), 1);
+}
+
+#[test]
+fn a_rolled_back_chunk_is_smaller_and_copied_again_without_a_fence() {
+    let mut machine = machine(RunState::Copying, &begun());
+    let flying = copies(&startable(&mut machine));
+    machine.take(Outcome::Copy(flying[0], NOW, Err(Error::new(ErrorKind::Retry, "deadlock"))), NOW);
+    assert!(copies(&startable(&mut machine)).is_empty(), "not at once");
+    let mut later = Vec::new();
+    while let Some(action) = machine.next(NOW + Duration::from_secs(1)) {
+        later.push(action);
+    }
+    assert_eq!(copies(&later).len(), 1);
+}
+
+#[test]
+fn a_row_that_a_batch_displaced_holds_the_checkpoint_where_the_batch_did() {
+    let mut machine = machine(RunState::CatchingUp, &begun());
+    startable(&mut machine);
+    machine.take(Outcome::Head(Ok(at(0))), NOW);
+    machine.take(Outcome::Pull(Ok(fed(vec![change("b", 1)], 1))), NOW);
+    let slow = batches(&startable(&mut machine)).remove(0);
+    machine.take(Outcome::Pull(Ok(fed(vec![change("a", 0)], 2))), NOW);
+    let quick = batches(&startable(&mut machine)).remove(0);
+    machine.take(Outcome::Apply(quick, NOW, Ok(Applied::default())), NOW);
+    machine.take(Outcome::Apply(slow, NOW, Ok(Applied { displaced: vec![change("a", 0)] })), NOW);
+    assert_eq!(machine.checkpoint().position, Some(at(0)), "a crash now must bring `a` again");
+    // It waits until the feed has passed a head that is read after the conflict.
+    let after = startable(&mut machine);
+    assert!(after.contains(&Action::Head), "{after:?}");
+    assert!(batches(&after).is_empty());
+    machine.take(Outcome::Head(Ok(at(3))), NOW);
+    assert!(batches(&startable(&mut machine)).is_empty());
+    machine.take(Outcome::Pull(Ok(fed(vec![], 3))), NOW);
+    let again = batches(&startable(&mut machine)).remove(0);
+    assert_eq!(again.changes(), vec![change("a", 0)]);
+    machine.take(Outcome::Apply(again, NOW, Ok(Applied::default())), NOW);
+    assert_eq!(machine.checkpoint().position, Some(at(3)));
+}
+
+#[test]
+fn a_row_that_a_chunk_left_out_holds_the_chunk() {
+    let mut machine = machine(RunState::Copying, &begun());
+    let flying = copies(&startable(&mut machine));
+    machine.take(Outcome::Head(Ok(at(0))), NOW);
+    let left_out = Copied { displaced: vec![change("a", 0)], ..copied() };
+    machine.take(Outcome::Copy(flying[0], NOW, Ok(left_out)), NOW);
+    machine.take(Outcome::Copy(flying[1], NOW, Ok(copied())), NOW);
+    assert_eq!(machine.checkpoint().copied, Progress::default());
+    assert_eq!(machine.milestone(), None);
+    startable(&mut machine);
+    machine.take(Outcome::Head(Ok(at(1))), NOW);
+    machine.take(Outcome::Pull(Ok(fed(vec![], 1))), NOW);
+    let again = batches(&startable(&mut machine)).remove(0);
+    machine.take(Outcome::Apply(again, NOW, Ok(Applied::default())), NOW);
+    assert!(machine.checkpoint().copied.done);
+    assert_eq!(machine.milestone(), Some(Milestone::Copied));
+}
+
+#[test]
+fn while_verifying_a_change_is_finished_when_it_is_compared() {
+    let mut machine = machine(RunState::CatchingUp, &Checkpoint { copied: done(), ..begun() });
+    machine.enter(RunState::Verifying);
+    startable(&mut machine);
+    machine.take(Outcome::Pull(Ok(fed(vec![change("a", 0)], 1))), NOW);
+    let batch = batches(&startable(&mut machine)).remove(0);
+    machine.take(Outcome::Apply(batch, NOW, Ok(Applied::default())), NOW);
+    assert_eq!(machine.checkpoint().position, Some(at(0)));
+    let comparison = startable(&mut machine);
+    let owed = comparison
+        .iter()
+        .find_map(|action| if let Action::CompareBatch(owed) = action { Some(owed.clone()) } else { None })
+        .expect("a comparison");
+    let differs = Compared { rows: 1, differing: vec![change("a", 0)] };
+    machine.take(Outcome::CompareBatch(owed, Ok(differs)), NOW);
+    assert_eq!(machine.checkpoint().position, Some(at(0)), "a suspect holds the checkpoint");
+    assert_eq!(machine.suspects(), vec![Key("a".to_owned())]);
+}
+
+fn done() -> Progress {
+    Progress { watermark: Some(Key("z".to_owned())), done: true, rows: 10 }
+}
+
+#[test]
+fn an_unfit_row_on_the_way_back_is_found_and_told_and_lets_the_others_pass() {
+    let checkpoint = begun();
+    let mut machine =
+        Machine::new(setup(Direction::Reverse), RunState::CatchingUp, &checkpoint, Box::new(reached));
+    startable(&mut machine);
+    machine.take(Outcome::Pull(Ok(fed(vec![change("a", 0), change("b", 0)], 1))), NOW);
+    let both = batches(&startable(&mut machine)).remove(0);
+    assert_eq!(both.owed.len(), 2);
+    machine.take(Outcome::Apply(both, NOW, Err(Error::new(ErrorKind::Unfit, "too long"))), NOW);
+    for _ in 0..2 {
+        let one = batches(&startable(&mut machine)).remove(0);
+        assert_eq!(one.owed.len(), 1);
+        let result = if one.owed[0].change.key.0 == "a" {
+            Err(Error::new(ErrorKind::Unfit, "too long"))
+        } else {
+            Ok(Applied::default())
+        };
+        machine.take(Outcome::Apply(one, NOW, result), NOW);
+    }
+    let saved = machine.checkpoint();
+    assert_eq!(saved.position, Some(at(1)), "a stated conflict does not hold the log");
+    assert_eq!(saved.conflicts.keys().collect::<Vec<_>>(), vec![&Key("a".to_owned())]);
+    machine.take(Outcome::Pull(Ok(fed(vec![change("a", 0)], 2))), NOW);
+    let mended = batches(&startable(&mut machine)).remove(0);
+    machine.take(Outcome::Apply(mended, NOW, Ok(Applied::default())), NOW);
+    assert!(machine.checkpoint().conflicts.is_empty(), "the application changed the row");
+}
+
+#[test]
+fn a_paused_or_throttled_machine_applies_and_copies_nothing() {
+    for pause in [true, false] {
+        let mut machine = machine(RunState::Copying, &begun());
+        machine.set_paused(pause);
+        machine.set_throttle((!pause).then(|| "lag".to_owned()));
+        assert!(copies(&startable(&mut machine)).is_empty());
+        machine.take(Outcome::Pull(Ok(fed(vec![change("a", 0)], 1))), NOW);
+        assert_eq!(batches(&startable(&mut machine)).len(), 1);
+    }
+}
+
+#[test]
+fn a_full_queue_stops_the_feed_and_not_the_appliers() {
+    let mut machine = machine(RunState::Copying, &begun());
+    startable(&mut machine);
+    let many = (0..1_000).map(|n| change(&format!("k{n}"), 0)).collect();
+    machine.take(Outcome::Pull(Ok(fed(many, 1))), NOW);
+    assert!(!startable(&mut machine).contains(&Action::Pull));
+}
+
+#[test]
+fn an_error_that_repeating_cannot_mend_ends_the_run() {
+    let mut machine = machine(RunState::Copying, &begun());
+    let flying = copies(&startable(&mut machine));
+    machine.take(Outcome::Copy(flying[0], NOW, Err(Error::new(ErrorKind::DiskFull, "full"))), NOW);
+    assert!(startable(&mut machine).is_empty());
+    assert_eq!(machine.take_fatal().map(|error| error.kind()), Some(ErrorKind::DiskFull));
+}

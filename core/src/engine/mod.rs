@@ -1,0 +1,18 @@
+//! The engine: carries a plan out, and can take it back.
+
+pub mod backoff;
+pub mod boundary;
+pub mod chunker;
+mod cut_over;
+pub mod epoch;
+mod flight;
+pub mod machine;
+mod native;
+mod pump;
+pub mod queue;
+mod record;
+mod runner;
+pub mod suspects;
+pub mod sweep;
+
+pub use runner::{Runner, Verified};

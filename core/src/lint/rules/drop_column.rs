@@ -1,0 +1,39 @@
+//! C002: A dropped column's values are gone, and ORMs that cache column lists fail on the next
+//! statement.
+
+use crate::lint::{Rule, Severity, Subject, Verdict};
+
+/// See `drop_column.md`.
+pub struct DropColumn;
+
+impl Rule for DropColumn {
+    fn code(&self) -> &'static str {
+        "C002"
+    }
+
+    fn slug(&self) -> &'static str {
+        "drop-column"
+    }
+
+    fn severity(&self) -> Severity {
+        Severity::Error
+    }
+
+    fn page(&self) -> &'static str {
+        include_str!("drop_column.md")
+    }
+
+    fn check(&self, subject: &Subject<'_>) -> Vec<Verdict> {
+        subject
+            .discards
+            .iter()
+            .filter(|what| !what.starts_with("table "))
+            .map(|what| {
+                Verdict::error(
+                    format!("{what} would be gone for good"),
+                    "leave out --no-revert: the values are then kept in the retired table until `replank finalize`",
+                )
+            })
+            .collect()
+    }
+}

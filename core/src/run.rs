@@ -1,0 +1,223 @@
+//! A run: one statement on its way through the engine, as the journal keeps it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ident::{Fence, RunId, TableId};
+use crate::plan::Plan;
+use crate::throttle::Limits;
+use crate::value::{Key, Lane, Position};
+
+/// Where a run stands. The names are part of the command line's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Accepted, nothing created yet.
+    Planned,
+    /// Chunks are being copied.
+    Copying,
+    /// Deferred indexes are being built.
+    BuildingIndexes,
+    /// The feed is being brought up to date.
+    CatchingUp,
+    /// Both tables are being compared.
+    Verifying,
+    /// Ready; waiting for the gate, for lock holders, or for the lag.
+    WaitingCutover,
+    /// A swap may have been sent. Who owns the name is asked of the catalogue.
+    CuttingOver,
+    /// The additive half is done (expand-contract).
+    Expanded,
+    /// Swapped; the retired table keeps receiving every write.
+    Reversible,
+    /// Swapped, and made final.
+    Finalized,
+    /// Swapped back, or undone.
+    Reverted,
+    /// Given up before the swap; nothing is left but the records.
+    Aborted,
+    /// Stopped by an error; the record says which. Can be resumed or aborted.
+    Failed,
+    /// Stopped by a person; the feed was kept applied while the runner lived.
+    Paused,
+}
+
+impl RunState {
+    /// Nothing will ever happen to this run again.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Finalized | Self::Reverted | Self::Aborted)
+    }
+
+    /// The run has swapped its table and can still be taken back.
+    #[must_use]
+    pub fn is_reversible(self) -> bool {
+        matches!(self, Self::Reversible | Self::Expanded)
+    }
+
+    /// The word in output.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Copying => "copying",
+            Self::BuildingIndexes => "building_indexes",
+            Self::CatchingUp => "catching_up",
+            Self::Verifying => "verifying",
+            Self::WaitingCutover => "waiting_cutover",
+            Self::CuttingOver => "cutting_over",
+            Self::Expanded => "expanded",
+            Self::Reversible => "reversible",
+            Self::Finalized => "finalized",
+            Self::Reverted => "reverted",
+            Self::Aborted => "aborted",
+            Self::Failed => "failed",
+            Self::Paused => "paused",
+        }
+    }
+}
+
+impl fmt::Display for RunState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// Which way rows flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// From the live table into the shadow.
+    Forward,
+    /// From the live table, which was the shadow, back into the retired one.
+    Reverse,
+}
+
+/// When the swap may happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CutoverGate {
+    /// As soon as it is safe.
+    Auto,
+    /// When a person says so.
+    Manual,
+}
+
+/// What the person asked for besides the statement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunOptions {
+    /// The gate before the swap.
+    pub cutover: CutoverGate,
+    /// Whether the old table is kept after the swap until `finalize`.
+    pub revertible: bool,
+    /// The longest that one attempt may wait for, or hold, an exclusive lock.
+    pub lock_budget_ms: u64,
+    /// Live limits: also what `throttle` changes.
+    pub limits: Limits,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self {
+            cutover: CutoverGate::Auto,
+            revertible: true,
+            // Writers notice a stall of a quarter of a second; a swap needs tens of milliseconds.
+            lock_budget_ms: 200,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// How far a run has come. Saved behind the data (R4): it may claim less than is done, never more.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The written table and its capture exist.
+    pub prepared: bool,
+    /// Every change at or before this position is applied, and, once rows are being verified,
+    /// compared. `None` until the feed was opened; from then on the feed starts here.
+    pub position: Option<Position>,
+    /// How far the copy is.
+    pub copied: Progress,
+    /// How far the comparison is.
+    pub verified: Progress,
+    /// Rows that verify had to apply again, in all passes. Never expected: each is a bug to report.
+    pub repaired: u64,
+    /// The same in this pass. A pass with repairs is not a clean pass.
+    pub pass_repaired: u64,
+    /// Full comparisons begun. The second that needs a repair fails the run.
+    pub passes: u32,
+    /// On the way back: rows whose value the old shape cannot hold, with the reason. `revert` is refused
+    /// while there are any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub conflicts: BTreeMap<Key, Conflict>,
+}
+
+/// A row whose value the old shape cannot hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// What the server said.
+    pub reason: String,
+    /// Where the row queues when it is tried again.
+    pub lane: Lane,
+}
+
+/// A sweep over the table in key order.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Progress {
+    /// Every chunk up to and including this key is done.
+    pub watermark: Option<Key>,
+    /// Every chunk is done.
+    pub done: bool,
+    /// Rows seen in finished chunks.
+    pub rows: u64,
+}
+
+/// Everything that is kept about a run, in the target.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its name.
+    pub id: RunId,
+    /// The table that it changes.
+    pub table: TableId,
+    /// What the person typed.
+    pub statement: String,
+    /// What will be done, fixed at the start.
+    pub plan: Plan,
+    /// What was asked for besides.
+    pub options: RunOptions,
+    /// Where it stands.
+    pub state: RunState,
+    /// Where to go on from `paused` or `failed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume_state: Option<RunState>,
+    /// Which way rows flow now.
+    pub direction: Direction,
+    /// The token under which the helper objects are named.
+    pub fence: Fence,
+    /// How far it has come in this direction.
+    pub checkpoint: Checkpoint,
+    /// Steps that the server does itself, already done.
+    #[serde(default)]
+    pub steps_done: usize,
+    /// Where the reverse feed of the swap that may have been sent starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverse_position: Option<Position>,
+    /// `apply --cutover manual` was told to go.
+    #[serde(default)]
+    pub cutover_requested: bool,
+    /// The name of the person's file, for runs that came from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<String>,
+    /// Why it failed, or is not revertible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// When it was accepted.
+    pub started: Timestamp,
+    /// When it reached a final state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
+}

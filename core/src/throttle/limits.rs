@@ -1,0 +1,137 @@
+//! Limits that a person sets, also while the run goes on.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, ErrorKind, Result};
+
+/// Every limit of `throttle RUN k=v`. `None` means that the limit is not set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Limits {
+    /// Chunks in flight; 0 stops the copy. Never more than the driver's own maximum.
+    pub copy_workers: u32,
+    /// Longest time that one chunk should take.
+    pub chunk_target_ms: u64,
+    /// Most rows in a chunk.
+    pub chunk_rows_max: u64,
+    /// Most bytes in a chunk, as far as the driver counts them.
+    pub chunk_bytes_max: u64,
+    /// The copy waits while the feed is older than this.
+    pub lag_max_ms: u64,
+    /// The copy waits while more threads than this run on the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads_running_max: Option<u64>,
+    /// A query that gives one number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_query: Option<String>,
+    /// The copy waits while `load_query` gives more than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_max: Option<u64>,
+    /// The copy waits while fewer bytes than this are free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_free_min: Option<u64>,
+    /// The run stops when the feed is older than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub critical_lag_max_ms: Option<u64>,
+    /// The run stops when more threads than this run on the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub critical_threads_running_max: Option<u64>,
+    /// The run stops when `load_query` gives more than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub critical_load_max: Option<u64>,
+    /// The run stops when fewer bytes than this are free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub critical_disk_free_min: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            copy_workers: 2,
+            // Long enough that the cost of a transaction vanishes, short enough to react. Chosen.
+            chunk_target_ms: 500,
+            chunk_rows_max: 100_000,
+            // 16 MiB: some 1000 InnoDB pages, and far below any packet or undo limit. Chosen.
+            chunk_bytes_max: 16 << 20,
+            lag_max_ms: 10_000,
+            threads_running_max: None,
+            load_query: None,
+            load_max: None,
+            disk_free_min: Some(256 << 20),
+            critical_lag_max_ms: None,
+            critical_threads_running_max: None,
+            critical_load_max: None,
+            critical_disk_free_min: Some(64 << 20),
+        }
+    }
+}
+
+impl Limits {
+    /// Changes one limit by its name; `none` unsets one that may be unset.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for an unknown name, with the known ones, or for a value that is no number.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        let number = || {
+            value.parse::<u64>().map_err(|_| {
+                Error::new(ErrorKind::Usage, format!("`{name}` takes a whole number, not `{value}`"))
+            })
+        };
+        let optional = || if value == "none" { Ok(None) } else { number().map(Some) };
+        match name {
+            "copy_workers" => {
+                self.copy_workers = u32::try_from(number()?).unwrap_or(u32::MAX);
+            }
+            "chunk_target_ms" => self.chunk_target_ms = number()?.max(1),
+            "chunk_rows_max" => self.chunk_rows_max = number()?.max(1),
+            "chunk_bytes_max" => self.chunk_bytes_max = number()?.max(1),
+            "lag_max_ms" => self.lag_max_ms = number()?,
+            "threads_running_max" => self.threads_running_max = optional()?,
+            "load_query" => {
+                self.load_query = (value != "none").then(|| value.to_owned());
+            }
+            "load_max" => self.load_max = optional()?,
+            "disk_free_min" => self.disk_free_min = optional()?,
+            "critical_lag_max_ms" => self.critical_lag_max_ms = optional()?,
+            "critical_threads_running_max" => self.critical_threads_running_max = optional()?,
+            "critical_load_max" => self.critical_load_max = optional()?,
+            "critical_disk_free_min" => self.critical_disk_free_min = optional()?,
+            _ => {
+                return Err(Error::new(ErrorKind::Usage, format!("no limit is called `{name}`"))
+                    .hint(format!("the limits are {}", Self::NAMES.join(", "))));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every name that [`Limits::set`] takes.
+    pub const NAMES: [&'static str; 13] = [
+        "copy_workers",
+        "chunk_target_ms",
+        "chunk_rows_max",
+        "chunk_bytes_max",
+        "lag_max_ms",
+        "threads_running_max",
+        "load_query",
+        "load_max",
+        "disk_free_min",
+        "critical_lag_max_ms",
+        "critical_threads_running_max",
+        "critical_load_max",
+        "critical_disk_free_min",
+    ];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_documented_name_can_be_set() {
+        for name in Limits::NAMES {
+            Limits::default().set(name, "7").expect(name);
+        }
+        assert!(Limits::default().set("speed", "7").is_err());
+        assert!(Limits::default().set("lag_max_ms", "fast").is_err());
+    }
+}

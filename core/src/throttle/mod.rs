@@ -1,0 +1,18 @@
+//! Slowing down before the application does: signals in, a decision with a reason out.
+
+mod decide;
+mod limits;
+
+pub use decide::{Decision, decide};
+pub use limits::Limits;
+
+use serde::{Deserialize, Serialize};
+
+/// A load signal, as a session read it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// One of the names that [`Limits`] knows, such as `disk_free`.
+    pub signal: String,
+    /// The value; `None` when the server offers the signal and it cannot be read now.
+    pub value: Option<f64>,
+}

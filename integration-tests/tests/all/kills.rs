@@ -1,0 +1,186 @@
+//! kill -9 of the tool at every boundary, under load, each followed by going on and a full comparison.
+
+use replank_core::engine::boundary::Boundary;
+
+use crate::binary::run_beside;
+use crate::oracle::{RETYPE, judge};
+use crate::random::seed;
+use crate::sqlite::{Table, Writers};
+
+/// Boundaries on the way forward, where a rebuild passes them on SQLite.
+const FORWARD: [Boundary; 15] = [
+    Boundary::LeaseTaken,
+    Boundary::RunSaved,
+    Boundary::ShadowCreated,
+    Boundary::FeedOpened,
+    Boundary::ChunkCommitted,
+    Boundary::BatchCommitted,
+    Boundary::CheckpointSaved,
+    Boundary::VerifyChunkDone,
+    Boundary::SwapIntended,
+    Boundary::LockHeld,
+    Boundary::Drained,
+    Boundary::ReverseCreated,
+    Boundary::SwapSent,
+    Boundary::SwapAcknowledged,
+    Boundary::Released,
+];
+
+/// The same on the way back. The second swap installs no reverse feed.
+const BACKWARD: [Boundary; 6] = [
+    Boundary::SwapIntended,
+    Boundary::LockHeld,
+    Boundary::Drained,
+    Boundary::SwapSent,
+    Boundary::SwapAcknowledged,
+    Boundary::Released,
+];
+
+/// Boundaries that a removal passes.
+const REMOVAL: [Boundary; 2] = [Boundary::DropBegun, Boundary::DropDone];
+
+/// Boundaries of the server's own statements.
+const NATIVE: [Boundary; 1] = [Boundary::StepDone];
+
+/// Boundaries that SQLite never passes, and where they are killed instead.
+const ELSEWHERE: [(Boundary, &str); 1] =
+    [(Boundary::IndexBuilt, "SQLite builds no index after the copy; the simulator crashes there")];
+
+#[test]
+fn every_boundary_has_a_kill_test() {
+    for boundary in Boundary::ALL {
+        let is_killed = FORWARD.contains(&boundary)
+            || REMOVAL.contains(&boundary)
+            || NATIVE.contains(&boundary)
+            || ELSEWHERE.iter().any(|(elsewhere, _)| *elsewhere == boundary);
+        assert!(is_killed, "{} has no kill test", boundary.name());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_every_boundary_on_the_way_forward_it_goes_on_and_loses_nothing() {
+    for boundary in FORWARD {
+        let table = Table::with_rows(8_000).await;
+        let url = table.url();
+        let writers = Writers::start(&table, seed(boundary.name()), 3).await;
+        let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes"];
+        run_beside(&apply, &[("REPLANK_KILL_AT", boundary.name())]).await.was_killed();
+        // The name resolves and takes writes at every moment: the writers never stopped.
+        run_beside(&go_on(&url, boundary), &[]).await.exits(0);
+        let journal = writers.stop().await;
+        judge(boundary.name(), &journal);
+        table.check(&journal).await;
+        let kind =
+            table.text("SELECT type FROM pragma_table_info('orders') WHERE name = 'customer_id'").await;
+        assert_eq!(kind, "INTEGER", "killed at {}", boundary.name());
+        run_beside(&["finalize", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+        table.assert_no_helpers().await;
+        table.check(&journal).await;
+    }
+}
+
+/// A run that was killed before its record was saved is simply started; one whose swap took place is gone
+/// on with by name, since the same statement would be a new change.
+fn go_on(url: &str, killed: Boundary) -> Vec<&str> {
+    match killed {
+        Boundary::SwapAcknowledged | Boundary::Released => vec!["resume", "last", "-t", url, "--yes"],
+        _ => vec!["apply", "-t", url, "-e", RETYPE, "--yes"],
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_every_boundary_on_the_way_back_it_goes_on_and_loses_nothing() {
+    for boundary in BACKWARD {
+        let table = Table::with_rows(5_000).await;
+        let url = table.url();
+        let writers = Writers::start(&table, seed(boundary.name()), 3).await;
+        run_beside(&["apply", "-t", &url, "-e", RETYPE, "--yes"], &[]).await.exits(0);
+        let revert = ["revert", "last", "-t", &url, "--yes"];
+        run_beside(&revert, &[("REPLANK_KILL_AT", boundary.name())]).await.was_killed();
+        run_beside(&["resume", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+        let journal = writers.stop().await;
+        judge(boundary.name(), &journal);
+        table.check(&journal).await;
+        let kind =
+            table.text("SELECT type FROM pragma_table_info('orders') WHERE name = 'customer_id'").await;
+        assert_eq!(kind, "TEXT", "killed at {}", boundary.name());
+        table.assert_no_helpers().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_while_removing_what_it_made_it_removes_the_rest() {
+    for boundary in REMOVAL {
+        for passage in 1..=3 {
+            let at = format!("{}:{passage}", boundary.name());
+            let table = Table::with_rows(3_000).await;
+            let url = table.url();
+            let writers = Writers::start(&table, seed(&at), 2).await;
+            run_beside(&["apply", "-t", &url, "-e", RETYPE, "--yes"], &[]).await.exits(0);
+            let finalize = ["finalize", "last", "-t", &url, "--yes"];
+            let first = run_beside(&finalize, &[("REPLANK_KILL_AT", &at)]).await;
+            if passage == 1 {
+                first.was_killed();
+            }
+            run_beside(&finalize, &[]).await.exits(0);
+            let journal = writers.stop().await;
+            judge(&at, &journal);
+            table.check(&journal).await;
+            table.assert_no_helpers().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_in_an_abort_it_removes_the_rest() {
+    for boundary in REMOVAL {
+        let table = Table::with_rows(8_000).await;
+        let url = table.url();
+        let before = table.schema().await;
+        let writers = Writers::start(&table, seed(boundary.name()), 2).await;
+        let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes"];
+        run_beside(&apply, &[("REPLANK_KILL_AT", "chunk_committed:3")]).await.was_killed();
+        let abort = ["abort", "last", "-t", &url, "--yes"];
+        run_beside(&abort, &[("REPLANK_KILL_AT", boundary.name())]).await.was_killed();
+        run_beside(&abort, &[]).await.exits(0);
+        let journal = writers.stop().await;
+        judge(boundary.name(), &journal);
+        table.check(&journal).await;
+        assert_eq!(table.schema().await, before, "nothing is left but the records");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_after_a_step_of_the_servers_own_it_knows_that_the_step_is_done() {
+    let table = Table::with_rows(500).await;
+    let url = table.url();
+    let add = ["apply", "-t", &url, "-e", "ALTER TABLE orders ADD COLUMN extra TEXT", "--yes"];
+    run_beside(&add, &[("REPLANK_KILL_AT", "step_done")]).await.was_killed();
+    run_beside(&["resume", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    assert_eq!(
+        table.text("SELECT count(*) FROM pragma_table_info('orders') WHERE name = 'extra'").await,
+        "1"
+    );
+    run_beside(&["revert", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    assert_eq!(
+        table.text("SELECT count(*) FROM pragma_table_info('orders') WHERE name = 'extra'").await,
+        "0"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_again_and_again_in_the_copy_it_still_ends() {
+    let table = Table::with_rows(20_000).await;
+    let url = table.url();
+    let writers = Writers::start(&table, seed("again and again"), 3).await;
+    let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes"];
+    for boundary in
+        ["chunk_committed:2", "batch_committed:2", "chunk_committed:3", "checkpoint_saved", "drained"]
+    {
+        run_beside(&apply, &[("REPLANK_KILL_AT", boundary)]).await.was_killed();
+    }
+    run_beside(&apply, &[]).await.exits(0);
+    let journal = writers.stop().await;
+    judge("again and again", &journal);
+    table.check(&journal).await;
+}

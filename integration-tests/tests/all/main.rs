@@ -1,0 +1,12 @@
+//! The binary on real databases, under live writers whose every acknowledged write is journalled.
+
+mod abuse;
+mod binary;
+mod command_line;
+mod dependencies;
+mod documents;
+mod kills;
+mod oracle;
+mod random;
+mod sqlite;
+mod workload;

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# What CI has no time for, by name: CASE says which, N how often or how long. Write the result, with the
+# commit, into docs/reliability.md.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+case=${1:-}
+number=${2:-}
+commit=$(git rev-parse --short HEAD)
+
+case "$case" in
+  simulation)
+    # N seeds of the deterministic simulator.
+    REPLANK_SIM_SEEDS=${number:-50000} cargo test --release -p replank-core --features testkit --lib -- simulat --nocapture
+    ;;
+  model)
+    # The protocol model with larger bounds.
+    REPLANK_MODEL_BOUNDS=large cargo test --release -p replank-core --test protocol_model -- model --nocapture
+    ;;
+  kills)
+    # N rounds of every kill test on real databases, each round with other seeds.
+    for round in $(seq 1 "${number:-20}"); do
+      echo "== round $round"
+      REPLANK_SEED=$RANDOM$RANDOM cargo test -p replank-integration-tests --test all -- kill oracle --nocapture
+    done
+    ;;
+  *)
+    echo "usage: make soak CASE=simulation|model|kills N=…" >&2
+    exit 2
+    ;;
+esac
+echo "soak $case N=${number:-default}: passed at commit $commit"
