@@ -28,8 +28,8 @@ pub struct Args {
 
 const TARGETS: &str = "\
 A TARGET is a URL such as sqlite:app.db, or a name from replank.toml. Without -t
-it is `target` of replank.toml, then DATABASE_URL. A RUN is a run's id, the first
-four or more characters of it, or `last`.
+it is `target` of replank.toml, then DATABASE_URL. A RUN is a run's id, four
+or more characters of it, or `last`.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 refused, 4 rows differ, 5 waiting,
 6 another runner holds the table, 8 a person must look, 130 interrupted.";

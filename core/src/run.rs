@@ -206,6 +206,10 @@ pub struct Run {
     /// Where the reverse feed of the swap that may have been sent starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverse_position: Option<Position>,
+    /// The swap back took place; what is left is to remove the other table. Saved before the first removal,
+    /// since the catalogue cannot tell any more afterwards.
+    #[serde(default)]
+    pub is_swapped_back: bool,
     /// `apply --cutover manual` was told to go.
     #[serde(default)]
     pub cutover_requested: bool,

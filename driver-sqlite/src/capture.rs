@@ -21,9 +21,9 @@ pub struct Capture<'a> {
 
 /// Keeps rows of the written table under the key that the source's rows have.
 pub struct Mover<'a> {
-    /// The written table.
-    pub written: &'a str,
-    /// The columns of its key.
+    /// The written table, and the one where its rows may wait.
+    pub tables: Vec<&'a str>,
+    /// The columns of their key.
     pub key: Vec<&'a str>,
 }
 
@@ -230,18 +230,29 @@ impl Capture<'_> {
             .zip(&mover.key)
             .map(|(source, written)| format!("{} = NEW.{}", ident(written), ident(source)))
             .collect();
-        format!(
-            "{} UPDATE {} SET {} WHERE {} AND {};",
-            self.deleted(mover, "NEW", &really),
-            ident(mover.written),
-            set.join(", "),
-            self.same_key(mover, "OLD"),
-            self.key_changed(true)
-        )
+        let moved: String = mover
+            .tables
+            .iter()
+            .map(|table| {
+                format!(
+                    " UPDATE {} SET {} WHERE {} AND {};",
+                    ident(table),
+                    set.join(", "),
+                    self.same_key(mover, "OLD"),
+                    self.key_changed(true)
+                )
+            })
+            .collect();
+        format!("{}{moved}", self.deleted(mover, "NEW", &really))
     }
 
     fn deleted(&self, mover: &Mover<'_>, row: &str, condition: &str) -> String {
-        format!(" DELETE FROM {} WHERE {}{condition};", ident(mover.written), self.same_key(mover, row))
+        let same = self.same_key(mover, row);
+        mover
+            .tables
+            .iter()
+            .map(|table| format!(" DELETE FROM {} WHERE {same}{condition};", ident(table)))
+            .collect()
     }
 
     fn same_key(&self, mover: &Mover<'_>, row: &str) -> String {

@@ -140,6 +140,22 @@ impl Database {
     }
 }
 
+/// Takes the write lock on a connection that waits for it as long as its budget says.
+///
+/// # Errors
+/// [`ErrorKind::LockTimeout`] when another connection kept it.
+pub async fn begin_within(connection: &mut SqliteConnection, budget: Duration) -> Result<()> {
+    run(connection, "BEGIN IMMEDIATE").await.map(|_| ()).map_err(|error| {
+        if error.kind() != ErrorKind::Retry {
+            return error;
+        }
+        Error::new(ErrorKind::LockTimeout, "another connection kept writing")
+            .with("waited", format!("{} ms", budget.as_millis()))
+            .hint("end the writing transaction that stays open, or raise --lock-budget")
+            .caused_by(error)
+    })
+}
+
 /// A writing transaction. Dropping it without [`WriteTx::commit`] rolls back, by closing the connection.
 pub struct WriteTx<'a> {
     home: MutexGuard<'a, Option<SqliteConnection>>,

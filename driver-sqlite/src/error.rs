@@ -34,7 +34,11 @@ pub fn is_unique(error: &sqlx::Error) -> bool {
 /// fails on it.
 pub fn is_unfit(error: &sqlx::Error) -> bool {
     // 1 is SQLITE_ERROR, which functions raise for a value that they cannot take (`malformed JSON`).
-    code(error).is_some_and(|code| matches!(code & 0xff, CONSTRAINT | MISMATCH | 1)) && !is_unique(error)
+    let by_code = code(error).is_some_and(|code| matches!(code & 0xff, CONSTRAINT | MISMATCH | 1));
+    // It is also what a statement gets whose table, column or function is not there.
+    let names_nothing =
+        error.as_database_error().is_some_and(|database| database.message().starts_with("no such"));
+    by_code && !names_nothing && !is_unique(error)
 }
 
 /// Nothing is known about what became of a COMMIT that failed so.

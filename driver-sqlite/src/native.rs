@@ -11,7 +11,7 @@ use serde::Deserialize;
 use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
 
-use crate::connect::Database;
+use crate::connect::{Database, begin_within};
 use crate::definition::Follow;
 use crate::emptying::{FIRST, delete_some, rest};
 use crate::error::{from_sqlx, leaves_commit_unknown};
@@ -33,25 +33,11 @@ impl Native {
         Self { database, names }
     }
 
-    /// Begins a writing transaction within the budget.
-    async fn begin(&self, connection: &mut SqliteConnection, budget: Duration) -> Result<()> {
-        run(connection, "BEGIN IMMEDIATE").await.map(|_| ()).map_err(|error| {
-            if error.kind() == ErrorKind::Retry {
-                Error::new(ErrorKind::LockTimeout, "another connection kept writing")
-                    .with("waited", format!("{} ms", budget.as_millis()))
-                    .hint("end the writing transaction that stays open, or raise --lock-budget")
-                    .caused_by(error)
-            } else {
-                error
-            }
-        })
-    }
-
     /// A rename out of the way, or back: no other object follows, and the table that is out of the way has
     /// no foreign keys (R10).
     async fn move_aside(&self, step: &Step, aside: &Aside, budget: Duration) -> Result<()> {
         let mut connection = self.database.lock_connection(budget).await?;
-        self.begin(&mut connection, budget).await?;
+        begin_within(&mut connection, budget).await?;
         // As for the swap of a rebuild: SQLite documents this way for changes of foreign keys.
         if is_there(&mut connection, &aside.table).await? {
             let without = TableText::parse(&aside.sql)?.render_aside(&aside.table);
@@ -69,7 +55,7 @@ impl Native {
         let mut rows = FIRST;
         loop {
             let mut connection = self.database.lock_connection(budget).await?;
-            self.begin(&mut connection, budget).await?;
+            begin_within(&mut connection, budget).await?;
             let triggers = query("SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?")
                 .bind(aside.name.clone())
                 .fetch_all(&mut connection)
@@ -124,7 +110,7 @@ impl NativeDdl for Native {
             };
         }
         let mut connection = self.database.statement_connection(lock_budget).await?;
-        self.begin(&mut connection, lock_budget).await?;
+        begin_within(&mut connection, lock_budget).await?;
         let table = table_of(&mut connection, &statement).await?;
         let follow = match &table {
             Some(table) => Some(Follow::begin(&mut connection, &self.names, table).await?),

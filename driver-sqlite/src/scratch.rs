@@ -14,6 +14,8 @@ use crate::state::Names;
 /// The copy.
 pub struct Scratch {
     connection: SqliteConnection,
+    /// What could not be made here, with SQLite's own words.
+    left_out: Vec<(String, String)>,
 }
 
 impl Scratch {
@@ -33,16 +35,32 @@ impl Scratch {
             .connect()
             .await
             .map_err(from_sqlx)?;
+        let mut left_out = Vec::new();
         for row in &rows {
             let (name, sql): (String, String) = (get(row, 0)?, get(row, 1)?);
             if names.is_own(&name) {
                 continue;
             }
             if let Err(error) = run(&mut connection, sql).await {
-                tracing::debug!(object = name, %error, "left out of the copy of the schema");
+                left_out.push((name, said(&error)));
             }
         }
-        Ok(Self { connection })
+        Ok(Self { connection, left_out })
+    }
+
+    /// Fails for a table whose definition, or an index of it, means nothing here: it needs a function or a
+    /// collation that only the application defines, and rows could be neither compared nor written.
+    pub fn check_known(&self, table: &Table) -> Result<()> {
+        let own = |name: &str| table.name == name || table.indexes.iter().any(|index| index.name == name);
+        match self.left_out.iter().find(|(name, _)| own(name)) {
+            None => Ok(()),
+            Some((name, said)) => Err(Error::new(
+                ErrorKind::Refused,
+                format!("`{name}` needs what only the application defines"),
+            )
+            .with("sqlite", said)
+            .hint("change it with the application's own connection")),
+        }
     }
 
     /// To run statements on.

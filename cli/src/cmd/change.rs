@@ -26,7 +26,7 @@ pub async fn run(
     change: &Change,
     directives: Directives,
 ) -> Result<Outcome> {
-    if let Some(outcome) = go_on(shell, &connected, &request).await? {
+    if let Some(outcome) = go_on(shell, &connected, &request, change.detach).await? {
         return Ok(outcome);
     }
     let options = proposal::run_options(&connected, change, &directives)?;
@@ -48,7 +48,12 @@ pub async fn run(
 }
 
 /// The same statement again goes on with the run that was interrupted.
-async fn go_on(shell: &Shell, connected: &Connected, request: &Request) -> Result<Option<Outcome>> {
+async fn go_on(
+    shell: &Shell,
+    connected: &Connected,
+    request: &Request,
+    detached: bool,
+) -> Result<Option<Outcome>> {
     let Request::Statement { text, .. } = request else { return Ok(None) };
     let runner = shell.runner(&connected.session);
     let Some(run) = runner.find_interrupted(text).await? else { return Ok(None) };
@@ -59,6 +64,9 @@ async fn go_on(shell: &Shell, connected: &Connected, request: &Request) -> Resul
     shell.output.name_run(&run.id);
     shell.output.note(&format!("going on with run {}, which is {}", run.id, run.state));
     confirm(shell, format!("Go on with run {} on `{}`?", run.id.short(), run.table)).await?;
+    if detached && !shell.is_detached {
+        return detach(shell).await.map(Some);
+    }
     Ok(Some(applied(&runner.resume(&run.id).await?)))
 }
 

@@ -33,9 +33,16 @@ pub async fn run(shell: &Shell) -> Result<Outcome> {
 
 /// For a terminal: one line a run, 80 columns.
 fn table(runs: &[Run]) -> String {
-    // What the other columns and the gaps leave of 80.
-    const STATEMENT: usize = 24;
     const TABLE: usize = 14;
+    // Two spaces between columns, and one before the first.
+    const GAPS: usize = 9;
+    const STARTED: usize = "2026-01-31 12:00".len();
+    let widest = |cell: &dyn Fn(&Run) -> usize| runs.iter().map(cell).max().unwrap_or(0);
+    let others = widest(&|run| run_id::short(runs, run).len())
+        + widest(&|run| run.state.word().len()).max("STATE".len())
+        + widest(&|run| run.table.to_string().chars().count().min(TABLE)).max("TABLE".len())
+        + STARTED;
+    let statement = wrap::WIDTH.saturating_sub(others + GAPS);
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(["RUN", "STATE", "TABLE", "STARTED", "STATEMENT"]);
@@ -45,11 +52,11 @@ fn table(runs: &[Run]) -> String {
             run.state.to_string(),
             wrap::cut(&run.table.to_string(), TABLE),
             figures::moment(run.started),
-            wrap::cut(&run.statement, STATEMENT),
+            wrap::cut(&run.statement, statement),
         ]);
     }
     let text = table.to_string();
-    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+    text.lines().map(str::trim).collect::<Vec<_>>().join("\n")
 }
 
 /// For a pipe: every field whole, between tabs.

@@ -10,6 +10,7 @@ use super::change::nothing_to_do;
 use crate::args::{Plan, PlanFormat};
 use crate::exit::Outcome;
 use crate::findings;
+use crate::output::paint::Paint;
 use crate::output::wrap;
 use crate::proposal::{self, Proposal};
 use crate::shell::Shell;
@@ -34,10 +35,9 @@ pub async fn run(shell: &Shell, args: Plan) -> Result<Outcome> {
         None => shell.output.line(&document),
     }
     if !choice.refusals.is_empty() {
+        // On the terminal the plan itself has just said it.
         if args.output.is_some() || args.format == PlanFormat::Json {
-            shell.output.block(&findings::text(&choice.refusals, crate::output::paint::Paint::stderr()));
-        } else {
-            shell.output.line(&findings::text(&choice.refusals, shell.output.paint()));
+            shell.output.block(&findings::text(&choice.refusals, Paint::stderr()));
         }
         return Err(findings::refusal(&choice.refusals));
     }

@@ -99,7 +99,8 @@ fn outcome(args: &Status, seen: &[Seen]) -> Outcome {
 /// One line a run that is not over; the others are counted.
 fn list(seen: &[Seen], paint: Paint) -> String {
     let (open, over): (Vec<&Seen>, Vec<&Seen>) = seen.iter().partition(|one| !one.run.state.is_final());
-    let mut lines: Vec<String> = open.iter().map(|one| line(one, paint)).collect();
+    let width = open.iter().map(|one| one.short.len()).max().unwrap_or(0);
+    let mut lines: Vec<String> = open.iter().map(|one| line(one, width, paint)).collect();
     if open.is_empty() && !over.is_empty() {
         lines.push("no run is under way".to_owned());
     }
@@ -110,7 +111,7 @@ fn list(seen: &[Seen], paint: Paint) -> String {
     lines.join("\n")
 }
 
-fn line(one: &Seen, paint: Paint) -> String {
+fn line(one: &Seen, width: usize, paint: Paint) -> String {
     const TABLE: usize = 18;
     let about = match (&one.line.runner, one.line.revertible) {
         (Some(runner), _) => format!("process {} on {}", runner.pid, runner.host),
@@ -120,7 +121,7 @@ fn line(one: &Seen, paint: Paint) -> String {
     };
     let state = format!("{:<16}", one.run.state.to_string());
     format!(
-        "{:<16}  {}  {:<TABLE$}  {about}",
+        "{:<width$}  {}  {:<TABLE$}  {about}",
         one.short,
         coloured(one.run.state, &state, paint),
         wrap::cut(&one.run.table.to_string(), TABLE)
@@ -221,7 +222,10 @@ fn next(run: &Run, line: &RunLine, short: &str) -> Option<String> {
     let commands: &[&str] = match (run.state, &line.runner) {
         (state, _) if state.is_final() => return None,
         (RunState::Reversible | RunState::Expanded, _) if line.revertible == Some(false) => &["finalize"],
-        (RunState::Reversible | RunState::Expanded, _) => &["verify", "revert", "finalize"],
+        (RunState::Reversible | RunState::Expanded, _) if run.plan.is_rebuild() => {
+            &["verify", "revert", "finalize"]
+        }
+        (RunState::Reversible | RunState::Expanded, _) => &["revert", "finalize"],
         (RunState::Paused, Some(_)) => &["resume", "abort"],
         (RunState::WaitingCutover, None) => &["cutover", "abort"],
         (_, Some(_)) => &["pause", "throttle", "abort"],

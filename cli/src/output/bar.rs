@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use replank_core::event::Progress;
-use replank_core::run::RunState;
 
-use super::text::{details, to_stderr, verb};
+use super::text::{details, is_sweep, to_stderr, verb};
 
 // Slow enough to read, fast enough to live.
 const TICK: Duration = Duration::from_millis(120);
@@ -29,8 +28,7 @@ impl Bar {
             bar.enable_steady_tick(TICK);
             bar
         });
-        let is_sweep = matches!(progress.state, RunState::Copying | RunState::Verifying);
-        bar.set_style(if is_sweep { sweep() } else { wait() });
+        bar.set_style(if is_sweep(progress) { sweep() } else { wait() });
         bar.set_length(progress.rows_total);
         bar.set_position(progress.rows_done);
         bar.set_prefix(verb(progress));

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use replank_core::event::{Body, Progress};
 use replank_core::ident::RunId;
+use replank_core::run::RunState;
 
 use super::bar::Bar;
 use super::display::Display;
@@ -45,14 +46,28 @@ impl Text {
     }
 
     /// A lasting line, above what moves.
-    fn line(&self, word: Option<String>, text: &str) {
-        let clock = format!("{:>6}  ", figures::clock(self.started.elapsed()));
-        let prefix = word.map_or_else(String::new, |word| format!("{word} "));
-        let wrapped = wrap::indented(text, 0);
-        let text = format!("{}{prefix}{wrapped}", self.paint.dim(&clock));
+    fn line(&self, warning: Option<&str>, text: &str) {
+        let text = self.stamped(warning, text);
         match &*self.moving() {
             Moving::Bar(bar) => bar.line(&text),
             Moving::Lines(_) => to_stderr(&text),
+        }
+    }
+
+    /// Behind the time since the start; further lines stand under the first word.
+    fn stamped(&self, warning: Option<&str>, text: &str) -> String {
+        const MARGIN: usize = 8;
+        let clock = format!("{:>6}  ", figures::clock(self.started.elapsed()));
+        // Wrapped without colours, which have no width, and coloured then.
+        let prefix = warning.map_or_else(String::new, |word| format!("{word} "));
+        let wrapped = wrap::indented(&format!("{prefix}{text}"), MARGIN);
+        let rest = wrapped.trim_start();
+        match warning.and_then(|word| rest.strip_prefix(word)) {
+            Some(after) => {
+                let word = self.paint.yellow(warning.unwrap_or_default());
+                format!("{}{word}{after}", self.paint.dim(&clock))
+            }
+            None => format!("{}{rest}", self.paint.dim(&clock)),
         }
     }
 
@@ -79,10 +94,10 @@ impl Display for Text {
             }
             Body::Progress(progress) => self.progress(progress),
             Body::Throttle { reason: Some(reason) } => {
-                self.line(Some(self.paint.yellow("slowing down:")), reason);
+                self.line(Some("slowing down:"), reason);
             }
             Body::Throttle { reason: None } => self.line(None, "at full speed again"),
-            Body::Warning { message } => self.line(Some(self.paint.yellow("warning:")), message),
+            Body::Warning { message } => self.line(Some("warning:"), message),
             // The command's result says the same, with what to type.
             Body::Gate { .. } | Body::Result { .. } => {}
             // For programs: a person reads these from the command that prints them.
@@ -118,19 +133,23 @@ pub fn result(outcome: &Outcome, paint: Paint) -> String {
 
 /// How far a run is, on one line.
 pub fn line_of(progress: &Progress) -> String {
-    let mut parts = vec![format!(
-        "{}: {} of {}",
-        verb(progress),
-        figures::count(progress.rows_done),
-        figures::rows(progress.rows_total)
-    )];
+    let mut parts = vec![if is_sweep(progress) {
+        let (done, total) = (figures::count(progress.rows_done), figures::rows(progress.rows_total));
+        format!("{}: {done} of {total}", verb(progress))
+    } else {
+        verb(progress).to_owned()
+    }];
     parts.extend(details(progress));
     parts.join(", ")
 }
 
+/// Whether the run goes through the table, so that rows say how far it is.
+pub fn is_sweep(progress: &Progress) -> bool {
+    matches!(progress.state, RunState::Copying | RunState::Verifying)
+}
+
 /// What the run does with its rows.
 pub fn verb(progress: &Progress) -> &'static str {
-    use replank_core::run::RunState;
     match progress.state {
         RunState::Copying => "copying",
         RunState::Verifying => "comparing",
@@ -153,7 +172,7 @@ pub fn details(progress: &Progress) -> Vec<String> {
     const LAG_SHOWN_MS: u64 = 1_000;
     const BACKLOG_SHOWN: u64 = 1_000;
     let mut parts = Vec::new();
-    if progress.rows_per_second > 0 {
+    if progress.rows_per_second > 0 && is_sweep(progress) {
         parts.push(format!("{}/s", figures::count(progress.rows_per_second)));
     }
     if let Some(eta) = progress.eta_s {
@@ -180,8 +199,6 @@ pub fn to_stderr(text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use replank_core::run::RunState;
-
     use super::*;
 
     #[test]

@@ -23,7 +23,11 @@ pub trait StateStore: Send + Sync {
     /// Creates what is missing. Calling it again, or from two places at once, is harmless.
     async fn ensure(&self) -> Result<()>;
 
-    /// Adds a run that is not there yet, at revision 1.
+    /// Adds a run that is not there yet, at revision 1, if `run.fence` is still the token of its table's
+    /// lease.
+    ///
+    /// # Errors
+    /// [`Fenced`](crate::ErrorKind::Fenced) when it is not: another runner took over meanwhile.
     async fn create(&self, run: &Run) -> Result<Revision>;
 
     /// A run with its revision.

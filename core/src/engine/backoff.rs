@@ -34,6 +34,12 @@ impl Backoff {
         self.streaks.get(&kind).is_none_or(|streak| streak.until <= now)
     }
 
+    /// Failures since the last success.
+    #[must_use]
+    pub fn failures(&self, kind: Kind) -> u32 {
+        self.streaks.get(&kind).map_or(0, |streak| streak.failures)
+    }
+
     /// A call went well.
     pub fn succeeded(&mut self, kind: Kind) {
         self.streaks.remove(&kind);

@@ -112,6 +112,8 @@ pub struct Setup {
 struct Displaced {
     owed: Owed,
     goal: Goal,
+    /// Not tried again before: what stands in its way may need a while.
+    not_before: Duration,
 }
 
 type Reached = Box<dyn Fn(&Position, &Position) -> bool + Send>;
@@ -159,6 +161,8 @@ pub struct Machine {
     asking: Vec<Owed>,
     is_asking: bool,
     collision_note: Option<String>,
+    /// Since when rows have really collided, and when that was seen last.
+    colliding_since: Option<(Duration, Duration)>,
     conflicts: BTreeMap<Key, Conflict>,
     /// Batches of one that follow a batch with an unfit row, so that the row is found.
     solo: usize,
@@ -224,6 +228,7 @@ impl Machine {
             asking: Vec::new(),
             is_asking: false,
             collision_note: None,
+            colliding_since: None,
             conflicts: checkpoint.conflicts.clone(),
             solo: 0,
             indexes: None,

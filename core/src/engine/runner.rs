@@ -83,6 +83,7 @@ impl Runner {
             checkpoint: Checkpoint::default(),
             steps_done: 0,
             reverse_position: None,
+            is_swapped_back: false,
             cutover_requested: false,
             migration,
             note: None,
@@ -347,6 +348,9 @@ impl Runner {
 
     /// A run that may have sent its swap: the catalogue says whether it took place.
     async fn was_swapped(&self, record: &Record, rebuild: &Arc<dyn Rebuild>) -> Result<bool> {
+        if record.run.is_swapped_back {
+            return Ok(true);
+        }
         let last = if matches!(record.run.state, RunState::Failed | RunState::Paused) {
             record.run.resume_state
         } else {
@@ -389,7 +393,9 @@ impl Runner {
     /// From wherever the revert is to the second swap, and past it.
     async fn backward(&self, record: &mut Record) -> Result<()> {
         let rebuild = self.open(record).await?;
-        fence(&rebuild, record.token()).await?;
+        if !record.run.is_swapped_back {
+            fence(&rebuild, record.token()).await?;
+        }
         if self.was_swapped(record, &rebuild).await? {
             return self.after_backward_swap(record, &rebuild).await;
         }
@@ -415,6 +421,8 @@ impl Runner {
 
     async fn after_backward_swap(&self, record: &mut Record, rebuild: &Arc<dyn Rebuild>) -> Result<()> {
         record.read_revision().await?;
+        record.run.is_swapped_back = true;
+        record.save().await?;
         say_removing(record, "swapped back; removing the table that was live");
         rebuild.discard().await?;
         record.run.ended = Some(Timestamp::now());
@@ -439,15 +447,20 @@ impl Runner {
 
     async fn finalize_rebuild(&self, record: &mut Record) -> Result<()> {
         let rebuild = self.open(record).await?;
+        // From the first removal on there is no way back, also after a crash.
+        record.run.options.revertible = false;
+        record.run.note = Some("being made final".to_owned());
+        record.save().await?;
         say_removing(record, "removing the old table");
         rebuild.discard().await?;
+        record.run.note = None;
         record.run.ended = Some(Timestamp::now());
         record.enter(RunState::Finalized, "final; the old table is gone").await
     }
 
     async fn abort_rebuild(&self, record: &mut Record) -> Result<()> {
         let rebuild = self.open(record).await?;
-        if record.run.checkpoint.prepared {
+        if record.run.checkpoint.prepared && !record.run.is_swapped_back {
             fence(&rebuild, record.token()).await?;
         }
         let was_swapped = record.run.checkpoint.prepared && self.was_swapped(record, &rebuild).await?;
@@ -461,6 +474,9 @@ impl Runner {
         if was_swapped {
             return self.after_forward_swap(record).await;
         }
+        // From the first removal on the copy does not count any more: the catalogue could not tell.
+        record.run.checkpoint = Checkpoint::default();
+        record.save().await?;
         say_removing(record, "removing the copy");
         rebuild.discard().await?;
         record.run.ended = Some(Timestamp::now());
@@ -477,6 +493,12 @@ impl Runner {
         let record =
             Record::new(Arc::clone(&self.session), Arc::clone(&self.reporter), run, revision, token, me);
         record.pass(Boundary::LeaseTaken);
+        // What was asked of the runner before us was not asked of us: it may be long ago, and about a run
+        // that has turned round since.
+        for stale in self.session.state().pending(id).await? {
+            let answer = "not obeyed: that runner is gone; ask again";
+            self.session.state().acknowledge(stale.id, answer).await?;
+        }
         Ok(record)
     }
 

@@ -10,11 +10,11 @@ impl Chance {
     pub fn new(seed: u64) -> Self {
         // Neighbouring seeds would otherwise share most of their streams, one step apart.
         let mut chance = Self(seed ^ 0x5851_f42d_4c95_7f2d);
-        Self(chance.next())
+        Self(chance.draw())
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -25,7 +25,7 @@ impl Chance {
     /// A number below `end`; 0 if there is none.
     pub fn below(&mut self, end: u64) -> u64 {
         // The bias of the remainder is far below anything that a simulation could notice.
-        self.next() % end.max(1)
+        self.draw() % end.max(1)
     }
 
     /// A number in `low..=high`.
@@ -50,7 +50,7 @@ impl Chance {
     /// An independent stream, so that one part of a simulation can draw more without moving another.
     #[must_use]
     pub fn split(&mut self) -> Self {
-        Self::new(self.next())
+        Self::new(self.draw())
     }
 }
 
@@ -62,7 +62,7 @@ mod tests {
     fn the_same_seed_gives_the_same_stream_and_another_seed_another() {
         let draw = |seed| {
             let mut chance = Chance::new(seed);
-            (0..8).map(|_| chance.next()).collect::<Vec<_>>()
+            (0..8).map(|_| chance.draw()).collect::<Vec<_>>()
         };
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));

@@ -4,27 +4,23 @@ use std::collections::BTreeMap;
 
 use super::memory::{Server, Shape, TABLE};
 use super::workload::{Answer, Journal};
-use crate::ident::RunId;
 use crate::journal::chain;
 use crate::run::{Run, RunState};
 
 /// Judges a simulation at its end: nothing runs any more, and writers have stopped. Gives back every promise
-/// that was broken. `followed` is the run that the person knows of.
+/// that was broken.
 #[must_use]
-pub fn judge(server: &Server, journal: &Journal, followed: Option<&RunId>) -> Vec<String> {
+pub fn judge(server: &Server, journal: &Journal) -> Vec<String> {
     let mut broken = Vec::new();
     broken.extend(journal_against_log(server, journal));
     if let Some(record) = chain::first_break(&server.events()) {
         broken.push(format!("the chain of records breaks at {record}"));
     }
     let runs = server.runs();
-    for run in &runs {
-        if followed == Some(&run.id) {
-            broken.extend(server.judge(run));
-            broken.extend(as_the_run_says(server, run));
-        } else if !run.state.is_final() {
-            broken.push(format!("a second run of the same change, {}", run.state));
-        }
+    // A runner that stood still may do the whole change once more, when the first run is over.
+    if let Some((run, earlier)) = runs.split_last() {
+        broken.extend(server.judge(run));
+        broken.extend(as_the_run_says(server, run, earlier));
     }
     if runs.is_empty() {
         broken.extend(unchanged(server));
@@ -65,10 +61,13 @@ fn unchanged(server: &Server) -> Vec<String> {
 }
 
 /// The catalogue agrees with the run's state.
-fn as_the_run_says(server: &Server, run: &Run) -> Vec<String> {
-    let mut broken = Vec::new();
+fn as_the_run_says(server: &Server, run: &Run, earlier: &[Run]) -> Vec<String> {
+    let unfinished = earlier.iter().filter(|run| !run.state.is_final());
+    let mut broken: Vec<String> = unfinished.map(|run| format!("an older run is {}", run.state)).collect();
     let leftovers = server.leftovers();
+    let was_changed = earlier.iter().any(|run| run.state == RunState::Finalized);
     let shape = match run.state {
+        RunState::Reverted | RunState::Aborted if was_changed => Shape::New,
         RunState::Reversible | RunState::Finalized => Shape::New,
         RunState::Reverted | RunState::Aborted => Shape::Old,
         state => {

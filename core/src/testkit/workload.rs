@@ -1,5 +1,6 @@
 //! Applications that write while a change goes on, and their own exact journal of it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ pub type Journal = Arc<Mutex<Vec<(u64, Answer)>>>;
 /// Running applications.
 pub struct Workload {
     writers: JoinSet<()>,
-    stop: tokio::sync::watch::Sender<bool>,
+    is_over: Arc<AtomicBool>,
     /// What they wrote down so far.
     pub journal: Journal,
 }
@@ -49,7 +50,7 @@ impl Workload {
     #[must_use]
     pub fn start(server: &Server, habits: Habits, chance: &mut Chance) -> Self {
         let journal: Journal = Arc::default();
-        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let is_over = Arc::new(AtomicBool::new(false));
         let mut writers = JoinSet::new();
         for writer in 1..=habits.writers {
             let mut writer = Writer {
@@ -60,26 +61,20 @@ impl Workload {
                 name: writer,
                 written: 0,
             };
-            let mut stopped = stopped.clone();
+            let is_over = Arc::clone(&is_over);
             writers.spawn(async move {
-                while !*stopped.borrow() {
-                    let pause = writer.pause();
-                    // A stop is noticed at once; both branches are cancel-safe.
-                    tokio::select! {
-                        biased;
-                        _changed = stopped.changed() => return,
-                        () = tokio::time::sleep(pause) => writer.write().await,
-                    }
+                while !is_over.load(Ordering::Relaxed) {
+                    tokio::time::sleep(writer.pause()).await;
+                    writer.write().await;
                 }
             });
         }
-        Self { writers, stop, journal }
+        Self { writers, is_over, journal }
     }
 
     /// Lets every transaction end, and starts no more.
     pub async fn stop(&mut self) {
-        // No writer is left to hear it only when all have ended.
-        self.stop.send_replace(true);
+        self.is_over.store(true, Ordering::Relaxed);
         while let Some(ended) = self.writers.join_next().await {
             ended.expect("a writer does not panic");
         }
@@ -104,9 +99,14 @@ struct Writer {
 }
 
 impl Writer {
+    /// The application is quiet at night, when a change gets done that did not come through by day.
+    fn is_night(&self) -> bool {
+        self.server.started().elapsed() > Duration::from_mins(5)
+    }
+
     /// Busy while a runner is at work; waiting for leases to expire costs little.
     fn pause(&mut self) -> Duration {
-        Duration::from_millis(if !self.server.is_busy() {
+        Duration::from_millis(if !self.server.is_busy() || self.is_night() {
             self.chance.between(500, 5_000)
         } else if self.chance.one_in(6) {
             self.chance.between(20, 150)
@@ -118,8 +118,9 @@ impl Writer {
     async fn write(&mut self) {
         self.written += 1;
         let number = self.name * 1_000_000 + self.written;
+        let is_long = self.habits.long_transactions && !self.is_night();
         let chance = &mut self.chance;
-        let think = if self.habits.long_transactions && chance.one_in(50) {
+        let think = if is_long && chance.one_in(50) {
             chance.between(500, 3_000)
         } else if chance.one_in(3) {
             chance.between(0, 15)

@@ -151,7 +151,10 @@ async fn new_column(
                         ErrorKind::Refused,
                         format!("the default of `{}` is not the same for every read", column.name),
                     )
-                    .hint(format!("say what rows that are there get: -D forward={}=EXPRESSION", column.name))
+                    .hint(format!(
+                        "say what rows that are there get: -D 'forward=\"{} = EXPRESSION\"'",
+                        column.name
+                    ))
                     .caused_by(error)
                 } else {
                     error

@@ -87,6 +87,7 @@ impl Drafting<'_> {
             let changes = vec![format!("table {} is renamed to {to}", table.name)];
             return self.finish(text, &table, size, changes, candidates, evidence).await;
         }
+        self.scratch.check_known(&table)?;
         let (renamed, renames) = self.rename_columns(&table, clauses).await?;
         let mut shape = Shape::of(&renamed);
         shape.renamed(&renames);
@@ -178,6 +179,7 @@ impl Drafting<'_> {
             ));
         }
         target::own_name(&self.names, &index.name)?;
+        self.scratch.check_known(&table)?;
         let sql = index.render(&index.name, &table.name);
         if let Some(why) = self.scratch.tries(&sql).await? {
             return Err(Error::new(ErrorKind::Usage, format!("SQLite refuses the index: {why}")));
@@ -213,6 +215,7 @@ impl Drafting<'_> {
             .hint("DROP PRIMARY KEY, or change the definition with `replank rebuild --as`"));
         }
         let size = size::size(self.connection, &table).await?;
+        self.scratch.check_known(&table)?;
         let mut candidates: Vec<Candidate> = native::drop_index(&table, name, size).into_iter().collect();
         let mut shape = Shape::of(&table);
         shape.apply(&Clause::DropIndex(found.name))?;
@@ -235,6 +238,7 @@ impl Drafting<'_> {
     async fn rebuild(&mut self, table: &str, shape: Option<&str>) -> Result<Draft> {
         let table = target::table(self.connection, &self.names, table).await?;
         let size = size::size(self.connection, &table).await?;
+        self.scratch.check_known(&table)?;
         let shape = match shape {
             Some(text) => Shape::given(&table, text)?,
             None => {

@@ -5,12 +5,12 @@ use replank_core::driver::Applied;
 use replank_core::value::{Change, Key};
 use sqlx::sqlite::SqliteConnection;
 
-use super::insert::{KEPT, delete, insert};
+use super::insert::{delete, insert};
 use super::range::Condition;
-use super::{Core, change};
+use super::{Core, change, parked};
 use crate::error::from_sqlx;
 use crate::key::{Values, selected};
-use crate::sql::{ident, query, run};
+use crate::sql::{ident, query};
 
 /// Applies in the caller's transaction, so everything comes from one snapshot: the newest, as the write
 /// lock is held.
@@ -21,33 +21,19 @@ pub async fn apply(connection: &mut SqliteConnection, core: &Core, changes: &[Ch
     core.check_written(connection).await?;
     let keys: Vec<Key> = changes.iter().map(|change| change.key.clone()).collect();
     let keys = core.decoded(&keys)?;
-    let flow = core.flow()?;
-    if !flow.is_plain() {
-        keep(connection, core, &keys).await?;
+    let parked = parked::name(core, connection).await?;
+    if let Some(parked) = &parked {
+        parked::park(connection, core, parked, &keys).await?;
     }
     // Every key leaves its unique values before any row is written. `removed` is not looked at: where it
     // matters, the triggers have followed the source already.
     delete(connection, core, &keys).await?;
     let present = present(connection, core, &keys).await?;
-    let written = insert(connection, core, &present).await?;
-    if !flow.is_plain() {
-        run(connection, format!("DROP TABLE temp.{KEPT}")).await?;
+    let written = insert(connection, core, parked.as_deref(), &present).await?;
+    if let Some(parked) = &parked {
+        parked::release(connection, core, parked, &keys, &written.displaced).await?;
     }
     Ok(Applied { displaced: written.displaced.iter().map(|values| change(values, false)).collect() })
-}
-
-/// Puts the old rows aside. Columns of such a table have the affinity of the original, and no collation.
-async fn keep(connection: &mut SqliteConnection, core: &Core, keys: &[Values]) -> Result<()> {
-    let condition = Condition::keys(keys);
-    // Two steps, as CREATE TABLE takes no bound values.
-    let written = ident(&core.written());
-    run(connection, format!("DROP TABLE IF EXISTS temp.{KEPT}")).await?;
-    run(connection, format!("CREATE TEMP TABLE {KEPT} AS SELECT * FROM {written} WHERE 0")).await?;
-    let sql = format!(
-        "INSERT INTO temp.{KEPT} SELECT * FROM {written} AS w WHERE {}",
-        condition.sql("w", &core.flow()?.written_key())
-    );
-    condition.bind(query(sql).persistent(false)).execute(connection).await.map_err(from_sqlx).map(|_| ())
 }
 
 /// The keys that the source holds, as it holds them, in its order.

@@ -79,7 +79,7 @@ pub async fn copy(core: &Core, bounds: &Bounds) -> Result<Copied> {
                 .map_err(from_sqlx)?;
             let keys =
                 rows.iter().map(|row| Values::read(row, 0, columns.len())).collect::<Result<Vec<_>>>()?;
-            let written = insert(tx.connection(), core, &keys).await?;
+            let written = insert(tx.connection(), core, None, &keys).await?;
             (written.rows, written.displaced)
         }
         Err(error) => return Err(from_sqlx(error)),

@@ -11,7 +11,8 @@ use replank_core::{Error, ErrorKind, Result};
 use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
 
-use super::{Core, Handle, apply, compare, exists, feed, prepare, swap};
+use super::{Core, Handle, apply, compare, exists, feed, parked, prepare, swap};
+use crate::connect::begin_within;
 use crate::definition::{self, Live, Shape};
 use crate::error::{from_sqlx, leaves_commit_unknown};
 use crate::spec::opposite;
@@ -30,16 +31,7 @@ impl CutOver for Handle {
         let core = Arc::clone(&self.core);
         // Opened first, so that the hold is only the hold.
         let mut connection = core.database.lock_connection(budget).await?;
-        if let Err(error) = run(&mut connection, "BEGIN IMMEDIATE").await {
-            return Err(if error.kind() == ErrorKind::Retry {
-                Error::new(ErrorKind::LockTimeout, "another connection kept writing")
-                    .with("waited", format!("{} ms", budget.as_millis()))
-                    .hint("end the writing transaction that stays open, or raise --lock-budget")
-                    .caused_by(error)
-            } else {
-                error
-            });
-        }
+        begin_within(&mut connection, budget).await?;
         check_token(&mut connection, &core.names, &core.job.table, core.fence()).await?;
         core.check_written(&mut connection).await?;
         definition::check(&mut connection, &core.names, &core.objects).await?;
@@ -145,6 +137,7 @@ impl SwapGuard for Guard {
         self.still_locked()?;
         let direction = opposite(self.core.job.direction);
         let log = prepare::make_log(&self.core, &mut self.connection, direction).await?;
+        parked::make(&self.core, &mut self.connection, direction).await?;
         // The triggers are made when the table has its new name. Nobody writes before that.
         self.installed = true;
         Ok(Position(feed::newest(&mut self.connection, &log).await?.to_string()))

@@ -6,7 +6,7 @@ use replank_core::engine::boundary::{Boundary, reached};
 use replank_core::{Error, ErrorKind, Result};
 
 use super::{Core, exists};
-use crate::emptying::{FIRST, delete_some, rest};
+use crate::emptying::{self, FIRST, delete_some, rest};
 use crate::sql::{ident, run};
 use crate::state::{Object, ObjectRole, is_made};
 
@@ -30,7 +30,11 @@ pub async fn discard(core: &Core) -> Result<()> {
     for object in &objects {
         let is_table = matches!(
             object.role,
-            ObjectRole::Shadow | ObjectRole::Retired | ObjectRole::Log | ObjectRole::LogBack
+            ObjectRole::Shadow
+                | ObjectRole::Retired
+                | ObjectRole::Log
+                | ObjectRole::LogBack
+                | ObjectRole::Parked
         );
         if is_table {
             reached(Boundary::DropBegun);
@@ -62,6 +66,9 @@ async fn drop_triggers(core: &Core, objects: &[Object]) -> Result<()> {
 /// Deletes a table's rows bit by bit, so that no step is longer than its share: a DROP visits every page.
 async fn empty(core: &Core, object: &Object) -> Result<()> {
     check_own(core, object)?;
+    if drop_small_indexes(core, object).await? {
+        return Ok(());
+    }
     let mut rows = FIRST;
     loop {
         let mut tx = core.write().await?;
@@ -76,6 +83,32 @@ async fn empty(core: &Core, object: &Object) -> Result<()> {
         }
         rows = rest(rows, begun.elapsed()).await;
     }
+}
+
+/// Rows go many times faster without indexes. Answers whether the table itself is small enough to go at once.
+async fn drop_small_indexes(core: &Core, object: &Object) -> Result<bool> {
+    let mut tx = core.database.read().await?;
+    let indexes = emptying::indexes(tx.connection(), &object.name).await?;
+    let small = emptying::small(tx.connection(), &indexes).await?;
+    let mut whole = emptying::constraint_indexes(tx.connection(), &object.name).await?;
+    whole.push(object.name.clone());
+    let is_small = emptying::small(tx.connection(), &whole).await?.len() == whole.len();
+    tx.end().await?;
+    for index in &small {
+        let begun = Instant::now();
+        let mut tx = core.write().await?;
+        if !still_ours(core, &mut tx, object).await? {
+            tx.roll_back().await?;
+            return Ok(true);
+        }
+        // Looked up again under the lock: the name must still be that of an index of this table.
+        if emptying::indexes(tx.connection(), &object.name).await?.contains(index) {
+            run(tx.connection(), format!("DROP INDEX {}", ident(index))).await?;
+        }
+        tx.commit().await?;
+        rest(FIRST, begun.elapsed()).await;
+    }
+    Ok(is_small && small.len() == indexes.len())
 }
 
 async fn drop_object(core: &Core, object: &Object, kind: &str) -> Result<()> {

@@ -9,9 +9,6 @@ use crate::error::{from_sqlx, is_unfit, is_unique};
 use crate::key::Values;
 use crate::sql::{ident, query, run};
 
-/// Old rows of the batch, kept while their successors are written. Temporary, and only on our connection.
-pub const KEPT: &str = "_rp_kept";
-
 /// What became of an attempt.
 enum Attempt {
     Done(u64),
@@ -32,7 +29,12 @@ pub struct Written {
 ///
 /// # Errors
 /// [`ErrorKind::Unfit`] with the key of the first row that the written table cannot hold.
-pub async fn insert(connection: &mut SqliteConnection, core: &Core, keys: &[Values]) -> Result<Written> {
+pub async fn insert(
+    connection: &mut SqliteConnection,
+    core: &Core,
+    parked: Option<&str>,
+    keys: &[Values],
+) -> Result<Written> {
     let mut written = Written::default();
     // Halves are tried until what fails is one row: the common case is one statement, and a few collisions
     // cost a few more.
@@ -41,7 +43,7 @@ pub async fn insert(connection: &mut SqliteConnection, core: &Core, keys: &[Valu
         if part.is_empty() {
             continue;
         }
-        match attempt(connection, core, part).await? {
+        match attempt(connection, core, parked, part).await? {
             Attempt::Done(rows) => {
                 written.rows += rows;
             }
@@ -70,10 +72,15 @@ pub async fn delete(connection: &mut SqliteConnection, core: &Core, keys: &[Valu
     condition.bind(query(sql).persistent(false)).execute(connection).await.map_err(from_sqlx).map(|_| ())
 }
 
-async fn attempt(connection: &mut SqliteConnection, core: &Core, keys: &[Values]) -> Result<Attempt> {
-    let statements = match core.flow()?.is_plain() {
-        true => vec![plain(core, keys)?],
-        false => vec![with_kept(core, keys)?, without_kept(core, keys)?],
+async fn attempt(
+    connection: &mut SqliteConnection,
+    core: &Core,
+    parked: Option<&str>,
+    keys: &[Values],
+) -> Result<Attempt> {
+    let statements = match parked {
+        None => vec![plain(core, keys)?],
+        Some(parked) => vec![with_parked(core, parked, keys)?, without_parked(core, parked, keys)?],
     };
     // One statement is taken back as a whole by SQLite itself; two are not.
     let several = statements.len() > 1;
@@ -126,13 +133,13 @@ fn plain(core: &Core, keys: &[Values]) -> Result<(String, Condition)> {
 
 /// Rows that the written table knew before: what nothing is known about stays, and so does a value of
 /// which the source still holds what it became.
-fn with_kept(core: &Core, keys: &[Values]) -> Result<(String, Condition)> {
+fn with_parked(core: &Core, parked: &str, keys: &[Values]) -> Result<(String, Condition)> {
     let flow = core.flow()?;
     let condition = Condition::keys(keys);
     let mut columns = Vec::new();
     let mut values = Vec::new();
     let mut from_source = Vec::new();
-    let mut from_kept = Vec::new();
+    let mut from_parked = Vec::new();
     for (index, column) in flow.columns.iter().enumerate() {
         columns.push(ident(&column.column));
         from_source.push(format!("({}) AS v{index}", column.expression));
@@ -140,8 +147,8 @@ fn with_kept(core: &Core, keys: &[Values]) -> Result<(String, Condition)> {
             None => values.push(format!("s.v{index}")),
             Some(original) => {
                 from_source.push(format!("{} AS n{index}", ident(&original.source)));
-                from_kept.push(format!("{} AS o{index}", ident(&column.column)));
-                from_kept.push(format!("({}) AS f{index}", original.expression));
+                from_parked.push(format!("{} AS o{index}", ident(&column.column)));
+                from_parked.push(format!("({}) AS f{index}", original.expression));
                 values.push(format!(
                     "CASE WHEN o.f{index} IS s.n{index} COLLATE BINARY AND typeof(o.f{index}) = typeof(s.n{index})
                      THEN o.o{index} ELSE s.v{index} END"
@@ -151,7 +158,7 @@ fn with_kept(core: &Core, keys: &[Values]) -> Result<(String, Condition)> {
     }
     for (index, column) in flow.kept.iter().enumerate() {
         columns.push(ident(column));
-        from_kept.push(format!("{} AS x{index}", ident(column)));
+        from_parked.push(format!("{} AS x{index}", ident(column)));
         values.push(format!("o.x{index}"));
     }
     let keyed = |alias: &str, names: &[&str]| -> Vec<String> {
@@ -160,28 +167,29 @@ fn with_kept(core: &Core, keys: &[Values]) -> Result<(String, Condition)> {
     let slots: Vec<String> = (0..flow.key.len()).map(|index| format!("k{index}")).collect();
     let slots: Vec<&str> = slots.iter().map(String::as_str).collect();
     from_source.extend(keyed("s", &flow.source_key()));
-    from_kept.extend(keyed("o", &flow.written_key()));
+    from_parked.extend(keyed("o", &flow.written_key()));
     let sql = format!(
         "INSERT OR ABORT INTO {} ({}) SELECT {} FROM (SELECT {} FROM {} AS s WHERE {}) AS s
-         JOIN (SELECT {} FROM temp.{KEPT} AS o) AS o ON {}",
+         JOIN (SELECT {} FROM {} AS o) AS o ON {}",
         ident(&core.written()),
         columns.join(", "),
         values.join(", "),
         from_source.join(", "),
         ident(core.source()),
         condition.sql("s", &flow.source_key()),
-        from_kept.join(", "),
+        from_parked.join(", "),
+        ident(parked),
         same_key("s", &slots, "o", &slots)
     );
     Ok((sql, condition))
 }
 
 /// Rows that the written table did not know: columns that nothing is known about get their defaults.
-fn without_kept(core: &Core, keys: &[Values]) -> Result<(String, Condition)> {
+fn without_parked(core: &Core, parked: &str, keys: &[Values]) -> Result<(String, Condition)> {
     let (sql, condition) = plain(core, keys)?;
     let flow = core.flow()?;
     let known = same_key("s", &flow.source_key(), "o", &flow.written_key());
-    Ok((format!("{sql} AND NOT EXISTS (SELECT 1 FROM temp.{KEPT} AS o WHERE {known})"), condition))
+    Ok((format!("{sql} AND NOT EXISTS (SELECT 1 FROM {} AS o WHERE {known})", ident(parked)), condition))
 }
 
 fn unfit(key: &Values, error: sqlx::Error) -> Error {

@@ -124,7 +124,9 @@ pub async fn make_triggers(
     let log = core.objects.one(connection, log_role(direction)).await?;
     let log = log.ok_or_else(|| Error::new(ErrorKind::Internal, "triggers are made before their log"))?;
     let flow = core.spec.flow(direction)?;
-    let mover = (!flow.kept.is_empty()).then(|| Mover { written, key: flow.written_key() });
+    let parked = core.objects.one(connection, ObjectRole::Parked).await?;
+    let tables = std::iter::once(written).chain(parked.iter().map(|object| object.name.as_str())).collect();
+    let mover = (!flow.kept.is_empty()).then(|| Mover { tables, key: flow.written_key() });
     let capture = Capture { table: &table, key: flow.source_key(), log: &log.name, mover };
     for trigger in capture.triggers() {
         run(connection, trigger.sql).await?;

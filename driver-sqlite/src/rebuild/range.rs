@@ -83,3 +83,55 @@ pub fn same_key(left: &str, left_names: &[&str], right: &str, right_names: &[&st
         .collect::<Vec<_>>()
         .join(" AND ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::Value;
+    use crate::sql::{query, run};
+    use replank_core::value::Key;
+    use rstest::rstest;
+    use sqlx::sqlite::SqliteConnectOptions;
+    use sqlx::{ConnectOptions, Row};
+
+    const SCHEMA: [&str; 2] = [
+        "CREATE TABLE t (a TEXT NOT NULL COLLATE NOCASE, b INT NOT NULL, v, PRIMARY KEY (a, b))",
+        "INSERT INTO t VALUES ('a', 1, 0), ('B', 2, 0), ('b', 3, 0), ('c', 1, 0), ('ä', 1, 0)",
+    ];
+
+    fn key(a: &str, b: i64) -> Values {
+        Values(vec![Value::Text(a.to_owned()), Value::Integer(b)])
+    }
+
+    fn range(lower: Option<(&str, i64)>, upper: Option<(&str, i64)>) -> Condition {
+        let bound = |bound: Option<(&str, i64)>| -> Option<Key> { bound.map(|(a, b)| key(a, b).encode()) };
+        Condition::range(&Bounds { lower: bound(lower), upper: bound(upper) }, 2).expect("own keys")
+    }
+
+    #[rstest]
+    #[case::all(range(None, None), &["a1", "B2", "b3", "c1", "ä1"], false)]
+    #[case::range(range(Some(("A", 1)), Some(("B", 3))), &["B2", "b3"], true)]
+    #[case::open(range(Some(("b", 2)), None), &["b3", "c1", "ä1"], true)]
+    #[case::keys(Condition::keys(&[key("A", 1), key("b", 2), key("x", 1)]), &["a1", "B2"], true)]
+    #[case::no_keys(Condition::keys(&[]), &[], false)]
+    #[tokio::test]
+    async fn the_servers_order_decides_and_its_index_is_used(
+        #[case] condition: Condition,
+        #[case] expected: &[&str],
+        #[case] searches: bool,
+    ) {
+        let mut connection = SqliteConnectOptions::new().connect().await.expect("a database in memory");
+        for statement in SCHEMA {
+            run(&mut connection, statement).await.expect("the schema");
+        }
+        let wanted = condition.sql("t", &["a", "b"]);
+        let sql = format!("SELECT a || b FROM t WHERE {wanted} ORDER BY a, b");
+        let rows = condition.bind(query(sql.clone())).fetch_all(&mut connection).await.expect("rows");
+        let found: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        assert_eq!(found, expected);
+        let plan = format!("EXPLAIN QUERY PLAN {sql}");
+        let rows = condition.bind(query(plan)).fetch_all(&mut connection).await.expect("a plan");
+        let plan: Vec<String> = rows.iter().map(|row| row.get::<String, _>("detail")).collect();
+        assert_eq!(plan.iter().any(|line| line.starts_with("SEARCH t")), searches, "{plan:?}");
+    }
+}

@@ -144,6 +144,7 @@ impl StateStore for Store {
 
     async fn create(&self, run: &Run) -> Result<Revision> {
         let mut tx = self.database.write().await?;
+        lease::check_token(tx.connection(), &self.names, &run.table, run.fence).await?;
         let revision = run::create(tx.connection(), &self.names, run).await?;
         tx.commit().await?;
         Ok(revision)

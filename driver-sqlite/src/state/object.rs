@@ -29,12 +29,14 @@ pub enum ObjectRole {
     Index,
     /// An index of ours that finds rows by the source's key.
     KeyIndex,
+    /// Old rows of the retired table that wait for a later batch.
+    Parked,
     /// Not ours: the name that applications use. `extra` says who owns it. Kept for good.
     Live,
 }
 
 impl ObjectRole {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Shadow,
         Self::Retired,
         Self::Log,
@@ -43,6 +45,7 @@ impl ObjectRole {
         Self::CaptureBack,
         Self::Index,
         Self::KeyIndex,
+        Self::Parked,
         Self::Live,
     ];
 
@@ -57,6 +60,7 @@ impl ObjectRole {
             Self::CaptureBack => "capture_back",
             Self::Index => "index",
             Self::KeyIndex => "key_index",
+            Self::Parked => "parked",
             Self::Live => "live",
         }
     }

@@ -11,8 +11,9 @@ use crate::error::{from_sqlx, is_unique};
 use crate::inspect::get;
 use crate::sql::query;
 
-/// Adds a run at revision 1.
+/// Adds a run at revision 1, in the caller's transaction.
 pub async fn create(connection: &mut SqliteConnection, names: &Names, run: &Run) -> Result<Revision> {
+    check_token(connection, names, &run.table, run.fence).await?;
     let sql = format!(
         "INSERT INTO {} (id, table_name, state, revision, body) VALUES (?, ?, ?, 1, ?)",
         names.table("runs")

@@ -49,11 +49,6 @@ impl Database {
         self.options().connect().await.expect("the file is there")
     }
 
-    /// A connection that does not wait for locks.
-    pub async fn connect_impatient(&self) -> SqliteConnection {
-        self.options().busy_timeout(Duration::ZERO).connect().await.expect("the file is there")
-    }
-
     /// A session of replank.
     pub async fn session(&self) -> Arc<dyn Session> {
         replank_driver_sqlite::driver()

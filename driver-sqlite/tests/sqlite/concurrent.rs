@@ -123,7 +123,7 @@ async fn no_write_is_lost_or_invented_there_or_back() {
     let mut rig =
         Rig::prepared(&database, "ALTER TABLE t ALTER v TYPE INTEGER, ADD UNIQUE INDEX t_v_u (v, u)").await;
     let displaced = rig.copy(13).await;
-    rig.apply(displaced).await;
+    rig.catch_up_with(displaced).await;
     for _ in 0..5 {
         rig.catch_up().await;
     }
@@ -177,10 +177,10 @@ async fn figures() {
     execute(&mut application, "UPDATE t SET v = v + 1 WHERE id % 10 = 0").await;
     let changes = rig.pull().await;
     let begun = Instant::now();
-    for batch in changes.chunks(300) {
+    for batch in changes.chunks(100) {
         rig.rebuild.apply(batch).await.expect("the batch");
     }
-    println!("apply of {} changes in batches of 300: {:?}", changes.len(), begun.elapsed());
+    println!("apply of {} changes in batches of 100: {:?}", changes.len(), begun.elapsed());
     let begun = Instant::now();
     rig.assert_equal().await;
     println!("comparison of 200000 rows: {:?}", begun.elapsed());

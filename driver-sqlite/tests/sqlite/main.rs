@@ -6,6 +6,7 @@ mod concurrent;
 mod conformance;
 mod draft;
 mod gap;
+mod interrupted;
 mod native;
 mod objects;
 mod rebuild;

@@ -5,7 +5,7 @@ use rstest::rstest;
 use replank_core::driver::Request;
 
 use super::application::{Database, contents, execute, texts};
-use super::rig::Rig;
+use super::rig::{Rig, keys};
 
 #[tokio::test]
 async fn dropped_values_stay_with_their_rows() {
@@ -57,6 +57,57 @@ async fn rows_that_take_each_others_key_keep_their_own_values() {
     rig.assert_equal().await;
     rig.swap().await;
     assert_eq!(texts(&mut application, "SELECT a || b || gone FROM t ORDER BY a").await, ["x1Y1", "y1Z1"]);
+}
+
+#[tokio::test]
+async fn rows_that_have_to_wait_keep_their_own_values() {
+    let database =
+        Database::new("CREATE TABLE t (id INTEGER PRIMARY KEY, u TEXT NOT NULL UNIQUE, gone TEXT)").await;
+    let mut application = database.connect().await;
+    execute(
+        &mut application,
+        "INSERT INTO t VALUES (1, 'a', 'A'), (2, 'b', 'B'), (3, 'c', 'C'), (4, 'd', 'D')",
+    )
+    .await;
+    let mut rig = Rig::prepared(&database, "ALTER TABLE t DROP COLUMN gone").await;
+    rig.copy(10).await;
+    rig.swap().await;
+    let mut rig = rig.reversed().await;
+    execute(
+        &mut application,
+        "BEGIN; UPDATE t SET u = 'x' WHERE id = 2; UPDATE t SET u = 'b' WHERE id = 1; UPDATE t SET u = 'a' WHERE id = 2;
+         UPDATE t SET u = 'y' WHERE id = 4; UPDATE t SET u = 'd' WHERE id = 3; UPDATE t SET u = 'c' WHERE id = 4; COMMIT",
+    )
+    .await;
+    let changes = rig.pull().await;
+    // One row each time, so that each stands in another's way: the old row waits without its unique value.
+    let of = |id: u32| -> Vec<_> {
+        let key = format!("[[\"i\",{id}]]");
+        changes.iter().filter(|change| change.key.0 == key).cloned().collect()
+    };
+    for id in [1, 3] {
+        let applied = rig.rebuild.apply(&of(id)).await.expect("the batch is applied");
+        assert_eq!(keys(&applied.displaced), [format!("[[\"i\",{id}]]")]);
+    }
+    // Meanwhile one that waits gets another key, and another is deleted and comes again.
+    execute(
+        &mut application,
+        "UPDATE t SET id = 10 WHERE id = 1; DELETE FROM t WHERE id = 3; INSERT INTO t VALUES (3, 'd')",
+    )
+    .await;
+    rig.apply(changes).await;
+    rig.catch_up().await;
+    rig.assert_equal().await;
+    let waiting = texts(&mut application, "SELECT name FROM _replank_objects WHERE role = 'parked'").await;
+    assert_eq!(texts(&mut application, &format!("SELECT id FROM {}", waiting[0])).await, [] as [&str; 0]);
+    rig.swap().await;
+    assert_eq!(
+        texts(&mut application, "SELECT id || u || coalesce(gone, '-') FROM t ORDER BY id").await,
+        ["2aB", "3d-", "4cD", "10bA"],
+    );
+    rig.rebuild.discard().await.expect("what is left is removed");
+    let left = "SELECT name FROM sqlite_schema WHERE name LIKE '\\_rp\\_%' ESCAPE '\\'";
+    assert_eq!(texts(&mut application, left).await, [] as [&str; 0]);
 }
 
 #[tokio::test]

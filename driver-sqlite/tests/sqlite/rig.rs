@@ -78,6 +78,7 @@ impl Rig {
             checkpoint: Checkpoint::default(),
             steps_done: 0,
             reverse_position: None,
+            is_swapped_back: false,
             cutover_requested: false,
             migration: None,
             note: None,
@@ -129,7 +130,13 @@ impl Rig {
 
     /// Brings the written table up to the head, displaced rows included.
     pub async fn catch_up(&mut self) {
-        let changes = self.pull().await;
+        self.catch_up_with(Vec::new()).await;
+    }
+
+    /// The same, with rows that were left out before: behind a head that is read after that.
+    pub async fn catch_up_with(&mut self, displaced: Vec<Change>) {
+        let mut changes = self.pull().await;
+        changes.extend(displaced);
         self.apply(changes).await;
         self.rebuild.forget(&self.position).await.expect("the log is shortened");
     }

@@ -49,7 +49,7 @@ async fn a_table_without_a_usable_key_is_refused_with_the_reason() {
     table.execute("CREATE TABLE nullable (k TEXT UNIQUE, v TEXT)").await;
     refused(&table, "ALTER TABLE nullable ALTER COLUMN v TYPE INTEGER", 3, "column k may be NULL").await;
     table.execute("CREATE TABLE floating (f REAL PRIMARY KEY NOT NULL, v TEXT)").await;
-    refused(&table, "ALTER TABLE floating ALTER COLUMN v TYPE INTEGER", 3, "key").await;
+    refused(&table, "ALTER TABLE floating ALTER COLUMN v TYPE INTEGER", 3, "floating point").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -21,6 +21,7 @@ impl Machine {
         if self.is_held {
             return None;
         }
+        self.return_displaced(now);
         self.next_pull(now)
             .or_else(|| self.next_head(now))
             .or_else(|| self.next_suspects())

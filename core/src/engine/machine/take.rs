@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Displaced, Kind, Machine, Outcome, SweepKind};
+use super::{Displaced, Kind, Machine, Outcome, SweepKind, duplicate};
 use crate::driver::{Applied, Compared, Copied, FeedBatch, IndexBuild};
 use crate::engine::epoch::Epoch;
 use crate::engine::queue::{Batch, Owed};
@@ -16,8 +16,15 @@ use crate::{Error, ErrorKind, Result};
 
 // A row displaced this often within one run is asked about; two are usual when two rows swap a value.
 const DISPLACED_OFTEN: u32 = 4;
+// Doubled each time, so 80 ms at most: what stands in the way is usually in the queue. Chosen.
+const DISPLACED_PAUSE: Duration = Duration::from_millis(5);
 // Rows that really collide are tried again this often: the application may have mended it. Chosen.
 const COLLISION_RETRY: Duration = Duration::from_secs(2);
+// An application that makes duplicates for so long will not stop by itself. Chosen.
+const COLLISION_PATIENCE: Duration = Duration::from_mins(1);
+const COLLISION_FORGOTTEN: Duration = Duration::from_secs(10);
+// Builds of one index that may find duplicates before it is told: two are usual under load. Chosen.
+const INDEX_TRIES_QUIET: u32 = 4;
 
 impl Machine {
     /// Takes in how an action ended.
@@ -61,7 +68,6 @@ impl Machine {
             self.position.clone_from(&batch.position);
         }
         self.queue.arrive(batch.changes, batch.position, &self.epochs);
-        self.return_displaced();
     }
 
     fn head_read(&mut self, result: Result<Position>, now: Duration) {
@@ -75,11 +81,10 @@ impl Machine {
         for displaced in self.displaced.iter_mut().filter(|displaced| displaced.goal == Goal::Asked) {
             displaced.goal = goal.clone();
         }
-        self.return_displaced();
     }
 
     /// Displaced rows whose goal the feed has passed go back into the queue (R6).
-    fn return_displaced(&mut self) {
+    pub(super) fn return_displaced(&mut self, now: Duration) {
         let (position, reached) = (&self.position, &self.reached);
         let has_passed = |goal: &Goal| match goal {
             Goal::At(goal) => position.as_ref().is_some_and(|at| reached(at, goal)),
@@ -87,7 +92,7 @@ impl Machine {
         };
         let (ready, waiting) = std::mem::take(&mut self.displaced)
             .into_iter()
-            .partition(|displaced| has_passed(&displaced.goal));
+            .partition(|displaced| displaced.not_before <= now && has_passed(&displaced.goal));
         self.displaced = waiting;
         let ready: Vec<Displaced> = ready;
         for displaced in ready {
@@ -126,7 +131,7 @@ impl Machine {
                     // No change of the row may ever come, so only the chunk can bring it after a crash.
                     self.left_out.entry(change.key.clone()).or_default().push(index);
                     let owed = self.queue.owe_newest(change);
-                    self.displace(owed);
+                    self.displace(owed, now);
                 }
             }
             None => {
@@ -160,7 +165,7 @@ impl Machine {
         self.apply_cost.0 += batch.owed.len() as u64;
         self.apply_cost.1 += took;
         self.rest(took, now);
-        let owed = self.separate_displaced(batch.owed, applied.displaced);
+        let owed = self.separate_displaced(batch.owed, applied.displaced, now);
         for owed in &owed {
             self.conflicts.remove(&owed.change.key);
             self.displaced_often.remove(&owed.change.key);
@@ -195,7 +200,7 @@ impl Machine {
     }
 
     /// Splits what a batch displaced from what it finished.
-    fn separate_displaced(&mut self, batch: Vec<Owed>, displaced: Vec<Change>) -> Vec<Owed> {
+    fn separate_displaced(&mut self, batch: Vec<Owed>, displaced: Vec<Change>, now: Duration) -> Vec<Owed> {
         if displaced.is_empty() {
             return batch;
         }
@@ -207,7 +212,7 @@ impl Machine {
         let mut done = Vec::new();
         for owed in batch {
             if gone.remove(&owed.change.key).is_some() {
-                self.displace(owed);
+                self.displace(owed, now);
             } else {
                 done.push(owed);
             }
@@ -217,7 +222,7 @@ impl Machine {
                 Some(piece) => self.queue.owe_at(change, piece),
                 None => self.queue.owe_newest(change),
             };
-            self.displace(owed);
+            self.displace(owed, now);
         }
         done
     }
@@ -231,14 +236,15 @@ impl Machine {
         }
     }
 
-    fn displace(&mut self, owed: Owed) {
+    fn displace(&mut self, owed: Owed, now: Duration) {
         let count = self.displaced_often.entry(owed.change.key.clone()).or_insert(0);
         *count += 1;
         if *count > DISPLACED_OFTEN {
             *count = 0;
             self.asking.push(owed);
         } else {
-            self.displaced.push(Displaced { owed, goal: Goal::Wanted });
+            let not_before = now + DISPLACED_PAUSE * (1 << *count);
+            self.displaced.push(Displaced { owed, goal: Goal::Wanted, not_before });
         }
     }
 
@@ -246,10 +252,20 @@ impl Machine {
         self.is_asking = false;
         let found = self.settle(Kind::Head, result, now).unwrap_or_default();
         if found.is_empty() {
-            self.displaced.extend(owed.into_iter().map(|owed| Displaced { owed, goal: Goal::Wanted }));
+            let not_before = now + DISPLACED_PAUSE;
+            let back = owed.into_iter().map(|owed| Displaced { owed, goal: Goal::Wanted, not_before });
+            self.displaced.extend(back);
             return;
         }
         self.collision_note = Some(found.join("; "));
+        let first = match self.colliding_since {
+            Some((first, last)) if now.saturating_sub(last) < COLLISION_FORGOTTEN => first,
+            _ => now,
+        };
+        self.colliding_since = Some((first, now));
+        if now.saturating_sub(first) > COLLISION_PATIENCE {
+            self.fail(duplicate(&found));
+        }
         for owed in owed {
             let merged = self.colliding.insert(owed.change.key.clone(), (owed, now + COLLISION_RETRY));
             if let Some((earlier, _)) = merged {
@@ -350,22 +366,36 @@ impl Machine {
 
     fn index_built(&mut self, result: Result<IndexBuild>, now: Duration) {
         self.is_building = false;
+        if let Ok(IndexBuild::Duplicates(changes)) = result {
+            self.index_has_duplicates(changes, now);
+            return;
+        }
         match self.settle(Kind::Index, result, now) {
-            Some(IndexBuild::Built) => {
+            Some(_built) => {
                 self.built += 1;
                 if let Some(names) = &mut self.indexes {
                     names.remove(0);
                 }
             }
-            Some(IndexBuild::Duplicates(changes)) => {
-                // Nothing was taken out: after a crash the build finds them again.
-                for change in changes {
-                    let owed = self.queue.owe_newest(change);
-                    self.displace(owed);
-                }
-            }
             // Whether it was built after all is asked of the catalogue.
             None => self.indexes = None,
+        }
+    }
+
+    /// Rows of different moments are settled by applying them again. Rows that collide in the source itself
+    /// are told, and waited for: the application may mend them, but not for ever.
+    fn index_has_duplicates(&mut self, changes: Vec<Change>, now: Duration) {
+        let keys: Vec<String> = changes.iter().take(10).map(|change| change.key.to_string()).collect();
+        if let Some(given_up) = self.backoff.failed(Kind::Index, now, duplicate(&keys)) {
+            self.fail(given_up);
+        }
+        if self.backoff.failures(Kind::Index) == INDEX_TRIES_QUIET {
+            self.collision_note = Some(keys.join(", "));
+        }
+        // Nothing was taken out: after a crash the build finds them again.
+        for change in changes {
+            let owed = self.queue.owe_newest(change);
+            self.displaced.push(Displaced { owed, goal: Goal::Wanted, not_before: now });
         }
     }
 

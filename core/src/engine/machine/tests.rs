@@ -51,7 +51,8 @@ fn fed(changes: Vec<Change>, position: u64) -> FeedBatch {
 fn startable(machine: &mut Machine) -> Vec<Action> {
     let mut actions = Vec::new();
     let mut bounds = 0;
-    while let Some(action) = machine.next(NOW) {
+    // Later than any pause of a displaced row, earlier than any other.
+    while let Some(action) = machine.next(NOW + Duration::from_millis(15)) {
         match action {
             Action::Bound(kind, after, _) => {
                 bounds += 1;

@@ -100,7 +100,7 @@ impl Server {
     /// # Errors
     /// As [`Server::transact`].
     pub async fn write(&self, ops: Vec<Op>) -> Result<()> {
-        let number = self.look(|state| state.chance.next());
+        let number = self.look(|state| state.chance.draw());
         let table = super::server::TABLE.to_owned();
         let (think, gap) = (Duration::ZERO, Duration::ZERO);
         self.transact(Transaction { number, table, ops, think, gap, loses_answer: false }).await

@@ -218,7 +218,7 @@ impl Client {
 }
 
 // A simulation with so many calls does not get anywhere any more. Chosen; ordinary ones have some hundred.
-const CALLS_MAX: u64 = 20_000;
+const CALLS_MAX: u64 = 300_000;
 
 impl State {
     fn kill(&mut self, client: usize, is_known: bool) {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
-use super::application::Transaction;
 use super::config::Config;
 use super::server::{Server, TABLE};
 use super::transaction::{Op, perform};
@@ -79,7 +78,7 @@ impl Fixture for MemoryFixture {
             let (_, lock) = server.share(|state| state.identity(TABLE)).await.expect("the table is there");
             let number = server.look(|state| {
                 let live = state.identity(TABLE).expect("the table is there");
-                let number = state.chance.next();
+                let number = state.chance.draw();
                 state.open.insert(number, (live, tokio::time::Instant::now()));
                 number
             });
@@ -108,6 +107,7 @@ impl Hold for MemoryHold {
 
 #[cfg(test)]
 mod tests {
+    use super::super::application::Transaction;
     use super::super::config::{Mutant, Unique};
     use super::*;
     use crate::testkit::conformance::cases;

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, watch};
+use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -26,8 +26,8 @@ pub struct Server(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     tasks: Mutex<JoinSet<()>>,
-    /// Counts changes that somebody may be waiting for.
-    changed: watch::Sender<u64>,
+    /// Something happened that somebody may be waiting for. Not a `watch`, which wakes in random order.
+    changed: Notify,
     /// Shared by every use of replank's records; alone while a swap keeps others from them.
     records_lock: Arc<RwLock<()>>,
 }
@@ -43,7 +43,7 @@ impl Server {
         Self(Arc::new(Shared {
             state: Mutex::new(state),
             tasks: Mutex::new(JoinSet::new()),
-            changed: watch::Sender::new(0),
+            changed: Notify::new(),
             records_lock: Arc::new(RwLock::new(())),
         }))
     }
@@ -61,7 +61,7 @@ impl Server {
     /// One atomic step that somebody may be waiting for.
     pub(super) fn step<T>(&self, step: impl FnOnce(&mut State) -> T) -> T {
         let result = step(&mut self.lock());
-        self.0.changed.send_modify(|count| *count = count.wrapping_add(1));
+        self.0.changed.notify_waiters();
         result
     }
 
@@ -71,17 +71,17 @@ impl Server {
         deadline: Option<Instant>,
         mut check: impl FnMut(&mut State) -> Option<T> + Send,
     ) -> Option<T> {
-        let mut changed = self.0.changed.subscribe();
         loop {
-            changed.mark_unchanged();
+            let changed = self.0.changed.notified();
+            tokio::pin!(changed);
+            // From here on nothing is missed.
+            changed.as_mut().enable();
             if let Some(found) = self.look(&mut check) {
                 return Some(found);
             }
-            // The sender lives as long as this handle.
-            let wait = changed.changed();
             match deadline {
-                Some(deadline) => tokio::time::timeout_at(deadline, wait).await.ok()?.ok()?,
-                None => wait.await.ok()?,
+                Some(deadline) => tokio::time::timeout_at(deadline, changed).await.ok()?,
+                None => changed.await,
             }
         }
     }

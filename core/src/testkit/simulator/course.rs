@@ -31,7 +31,7 @@ const RUNNERS_TROUBLED: u32 = 15;
 const RUNNER_LASTS_MAX: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// How long a person looks at warnings about rows that collide.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Longer than any runner stands still.
 const THAW: Duration = Duration::from_secs(140);
@@ -91,12 +91,13 @@ pub(super) async fn run(scenario: Scenario, mut chance: Chance, seed: u64) -> Ou
     };
     course.follow().await;
     course.thaw().await;
+    course.clear_away().await;
     events.abort_all();
     workload.stop().await;
     server.calm();
     server.quiesce().await;
     let mut violations = server.violations();
-    violations.extend(oracle::judge(&server, &workload.journal, course.run.as_ref()));
+    violations.extend(oracle::judge(&server, &workload.journal));
     course.outcome(seed, violations)
 }
 
@@ -193,6 +194,8 @@ impl Course {
                 }
             }
             (RunState::Reversible, Intent::Warm) => None,
+            // A command to abort that was left for an earlier runner gives the revert up.
+            (RunState::Reversible, Intent::Revert) if self.scenario.collides => Some(Intent::Revert),
             (state, intent) => {
                 self.server.blame(format!("{intent:?} ended well with a run that is {state}"));
                 None
@@ -281,10 +284,11 @@ impl Course {
         let work = work(runner, intent, self.run.clone(), self.plan.clone(), self.scenario.clone());
         let mut running = tokio::spawn(Frozen::new(client.clone(), work));
         let interrupt = self.interrupt_after(intent);
+        let server = self.server.clone();
         let interrupting = async {
             match interrupt {
                 Some(after) => sleep(after).await,
-                None => std::future::pending().await,
+                None => warm_by_mistake(&server, intent).await,
             }
             stop.send_replace(true);
             std::future::pending::<()>().await;
@@ -387,6 +391,25 @@ impl Course {
         }
     }
 
+    /// A runner that stood still may have begun the change once more, after the first run was over.
+    async fn clear_away(&mut self) {
+        self.server.calm();
+        for _ in 0..4 {
+            let Some(run) = self.server.runs().pop().filter(|run| self.run.as_ref() != Some(&run.id)) else {
+                return;
+            };
+            let intent = match run.state {
+                state if state.is_final() => return,
+                state if state.is_reversible() => Intent::Finalize,
+                _ => Intent::Abort,
+            };
+            self.run = Some(run.id);
+            self.statistics.runners = RUNNERS_TROUBLED;
+            drop(self.attempt(intent).await);
+            self.run = None;
+        }
+    }
+
     fn outcome(mut self, seed: u64, mut violations: Vec<String>) -> Outcome {
         let stall = self.server.longest_stall();
         if stall > STALL_MAX {
@@ -398,7 +421,7 @@ impl Course {
         self.statistics.lasted = Instant::now() - self.server.started();
         Outcome {
             seed,
-            state: self.record().map(|run| run.state),
+            state: self.server.runs().last().map(|run| run.state),
             violations,
             trace: self.server.trace(),
             statistics: self.statistics,
@@ -434,6 +457,16 @@ fn finished(result: Result<Result<Run>, tokio::task::JoinError>) -> Ended {
         Err(panic) => {
             Ended::Failed(Error::new(ErrorKind::Internal, "the runner ended in a panic").caused_by(panic))
         }
+    }
+}
+
+/// Ends when the runner only keeps a run warm that another one has brought to its swap meanwhile.
+async fn warm_by_mistake(server: &Server, intent: Intent) {
+    let mut looks = 0;
+    while looks < 2 {
+        sleep(Duration::from_secs(10)).await;
+        let is_warm = server.runs().last().is_some_and(|run| run.state.is_reversible());
+        looks = if is_warm && intent == Intent::Apply { looks + 1 } else { 0 };
     }
 }
 

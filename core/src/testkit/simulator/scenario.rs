@@ -62,7 +62,7 @@ impl Scenario {
             _ => Unique::None,
         };
         let config = Config {
-            seed: chance.next(),
+            seed: chance.draw(),
             unique,
             is_deferred: chance.one_in(2),
             pace: Pace {
