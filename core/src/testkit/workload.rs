@@ -111,7 +111,8 @@ impl Writer {
         } else if self.chance.one_in(6) {
             self.chance.between(20, 150)
         } else {
-            self.chance.between(0, 12)
+            // A change that takes long is written to as often in the end.
+            self.chance.between(0, if self.written < 200 { 12 } else { 60 })
         })
     }
 

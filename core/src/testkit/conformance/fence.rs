@@ -3,7 +3,7 @@
 use super::fixture::{Fixture, Write};
 use super::rig::{Rig, open, pairs};
 use crate::ErrorKind;
-use crate::driver::RebuildJob;
+use crate::driver::{Owner, RebuildJob};
 use crate::value::Bounds;
 
 const ROWS: [(&str, &str); 3] = [("a", "1"), ("b", "2"), ("c", "3")];
@@ -65,4 +65,20 @@ pub(super) async fn forget_and_discard_under_an_old_token_are_refused(fixture: &
     misses(rig.rebuild.discard().await.expect_err("so are the objects").kind());
     let compared = successor.compare(&Bounds::all()).await.expect("everything is still there");
     assert_eq!((compared.rows, compared.differing.len()), (3, 0));
+}
+
+/// A swap whose reply was lost: whoever takes over fences first, and asks for the owner then.
+pub(super) async fn fence_after_the_swap_leaves_the_live_table_alone(fixture: &dyn Fixture) {
+    let rig = Rig::copied(fixture, &ROWS).await;
+    rig.swap().await;
+    let token = rig.next_token().await;
+    let successor = open(rig.session.as_ref(), &rig.job).await;
+    successor.fence(token).await.expect("there is nothing to rename, and that is well");
+    assert_eq!(successor.cut_over().owner().await.expect("the owner is read"), Owner::Shadow);
+    rig.write(&[Write::Update("a", "10")]).await;
+    assert_eq!(rig.live().await, pairs(&[("a", "10"), ("b", "2"), ("c", "3")]));
+    let (_, reverse) = rig.reversed().await;
+    reverse.fence(token).await.expect("the retired table is fenced");
+    let compared = reverse.compare(&Bounds::all()).await.expect("the tables are compared");
+    assert_eq!((compared.rows, compared.differing.len()), (3, 1), "the write is still to go back");
 }

@@ -73,6 +73,7 @@ cases! {
         write_under_an_old_token_changes_nothing,
         fence_keeps_the_rows_and_is_idempotent,
         fence_under_a_token_that_is_not_the_newest_is_refused,
+        fence_after_the_swap_leaves_the_live_table_alone,
         forget_and_discard_under_an_old_token_are_refused;
     cut_over:
         lock_times_out_within_its_budget_and_changes_nothing,
@@ -93,6 +94,7 @@ cases! {
     runs:
         a_store_that_was_never_made_reads_as_empty,
         a_run_is_kept_as_it_was_saved,
+        create_under_an_old_token_is_fenced,
         save_with_a_stale_revision_or_token_is_fenced,
         records_are_chained;
     control:

@@ -49,6 +49,18 @@ pub(super) async fn a_run_is_kept_as_it_was_saved(fixture: &dyn Fixture) {
     assert_eq!(state.runs().await.expect("two runs"), [run, newer], "oldest first");
 }
 
+/// A runner that stood still between taking the lease and recording its run leaves none behind.
+pub(super) async fn create_under_an_old_token_is_fenced(fixture: &dyn Fixture) {
+    let rig = Rig::new(fixture, &[]).await;
+    let mut late = run_of(fixture, rig.session.as_ref()).await;
+    late.fence = rig.run.fence;
+    rig.next_token().await;
+    let error = rig.session.state().create(&late).await.expect_err("another has taken over");
+    assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
+    let runs = rig.session.state().runs().await.expect("the runs are read");
+    assert_eq!(runs, [rig.run], "nothing was added");
+}
+
 pub(super) async fn save_with_a_stale_revision_or_token_is_fenced(fixture: &dyn Fixture) {
     let rig = Rig::new(fixture, &[]).await;
     let state = rig.session.state();

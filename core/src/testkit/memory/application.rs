@@ -1,6 +1,5 @@
 //! Applications: transactions that are logged first and become visible later.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -9,7 +8,7 @@ use tokio::time::Instant;
 use super::catalogue::{Identity, State};
 use super::error;
 use super::log::Committed;
-use super::row::{Place, Row};
+use super::row::{Place, Row, RowMap};
 use super::server::Server;
 use super::transaction::{Op, perform, row_locks};
 use crate::driver::Holder;
@@ -31,6 +30,9 @@ pub struct Transaction {
     /// The commit's acknowledgement gets lost.
     pub loses_answer: bool,
 }
+
+/// What a polite tool lets others wait.
+const DDL_WAIT_MAX: Duration = Duration::from_millis(100);
 
 // What a patient application waits for a lock. Chosen; MySQL waits 50 s for a row.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(60);
@@ -113,17 +115,22 @@ impl Server {
     pub fn rows(&self, table: &str) -> Result<Vec<Row>> {
         self.look(|state| {
             let identity = state.identity(table)?;
-            Ok(state.table(identity).rows.values().cloned().collect())
+            Ok(state.table(identity).rows.values().map(|row| (**row).clone()).collect())
         })
     }
 
-    /// Somebody else's DDL on a table.
+    /// Somebody else's DDL on a table, by a tool that lets nobody wait behind it for long.
     ///
     /// # Errors
     /// `NotFound`.
     pub async fn alter(&self, table: &str) -> Result<()> {
         let identity = self.look(|state| state.identity(table))?;
-        let lock = self.exclude(identity, Instant::now() + LOCK_WAIT_MAX).await;
+        let lock = loop {
+            match self.exclude(identity, Instant::now() + DDL_WAIT_MAX).await {
+                Some(lock) => break lock,
+                None => tokio::time::sleep(DDL_WAIT_MAX).await,
+            }
+        };
         self.step(|state| {
             state.note("somebody alters the table");
             if let Some(table) = state.tables.get_mut(&identity) {
@@ -138,7 +145,7 @@ impl Server {
 impl State {
     fn log_transaction(&mut self, number: u64, name: &str, identity: Identity, ops: &[Op]) -> usize {
         let table = self.table(identity);
-        let mut rows: BTreeMap<Place, Row> = (*table.rows).clone();
+        let mut rows: RowMap = (*table.rows).clone();
         let effect = perform(ops, &mut rows, table.shape, table.is_unique);
         let places = effect.touched.iter().map(|touched| Place::of(&touched.key));
         let images = places.map(|place| (place.clone(), rows.get(&place).cloned())).collect();

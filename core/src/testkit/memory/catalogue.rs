@@ -10,7 +10,7 @@ use super::client::ClientState;
 use super::config::{Config, Mutant, Unique};
 use super::log::{Capture, Committed};
 use super::records::Records;
-use super::row::{Place, Row, Rows, Shape};
+use super::row::{RowMap, Rows, Shape};
 use super::transaction::RowLock;
 use crate::driver::RebuildJob;
 use crate::ident::{Fence, Role, RunId, helper_name};
@@ -94,9 +94,11 @@ pub(super) struct State {
     pub violations: Vec<String>,
     /// What applications have committed, as far as it is visible: every transaction on the live table played
     /// again on a map of its own.
-    pub truth: BTreeMap<Place, Row>,
+    pub truth: RowMap,
     /// Every save of a run is judged.
     pub is_watched: bool,
+    /// The person has said that the change is final: the way back may be gone at any time.
+    pub is_final_wanted: bool,
     /// When a runner last did something to the tables.
     pub last_call: Instant,
     pub longest_stall: std::time::Duration,
@@ -121,8 +123,9 @@ impl State {
             faults_left: config.faults.budget,
             trace: Vec::new(),
             violations: Vec::new(),
-            truth: BTreeMap::new(),
+            truth: RowMap::new(),
             is_watched: false,
+            is_final_wanted: false,
             last_call: Instant::now(),
             longest_stall: std::time::Duration::ZERO,
             identities: 0,

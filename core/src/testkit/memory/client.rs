@@ -1,6 +1,7 @@
 //! A client's side of a call: sent, carried out by the server, answered; and all that can go wrong on
 //! the way. A client that dies leaves the statement behind, and the server goes on with it.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,8 +84,21 @@ enum Fate {
     LostBefore,
     /// Carried out this much later; the client hears at once that the connection is gone.
     LostAfter(Duration),
+    /// The same, but it stands still for so long in the middle: what it read is old when it writes.
+    Stuck(Duration),
     /// Carried out and answered this much later.
     Slow(Duration),
+}
+
+tokio::task_local! {
+    /// How long this statement will stand still at its next pause.
+    static STUCK: Cell<Option<Duration>>;
+}
+
+/// The time that a statement stands still here, if that is its fate.
+pub(super) fn stuck() -> Option<Duration> {
+    // Only statements have a fate; applications do without.
+    STUCK.try_with(Cell::take).ok().flatten()
 }
 
 impl Client {
@@ -163,7 +177,7 @@ impl Client {
                 tokio::time::sleep(rest).await;
                 return Err(error::lost());
             }
-            Fate::Plain | Fate::LostAfter(_) | Fate::Slow(_) => {}
+            Fate::Plain | Fate::LostAfter(_) | Fate::Stuck(_) | Fate::Slow(_) => {}
         }
         let (answer, answered) = oneshot::channel();
         let work = work(self.server.clone());
@@ -174,7 +188,8 @@ impl Client {
                 Fate::LostAfter(late) | Fate::Slow(late) => tokio::time::sleep(late).await,
                 _ => server.pause().await,
             }
-            let result = work.await;
+            let stuck = if let Fate::Stuck(for_long) = fate { Some(for_long) } else { None };
+            let result = STUCK.scope(Cell::new(stuck), work).await;
             server.look(|state| {
                 let outcome =
                     result.as_ref().map_or_else(|error| format!("{:?}", error.kind()), |_| "ok".into());
@@ -184,7 +199,7 @@ impl Client {
             drop(answer.send(result));
         });
         self.meet(call, Moment::AfterSending).await;
-        let result = if let Fate::LostAfter(_) = fate {
+        let result = if let Fate::LostAfter(_) | Fate::Stuck(_) = fate {
             tokio::time::sleep(rest).await;
             Err(error::lost())
         } else {
@@ -241,11 +256,22 @@ impl State {
         if kind != Kind::Records {
             self.last_call = Instant::now();
         }
-        let fate = self.draw_fate(kind);
+        let fate = self.draw_last_fate(client, call).unwrap_or_else(|| self.draw_fate(kind));
         let rest = Duration::from_millis(self.chance.between(1, 40));
         let shown = if fate == Fate::Plain { String::new() } else { format!(" [{fate:?}]") };
         self.note(&format!("client {client} call {call}: {what}{shown}"));
         (call, fate, rest)
+    }
+
+    /// The statement that a client has just sent when it dies may stand still for as long as it takes another
+    /// one to take over, and longer.
+    fn draw_last_fate(&mut self, client: usize, call: u64) -> Option<Fate> {
+        let is_last = matches!(
+            self.clients[client].doom,
+            Some(Doom::Crash { call: at, moment: Moment::AfterSending, .. }) if at == call
+        );
+        let for_long = Duration::from_millis(self.chance.between(100, 60_000));
+        (is_last && self.config.faults.one_in > 0).then_some(Fate::Stuck(for_long))
     }
 
     fn draw_fate(&mut self, kind: Kind) -> Fate {
@@ -260,7 +286,7 @@ impl State {
             2 => self.chance.between(5_000, 31_000),
             _ => self.chance.between(31_000, 120_000),
         });
-        match (kind, self.chance.below(8)) {
+        match (kind, self.chance.below(10)) {
             (Kind::Feed, 0 | 1) => Fate::Slow(late.min(Duration::from_secs(5))),
             (Kind::Feed, _) => Fate::LostBefore,
             // Under the swap's lock every delay is felt by writers; the budget must bear short ones.
@@ -269,6 +295,7 @@ impl State {
             (_, 0 | 1) => Fate::RolledBack,
             (_, 2) => Fate::LostBefore,
             (_, 3 | 4) => Fate::Slow(late),
+            (Kind::Write, 5..8) => Fate::Stuck(late.min(Duration::from_secs(60))),
             (_, _) => Fate::LostAfter(late),
         }
     }

@@ -97,7 +97,7 @@ pub enum Mutant {
     /// R3: copy replaces rows that are there. By itself harmless while R2 holds, as the model shows, so
     /// only conformance can find it.
     CopyOverwrites,
-    /// R5: fencing renames nothing.
+    /// R5: fencing renames nothing, and so waits for nothing.
     FenceKeepsName,
     /// R6: rows that had to make way are not reported.
     ForgetsDisplaced,

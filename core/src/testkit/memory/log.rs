@@ -1,5 +1,7 @@
 //! The log of committed transactions. It runs ahead of what a new read sees.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::catalogue::{Identity, State};
@@ -22,7 +24,7 @@ pub(super) struct Committed {
     pub done: Vec<Op>,
     pub touched: Vec<Touched>,
     /// The places that it changes once it becomes visible.
-    pub images: Vec<(Place, Option<Row>)>,
+    pub images: Vec<(Place, Option<Arc<Row>>)>,
     pub at: Instant,
     /// A new read sees it.
     pub is_visible: bool,
@@ -67,7 +69,7 @@ impl State {
         if entry.name == TABLE {
             perform(&entry.done, &mut self.truth, Shape::Old, false);
         }
-        let rows = std::sync::Arc::make_mut(&mut self.table_mut(table).rows);
+        let rows = Arc::make_mut(&mut self.table_mut(table).rows);
         for (place, row) in images {
             match row {
                 Some(row) => rows.insert(place, row),

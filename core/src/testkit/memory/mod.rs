@@ -32,6 +32,6 @@ pub use config::{Config, Faults, Mutant, Unique};
 pub use driver::{MemoryDriver, MemorySession};
 pub use fixture::MemoryFixture;
 pub use inspect::Logged;
-pub use row::{Place, Row, Rows, Shape, change, convert};
+pub use row::{Place, Row, RowMap, Rows, Shape, change, convert};
 pub use server::{OTHER, Server, TABLE};
 pub use transaction::Op;

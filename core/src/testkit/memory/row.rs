@@ -18,20 +18,23 @@ pub struct Row {
     pub unique: Option<String>,
 }
 
-/// The rows of a table. Shared, so that a snapshot costs nothing.
-pub type Rows = Arc<BTreeMap<Place, Row>>;
+/// The rows of a table. Shared, so that a snapshot costs nothing, and a changed copy little.
+pub type Rows = Arc<RowMap>;
+
+/// Rows by their place.
+pub type RowMap = BTreeMap<Place, Arc<Row>>;
 
 /// Where a key stands in the server's order. Two keys with one place are the same key to the server.
 ///
 /// The order is by the reversed text without case, and so agrees with no order that core could think of.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place(String);
+pub struct Place(Arc<str>);
 
 impl Place {
     /// The place of a key.
     #[must_use]
     pub fn of(key: &Key) -> Self {
-        Self(key.0.chars().rev().flat_map(char::to_lowercase).collect())
+        Self(key.0.chars().rev().flat_map(char::to_lowercase).collect::<String>().into())
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::catalogue::{Identity, State};
+use super::client::stuck;
 use super::config::Config;
 use super::row::Shape;
 use crate::Result;
@@ -133,7 +134,7 @@ impl Server {
 
     /// The time that a statement takes between two of its steps.
     pub(super) async fn pause(&self) {
-        let pause = self.look(State::draw_pause);
+        let pause = stuck().unwrap_or_else(|| self.look(State::draw_pause));
         if pause.is_zero() {
             tokio::task::yield_now().await;
         } else {

@@ -183,7 +183,9 @@ impl SwapSession {
         let start = self.server.look(|state| state.log.len());
         self.reverse_start = Some(start);
         let is_late = self.server.look(|state| state.config.mutant) == Some(Mutant::ReverseInstalledLate);
-        if !self.is_transaction && !is_late {
+        if is_late {
+            self.capture_reverse(usize::MAX);
+        } else if !self.is_transaction {
             self.capture_reverse(start);
         }
         log::position(start)

@@ -1,8 +1,9 @@
 //! What applications do to a table.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use super::row::{Place, Row, Shape};
+use super::row::{Place, Row, RowMap, Shape};
 use crate::value::Key;
 
 /// One statement of an application. None of them can fail: what does not fit is skipped.
@@ -106,19 +107,14 @@ pub(super) struct Touched {
 
 /// Carries statements out on rows of a shape. `is_enforced`: a unique value that another row has is not
 /// taken.
-pub(super) fn perform(
-    ops: &[Op],
-    rows: &mut BTreeMap<Place, Row>,
-    shape: Shape,
-    is_enforced: bool,
-) -> Effect {
+pub(super) fn perform(ops: &[Op], rows: &mut RowMap, shape: Shape, is_enforced: bool) -> Effect {
     let mut effect = Effect::default();
     for op in ops {
         let touched = match op {
             Op::Put { key, value } => vec![put(rows, key, shape.write(value))],
             Op::Delete { key } => rows
                 .remove(&Place::of(key))
-                .map(|row| Touched { key: row.key, removed: true })
+                .map(|row| Touched { key: row.key.clone(), removed: true })
                 .into_iter()
                 .collect(),
             Op::Rekey { old, new } => rekey(rows, old, new),
@@ -132,44 +128,43 @@ pub(super) fn perform(
     effect
 }
 
-fn put(rows: &mut BTreeMap<Place, Row>, key: &Key, value: String) -> Touched {
+fn put(rows: &mut RowMap, key: &Key, value: String) -> Touched {
     match rows.get_mut(&Place::of(key)) {
         Some(row) => {
+            let row = Arc::make_mut(row);
             row.value = value;
             row.version += 1;
             Touched { key: row.key.clone(), removed: false }
         }
         None => {
-            rows.insert(Place::of(key), Row { key: key.clone(), value, version: 1, unique: None });
+            let row = Row { key: key.clone(), value, version: 1, unique: None };
+            rows.insert(Place::of(key), Arc::new(row));
             Touched { key: key.clone(), removed: true }
         }
     }
 }
 
-fn rekey(rows: &mut BTreeMap<Place, Row>, old: &Key, new: &Key) -> Vec<Touched> {
+fn rekey(rows: &mut RowMap, old: &Key, new: &Key) -> Vec<Touched> {
     let (from, to) = (Place::of(old), Place::of(new));
     if from != to && rows.contains_key(&to) {
         return Vec::new();
     }
     let Some(mut row) = rows.remove(&from) else { return Vec::new() };
-    let left = Touched { key: std::mem::replace(&mut row.key, new.clone()), removed: true };
-    row.version += 1;
+    let moved = Arc::make_mut(&mut row);
+    let left = Touched { key: std::mem::replace(&mut moved.key, new.clone()), removed: true };
+    moved.version += 1;
     rows.insert(to, row);
     vec![left, Touched { key: new.clone(), removed: true }]
 }
 
-fn claim(
-    rows: &mut BTreeMap<Place, Row>,
-    key: &Key,
-    unique: Option<&String>,
-    is_enforced: bool,
-) -> Vec<Touched> {
+fn claim(rows: &mut RowMap, key: &Key, unique: Option<&String>, is_enforced: bool) -> Vec<Touched> {
     let place = Place::of(key);
     let is_taken = unique.is_some()
         && is_enforced
         && rows.iter().any(|(other, row)| *other != place && row.unique.as_ref() == unique);
     match rows.get_mut(&place) {
         Some(row) if !is_taken => {
+            let row = Arc::make_mut(row);
             row.unique = unique.cloned();
             row.version += 1;
             vec![Touched { key: row.key.clone(), removed: false }]
@@ -183,9 +178,10 @@ mod tests {
     use super::*;
 
     fn after(ops: &[Op]) -> Vec<(String, String, u64, Option<String>)> {
-        let mut rows = BTreeMap::new();
+        let mut rows = RowMap::new();
         perform(ops, &mut rows, Shape::Old, true);
-        rows.into_values().map(|row| (row.key.0, row.value, row.version, row.unique)).collect()
+        let seen = |row: &Arc<Row>| (row.key.0.clone(), row.value.clone(), row.version, row.unique.clone());
+        rows.values().map(seen).collect()
     }
 
     #[test]
@@ -208,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_key_change_touches_both_keys_and_a_skipped_statement_none() {
-        let mut rows = BTreeMap::new();
+        let mut rows = RowMap::new();
         let ops = [Op::put("a", "1"), Op::rekey("a", "b"), Op::delete("a")];
         let effect = perform(&ops, &mut rows, Shape::New, true);
         let keys: Vec<_> = effect.touched.iter().map(|touched| touched.key.0.as_str()).collect();

@@ -7,15 +7,15 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::scenario::{Ending, Scenario};
+use super::meddle::meddle;
+use super::scenario::Scenario;
 use super::{Outcome, Statistics};
-use crate::control::Control;
 use crate::driver::{Request, Session};
 use crate::engine::Runner;
 use crate::event::Silent;
 use crate::ident::RunId;
 use crate::plan::{Plan, PlanOptions, choose};
-use crate::run::{CutoverGate, Run, RunState};
+use crate::run::Run;
 use crate::testkit::chance::Chance;
 use crate::testkit::frozen::Frozen;
 use crate::testkit::memory::{Client, Doom, Moment, Server, TABLE};
@@ -30,15 +30,12 @@ const RUNNERS_TROUBLED: u32 = 15;
 /// The engine gives up by itself after a quarter of an hour.
 const RUNNER_LASTS_MAX: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// How long a person looks at warnings about rows that collide.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Longer than any runner stands still.
-const THAW: Duration = Duration::from_secs(140);
+/// How long a runner that stood still may go on afterwards.
+const THAWED: Duration = Duration::from_secs(45);
 
 /// What a runner is started for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Intent {
+pub(super) enum Intent {
     Apply,
     Warm,
     Revert,
@@ -48,7 +45,7 @@ enum Intent {
 }
 
 /// How a runner ended.
-enum Ended {
+pub(super) enum Ended {
     Done(Box<Run>),
     Failed(Error),
     Killed,
@@ -56,18 +53,22 @@ enum Ended {
     Frozen,
 }
 
-struct Course {
-    server: Server,
-    scenario: Scenario,
-    chance: Chance,
+pub(super) struct Course {
+    pub(super) server: Server,
+    pub(super) scenario: Scenario,
+    pub(super) chance: Chance,
     plan: Plan,
     statistics: Statistics,
-    run: Option<RunId>,
+    pub(super) run: Option<RunId>,
+    /// The person has asked for the change to be taken back.
+    pub(super) wants_revert: bool,
     /// The change cannot be made or taken back any more; only clearing away is left.
-    is_dead_end: bool,
+    pub(super) is_dead_end: bool,
     clients: Vec<Client>,
-    /// Runners that stand still, with the switch that could stop them.
-    frozen: Vec<(JoinHandle<Result<Run>>, watch::Sender<bool>)>,
+    /// Runners that stand still or stood still.
+    frozen: Vec<JoinHandle<Result<Run>>>,
+    /// Those who interrupt them, some time after they go on.
+    interrupters: JoinSet<()>,
 }
 
 pub(super) async fn run(scenario: Scenario, mut chance: Chance, seed: u64) -> Outcome {
@@ -85,9 +86,11 @@ pub(super) async fn run(scenario: Scenario, mut chance: Chance, seed: u64) -> Ou
         plan,
         statistics: Statistics::default(),
         run: None,
+        wants_revert: false,
         is_dead_end: false,
         clients: Vec::new(),
         frozen: Vec::new(),
+        interrupters: JoinSet::new(),
     };
     course.follow().await;
     course.thaw().await;
@@ -155,119 +158,6 @@ impl Course {
         self.server.blame(format!("no end after {RUNNERS_MAX} runners"));
     }
 
-    /// What the person does next; `None` when all is done.
-    fn next(&mut self, intent: Intent, ended: Ended) -> Option<Intent> {
-        let was_known = self.run.is_some();
-        self.run = self.run.take().or_else(|| self.server.runs().first().map(|run| run.id.clone()));
-        match ended {
-            // A run that was created after all, by a call whose reply was lost: it is resumed now.
-            Ended::Failed(error)
-                if error.kind() == ErrorKind::Refused && !was_known && self.run.is_some() =>
-            {
-                Some(intent)
-            }
-            Ended::Killed | Ended::Frozen => self.go_on(intent),
-            Ended::Done(run) => self.after(intent, &run),
-            Ended::Failed(error) => self.after_failure(intent, &error),
-        }
-    }
-
-    /// A person looks at the run before going on with it: somebody may have brought it further.
-    fn go_on(&mut self, intent: Intent) -> Option<Intent> {
-        let Some(run) = self.record() else { return Some(intent) };
-        let is_there = run.state.is_final()
-            || run.state.is_reversible() && matches!(intent, Intent::Apply | Intent::Cutover | Intent::Abort);
-        if is_there { self.after(intent, &run) } else { Some(self.perhaps_abort(intent)) }
-    }
-
-    fn after(&mut self, intent: Intent, run: &Run) -> Option<Intent> {
-        match (run.state, intent) {
-            (state, _) if state.is_final() => None,
-            (RunState::Reversible, Intent::Abort) if self.is_dead_end => Some(Intent::Finalize),
-            (RunState::Reversible, Intent::Apply | Intent::Cutover | Intent::Abort) => {
-                match self.scenario.ending {
-                    _ if !self.scenario.options.revertible => Some(Intent::Finalize),
-                    Ending::Stay => None,
-                    Ending::Warm => Some(Intent::Warm),
-                    Ending::Revert => Some(Intent::Revert),
-                    Ending::Finalize => Some(Intent::Finalize),
-                }
-            }
-            (RunState::Reversible, Intent::Warm) => None,
-            // A command to abort that was left for an earlier runner gives the revert up.
-            (RunState::Reversible, Intent::Revert) if self.scenario.collides => Some(Intent::Revert),
-            (state, intent) => {
-                self.server.blame(format!("{intent:?} ended well with a run that is {state}"));
-                None
-            }
-        }
-    }
-
-    fn after_failure(&mut self, intent: Intent, error: &Error) -> Option<Intent> {
-        let trouble = self.scenario.trouble;
-        let is_expected = match error.kind() {
-            ErrorKind::Duplicate => self.scenario.collides,
-            ErrorKind::ForeignDdl => trouble.alter_after.is_some(),
-            ErrorKind::FeedGap => trouble.purge_after.is_some(),
-            _ => false,
-        };
-        if is_expected {
-            return self.after_dead_end(intent);
-        }
-        match error.kind() {
-            ErrorKind::Gate if self.scenario.options.cutover == CutoverGate::Manual => Some(Intent::Cutover),
-            ErrorKind::Interrupted if intent == Intent::Warm => None,
-            // Another runner, or the swap, came first.
-            ErrorKind::Refused if self.is_overtaken(intent) => self.go_on(intent),
-            ErrorKind::ConnectionLost
-            | ErrorKind::Retry
-            | ErrorKind::LockTimeout
-            | ErrorKind::LeaseHeld
-            | ErrorKind::Fenced
-            | ErrorKind::Interrupted
-            | ErrorKind::Gate
-            | ErrorKind::NotFound
-            | ErrorKind::Server => self.go_on(intent),
-            _ => {
-                self.server.blame(format!("{intent:?} ended with {error:?}"));
-                None
-            }
-        }
-    }
-
-    /// The change cannot be made, or not be taken back. What there is is cleared away.
-    fn after_dead_end(&mut self, intent: Intent) -> Option<Intent> {
-        self.is_dead_end = true;
-        match intent {
-            Intent::Apply | Intent::Cutover | Intent::Revert => Some(Intent::Abort),
-            Intent::Abort if self.is_reversible() => Some(Intent::Finalize),
-            Intent::Warm => Some(Intent::Finalize),
-            Intent::Abort | Intent::Finalize => {
-                self.server.blame("clearing away fails because of what was to be cleared away");
-                None
-            }
-        }
-    }
-
-    fn is_overtaken(&self, intent: Intent) -> bool {
-        let Some(run) = self.record() else { return false };
-        run.state.is_final() || self.is_reversible() && intent != Intent::Revert
-    }
-
-    /// The run as it is recorded.
-    fn record(&self) -> Option<Run> {
-        self.server.runs().into_iter().find(|run| Some(&run.id) == self.run.as_ref())
-    }
-
-    fn is_reversible(&self) -> bool {
-        self.record().is_some_and(|run| run.state.is_reversible())
-    }
-
-    fn perhaps_abort(&mut self, intent: Intent) -> Intent {
-        let may = matches!(intent, Intent::Apply | Intent::Cutover) && self.run.is_some();
-        if may && self.chance.one_in(self.scenario.aborts_one_in) { Intent::Abort } else { intent }
-    }
-
     /// Starts a runner, and waits for how it ends.
     async fn attempt(&mut self, intent: Intent) -> Ended {
         self.statistics.runners += 1;
@@ -281,19 +171,13 @@ impl Course {
         let (stop, stopped) = watch::channel(false);
         let runner = Runner::new(session.clone(), Arc::new(Silent), stopped);
         self.server.note(&format!("-- a runner starts: {intent:?}"));
+        if intent == Intent::Finalize {
+            self.server.want_final();
+        }
         let work = work(runner, intent, self.run.clone(), self.plan.clone(), self.scenario.clone());
         let mut running = tokio::spawn(Frozen::new(client.clone(), work));
-        let interrupt = self.interrupt_after(intent);
-        let server = self.server.clone();
-        let interrupting = async {
-            match interrupt {
-                Some(after) => sleep(after).await,
-                None => warm_by_mistake(&server, intent).await,
-            }
-            stop.send_replace(true);
-            std::future::pending::<()>().await;
-        };
-        let giving_up = self.give_up();
+        let chance = self.chance.split();
+        let meddling = meddle(self.server.clone(), &self.scenario, intent, &stop, chance);
         let deadline = sleep(RUNNER_LASTS_MAX);
         let mut is_frozen = false;
         let ended = tokio::select! {
@@ -309,8 +193,7 @@ impl Course {
                 is_frozen = true;
                 Ended::Frozen
             }
-            () = interrupting => unreachable!("it only asks, and the runner ends"),
-            () = giving_up => unreachable!("it only asks, and the runner ends"),
+            () = meddling => unreachable!("it only asks, and the runner answers"),
             () = deadline => {
                 running.abort();
                 self.server.blame(format!("{intent:?} does not end"));
@@ -318,13 +201,28 @@ impl Course {
             }
         };
         if is_frozen {
-            self.frozen.push((running, stop));
+            self.frozen.push(running);
+            self.interrupters.spawn(async move {
+                // Some time to do harm; one that keeps a run warm would go on for ever.
+                while client.frozen_until().is_some() {
+                    sleep(Duration::from_secs(1)).await;
+                }
+                sleep(THAWED).await;
+                stop.send_replace(true);
+            });
         }
         if let Ended::Failed(error) = &ended {
-            self.server.note(&format!("-- it ends: {error:?}"));
+            self.note_end("it ends", error);
             *self.statistics.ends.entry(format!("{:?}", error.kind())).or_default() += 1;
         }
         ended
+    }
+
+    /// Run ids are random, and the trace of a seed is always the same.
+    fn note_end(&self, what: &str, error: &Error) {
+        let ids: Vec<RunId> = self.server.runs().into_iter().map(|run| run.id).collect();
+        let text = ids.iter().fold(format!("{error:?}"), |text, id| text.replace(id.as_str(), "RUN"));
+        self.server.note(&format!("-- {what}: {text}"));
     }
 
     /// Draws what happens to a runner. True if it will stand still.
@@ -347,37 +245,13 @@ impl Course {
         false
     }
 
-    /// Rows that collide for good keep a run waiting, until the person who reads of it gives it up.
-    fn give_up(&self) -> impl Future<Output = ()> + use<> {
-        let (server, run, collides) = (self.server.clone(), self.run.clone(), self.scenario.collides);
-        async move {
-            sleep(PATIENCE).await;
-            let run = run.or_else(|| server.runs().last().map(|run| run.id.clone()));
-            if let Some(run) = run.filter(|_| collides) {
-                let session = server.connect();
-                // A command that got lost is not given again: the run ends in some other way, or shows.
-                drop(session.state().post(&run, &Control::Abort).await);
-            }
-            std::future::pending().await
-        }
-    }
-
-    fn interrupt_after(&mut self, intent: Intent) -> Option<Duration> {
-        let is_meant = self.chance.one_in(self.scenario.interrupts_one_in);
-        let after = Duration::from_millis(self.chance.between(0, 8_000));
-        (is_meant || intent == Intent::Warm).then_some(after)
-    }
-
     /// Runners that stood still go on, long after others have taken over, and find out.
     async fn thaw(&mut self) {
-        for (mut running, stop) in std::mem::take(&mut self.frozen) {
-            // Some time to do harm; one that keeps a run warm would go on for ever.
-            sleep(THAW).await;
-            stop.send_replace(true);
+        for mut running in std::mem::take(&mut self.frozen) {
             match timeout(RUNNER_LASTS_MAX, &mut running).await {
                 Ok(Ok(Ok(run))) => self.server.note(&format!("-- one that stood still ends: {}", run.state)),
                 Ok(Ok(Err(error))) => {
-                    self.server.note(&format!("-- one that stood still ends: {error:?}"));
+                    self.note_end("one that stood still ends", &error);
                     if matches!(error.kind(), ErrorKind::Internal | ErrorKind::Mismatch) {
                         self.server.blame(format!("one that stood still ended with {error:?}"));
                     }
@@ -394,6 +268,8 @@ impl Course {
     /// A runner that stood still may have begun the change once more, after the first run was over.
     async fn clear_away(&mut self) {
         self.server.calm();
+        // No statement that was left behind is later than this.
+        sleep(Duration::from_secs(130)).await;
         for _ in 0..4 {
             let Some(run) = self.server.runs().pop().filter(|run| self.run.as_ref() != Some(&run.id)) else {
                 return;
@@ -412,7 +288,11 @@ impl Course {
 
     fn outcome(mut self, seed: u64, mut violations: Vec<String>) -> Outcome {
         let stall = self.server.longest_stall();
-        if stall > STALL_MAX {
+        let scenario = &self.scenario;
+        let is_calm = scenario.config.faults.one_in == 0
+            && scenario.crashes + scenario.freezes == 0
+            && scenario.trouble.restart_after.is_none();
+        if stall > if is_calm { STALL_CALM_MAX } else { STALL_MAX } {
             violations.push(format!("applications waited {stall:?} for the table"));
         }
         self.statistics.longest_stall = stall;
@@ -429,8 +309,10 @@ impl Course {
     }
 }
 
-/// One budget to wait for the lock, five until the server takes it back from a dead runner, and some slack
-/// for the server's own pauses.
+/// One budget to wait for the lock, one to hold it, and some slack for the server's own pauses.
+const STALL_CALM_MAX: Duration = Duration::from_millis(200 + 200 + 100);
+
+/// One budget to wait for the lock, five until the server takes it back from a dead runner, and the slack.
 const STALL_MAX: Duration = Duration::from_millis(200 + 5 * 200 + 100);
 
 async fn work(
@@ -457,16 +339,6 @@ fn finished(result: Result<Result<Run>, tokio::task::JoinError>) -> Ended {
         Err(panic) => {
             Ended::Failed(Error::new(ErrorKind::Internal, "the runner ended in a panic").caused_by(panic))
         }
-    }
-}
-
-/// Ends when the runner only keeps a run warm that another one has brought to its swap meanwhile.
-async fn warm_by_mistake(server: &Server, intent: Intent) {
-    let mut looks = 0;
-    while looks < 2 {
-        sleep(Duration::from_secs(10)).await;
-        let is_warm = server.runs().last().is_some_and(|run| run.state.is_reversible());
-        looks = if is_warm && intent == Intent::Apply { looks + 1 } else { 0 };
     }
 }
 

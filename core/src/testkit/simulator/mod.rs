@@ -4,6 +4,8 @@
 //! call; its trace tells what happened.
 
 mod course;
+mod meddle;
+mod person;
 mod scenario;
 
 use std::collections::BTreeMap;

@@ -48,6 +48,8 @@ pub(super) struct Scenario {
     pub freezes: u32,
     /// A runner that starts gives the run up instead, once in so many times.
     pub aborts_one_in: u64,
+    /// A runner is paused, resumed and stopped by commands, once in so many times.
+    pub commands_one_in: u64,
     /// A runner is interrupted, once in so many times.
     pub interrupts_one_in: u64,
 }
@@ -114,6 +116,7 @@ impl Scenario {
             crashes: u32::try_from(chance.below(5)).expect("small"),
             freezes: u32::from(chance.one_in(4)),
             aborts_one_in: chance.pick(&[0, 0, 0, 8]),
+            commands_one_in: chance.pick(&[0, 0, 0, 2]),
             interrupts_one_in: chance.pick(&[0, 0, 6]),
         };
         (scenario, chance)

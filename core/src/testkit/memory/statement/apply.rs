@@ -1,11 +1,10 @@
 //! Applying a batch: all rows read with one snapshot, written later, together.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::catalogue::State;
 use super::super::config::Mutant;
-use super::super::row::{Place, Row, Rows, Shape, change, convert};
+use super::super::row::{Place, Row, RowMap, Rows, Shape, change, convert};
 use super::super::server::Server;
 use crate::Result;
 use crate::driver::{Applied, RebuildJob};
@@ -45,7 +44,8 @@ fn write(
     from: Shape,
     changes: &[Change],
 ) -> Applied {
-    let mut rows = state.table(written).rows.clone();
+    // Taken out, so that nothing is copied.
+    let mut rows = std::mem::take(&mut state.table_mut(written).rows);
     let (to, is_unique) = (state.table(written).shape, state.table(written).is_unique);
     let applied = write_rows(state, &mut rows, to, is_unique, snapshot, from, changes);
     state.table_mut(written).rows = rows;
@@ -77,7 +77,7 @@ pub(in crate::testkit::memory) fn write_rows(
             displaced.push(change(&row.key, lanes, false));
             continue;
         }
-        rows.insert(place.clone(), row);
+        rows.insert(place.clone(), Arc::new(row));
     }
     if forgets {
         displaced.clear();
@@ -86,7 +86,7 @@ pub(in crate::testkit::memory) fn write_rows(
 }
 
 /// The other row that has this row's unique value.
-fn holder(rows: &BTreeMap<Place, Row>, place: &Place, row: &Row) -> Option<Place> {
+fn holder(rows: &RowMap, place: &Place, row: &Row) -> Option<Place> {
     row.unique.as_ref()?;
     rows.iter()
         .find(|(other, there)| *other != place && there.unique == row.unique)

@@ -70,7 +70,7 @@ fn differing(
     for place in places {
         let (there, here) = (source.get(place), written.get(place));
         compared.rows += 1;
-        if there.map(|row| convert(row, from, to)).as_ref() != here {
+        if there.map(|row| convert(row, from, to)).as_ref() != here.map(|row| &**row) {
             let key = there.or(here).map(|row| &row.key);
             compared.differing.extend(key.map(|key| change(key, lanes, there.is_none())));
         }

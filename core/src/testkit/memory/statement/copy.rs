@@ -42,7 +42,7 @@ fn write(state: &mut State, source: Identity, written: Identity, snapshot: &Rows
             copied.displaced.push(change(&row.key, lanes, false));
             continue;
         }
-        rows.insert(place.clone(), convert(row, from, table.shape));
+        rows.insert(place.clone(), Arc::new(convert(row, from, table.shape)));
         copied.written += 1;
         copied.bytes += row.value.len() as u64;
     }

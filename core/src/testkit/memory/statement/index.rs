@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
-use super::super::row::{Place, Row, Shape, change};
+use super::super::row::{Place, Row, RowMap, Shape, change};
 use super::super::server::Server;
 use crate::Result;
 use crate::driver::{IndexBuild, RebuildJob};
@@ -57,7 +57,7 @@ pub(in crate::testkit::memory) async fn build_index(server: Server, job: Rebuild
     Ok(build)
 }
 
-fn colliding(rows: &BTreeMap<Place, Row>, lanes: u16) -> Vec<Change> {
+fn colliding(rows: &RowMap, lanes: u16) -> Vec<Change> {
     let mut by_value: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
     for row in rows.values() {
         if let Some(unique) = &row.unique {

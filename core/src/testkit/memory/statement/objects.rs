@@ -59,40 +59,36 @@ impl State {
         // What was there before belongs to an attempt that came to nothing.
         self.captures.retain(|capture| capture.run != *run || capture.direction != direction);
         let Some(definition) = self.tables.get(&source).map(|table| table.definition) else { return };
-        self.captures.push(Capture {
-            run: run.clone(),
-            direction,
-            source,
-            definition,
-            start,
-            forgotten: start,
-        });
+        // A driver that begins late does not say so: its log seems to reach back far enough.
+        let forgotten = if self.config.mutant == Some(Mutant::ReverseInstalledLate) { 0 } else { start };
+        self.captures.push(Capture { run: run.clone(), direction, source, definition, start, forgotten });
     }
 }
 
 /// R5. The written table is found by identity, under whatever token it was. Where it has become the live
 /// table, or is gone, there is nothing to rename, and nothing sent before can find it either.
 pub(in crate::testkit::memory) async fn fence(server: Server, job: RebuildJob, to: Fence) -> Result<()> {
-    let find = |state: &State| state.build(&job.run).map(|build| build.written(job.direction));
-    let alone = match server.look(|state| find(state)) {
-        Some(written) => {
-            let alone = server.exclude(written, Instant::now() + FENCE_WAIT_MAX).await;
-            let is_there = server.look(|state| state.tables.contains_key(&written));
-            if alone.is_none() && is_there {
-                return Err(error::locked("written table"));
-            }
-            alone
-        }
-        None => None,
+    // The live table is not locked for this, not even for a moment: applications would wait.
+    let find = |state: &mut State| {
+        let written = state.build(&job.run).map(|build| build.written(job.direction));
+        // It is the rename that waits for the statements that run: a driver without one waits for nothing.
+        let is_renamed = state.config.mutant != Some(Mutant::FenceKeepsName);
+        let is_helper = |table: &Identity| state.is_discardable(&job, *table);
+        written.filter(|table| is_renamed && is_helper(table))
     };
+    let mut alone = None;
+    if let Some(written) = server.look(find) {
+        alone = server.exclude(written, Instant::now() + FENCE_WAIT_MAX).await;
+        match server.look(find) {
+            Some(_) if alone.is_none() => return Err(error::locked("written table")),
+            Some(_) => {}
+            None => alone = None,
+        }
+    }
     server.pause().await;
     let fenced = server.step(|state| {
         state.records.check_token(&job.table, to)?;
-        let keeps_name = state.config.mutant == Some(Mutant::FenceKeepsName);
-        if let Some(written) = find(state).filter(|_| !keeps_name)
-            && state.identity(&job.table.name)? != written
-            && state.tables.contains_key(&written)
-        {
+        if let Some(written) = find(state).filter(|_| alone.is_some()) {
             state.rename(written, written_name(&job.run, job.direction, to));
         }
         Ok(())
