@@ -225,3 +225,14 @@ pub struct Run {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Timestamp>,
 }
+
+impl Run {
+    /// Where it stands beneath a pause or a failure: where it goes on from.
+    #[must_use]
+    pub fn stands(&self) -> RunState {
+        match self.state {
+            RunState::Failed | RunState::Paused => self.resume_state.unwrap_or(self.state),
+            state => state,
+        }
+    }
+}

@@ -169,7 +169,6 @@ pub struct Machine {
 
     indexes: Option<Vec<String>>,
     is_building: bool,
-    built: usize,
 
     needs_fence: bool,
     is_fencing: bool,
@@ -233,7 +232,6 @@ impl Machine {
             solo: 0,
             indexes: None,
             is_building: false,
-            built: 0,
             needs_fence: false,
             is_fencing: false,
             lost_chunks: Vec::new(),

@@ -26,15 +26,10 @@ pub async fn forward(record: &mut Record, stop: &watch::Receiver<bool>) -> Resul
         record.run.steps_done += 1;
         record.save().await?;
     }
-    let (state, message) = if record.run.options.revertible {
-        (RunState::Reversible, "done; it can be taken back until `finalize`")
-    } else {
-        (RunState::Finalized, "done, and final")
-    };
-    if state.is_final() {
-        record.run.ended = Some(jiff::Timestamp::now());
+    if !record.run.options.revertible {
+        return finalize(record, stop).await;
     }
-    record.enter(state, message).await
+    record.enter(RunState::Reversible, "done; it can be taken back until `finalize`").await
 }
 
 /// Takes the plan's steps back, last first.

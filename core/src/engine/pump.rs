@@ -210,7 +210,7 @@ impl<'a> Pump<'a> {
         tokio::select! {
             biased;
             Some(landed) = self.flights.join_next() => self.land_one(landed)?,
-            _changed = self.stop.changed() => {}
+            () = changed(&mut self.stop) => {}
             () = sleep_until(until) => {}
         }
         while let Some(landed) = self.flights.try_join_next() {
@@ -541,6 +541,11 @@ impl<'a> Pump<'a> {
         let run = &mut self.record.run;
         match control {
             Control::Pause if run.state == RunState::Paused => Ok(("paused already".to_owned(), None)),
+            // A run that has been applied only follows its live table: paused, it would be neither
+            // reversible nor on its way.
+            Control::Pause if self.goal != Goal::Swap => {
+                Ok((format!("nothing to pause: the run is {}", run.state), None))
+            }
             Control::Pause => {
                 run.resume_state = Some(run.state);
                 self.machine.set_paused(true);
@@ -603,6 +608,13 @@ impl<'a> Pump<'a> {
     }
 }
 
+/// Until the person interrupts; for ever once nobody can any more.
+async fn changed(stop: &mut watch::Receiver<bool>) {
+    if stop.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Errors of housekeeping calls that the next round makes good.
 fn survivable(error: Error) -> Result<()> {
     match error.kind() {
@@ -622,6 +634,13 @@ fn pause(attempt: u32, token: Fence) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_left_to_interrupt_is_not_an_interruption() {
+        let (sender, mut stop) = watch::channel(false);
+        drop(sender);
+        assert!(timeout(Duration::from_secs(1), changed(&mut stop)).await.is_err(), "it came back at once");
+    }
 
     #[test]
     fn pauses_grow_and_end_growing() {

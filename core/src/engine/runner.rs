@@ -116,7 +116,7 @@ impl Runner {
     /// [`ErrorKind::NotFound`] for an unknown run, [`ErrorKind::Refused`] for one that has ended.
     pub async fn resume(&self, id: &RunId) -> Result<Run> {
         let record = self.take_over(id).await?;
-        let work = match (record.run.state, record.run.direction) {
+        let work = match (record.run.stands(), record.run.direction) {
             (state, _) if state.is_final() => {
                 return self.give_back(&record, ended(&record.run)).await;
             }
@@ -195,7 +195,8 @@ impl Runner {
             return self.give_back(&record, error).await;
         }
         if !run.options.revertible {
-            let error = Error::new(ErrorKind::Refused, format!("run {id} was made with --no-revert"))
+            let reason = run.note.as_deref().unwrap_or("--no-revert");
+            let error = Error::new(ErrorKind::Refused, format!("run {id} has no way back: {reason}"))
                 .hint(format!("`replank finalize {id}` removes what is left of it"));
             return self.give_back(&record, error).await;
         }
@@ -311,15 +312,15 @@ impl Runner {
     async fn forward(&self, record: &mut Record) -> Result<()> {
         let rebuild = self.open(record).await?;
         if record.run.checkpoint.prepared {
-            // First the fence, then the question: a swap that was sent may still come (R5).
-            fence(&rebuild, record.token()).await?;
             if self.was_swapped(record, &rebuild).await? {
                 return self.after_forward_swap(record).await;
             }
         } else {
             // What a killed runner left is of another token; the journal does not count on it.
             rebuild.discard().await?;
-            rebuild.prepare().await?;
+            if let Err(error) = rebuild.prepare().await {
+                return self.not_prepared(record, &rebuild, error).await;
+            }
             record.pass(Boundary::ShadowCreated);
             record.run.checkpoint.prepared = true;
         }
@@ -346,17 +347,30 @@ impl Runner {
         }
     }
 
-    /// A run that may have sent its swap: the catalogue says whether it took place.
+    /// A statement that can never be prepared does not keep the table from the next one.
+    async fn not_prepared(
+        &self,
+        record: &mut Record,
+        rebuild: &Arc<dyn Rebuild>,
+        error: Error,
+    ) -> Result<()> {
+        if matches!(error.kind(), ErrorKind::Refused | ErrorKind::Usage | ErrorKind::Unfit) {
+            rebuild.discard().await?;
+            record.run.ended = Some(Timestamp::now());
+            record.enter(RunState::Aborted, "refused before a row was copied; nothing is left").await?;
+        }
+        Err(error)
+    }
+
+    /// Whether the swap of this direction took place. Every statement of an earlier runner is over then.
+    ///
+    /// First the fence, then the question: a swap that was sent may still come (R5).
     async fn was_swapped(&self, record: &Record, rebuild: &Arc<dyn Rebuild>) -> Result<bool> {
         if record.run.is_swapped_back {
             return Ok(true);
         }
-        let last = if matches!(record.run.state, RunState::Failed | RunState::Paused) {
-            record.run.resume_state
-        } else {
-            Some(record.run.state)
-        };
-        if last != Some(RunState::CuttingOver) {
+        fence(rebuild, record.token()).await?;
+        if record.run.stands() != RunState::CuttingOver {
             return Ok(false);
         }
         match owner(rebuild).await? {
@@ -393,9 +407,6 @@ impl Runner {
     /// From wherever the revert is to the second swap, and past it.
     async fn backward(&self, record: &mut Record) -> Result<()> {
         let rebuild = self.open(record).await?;
-        if !record.run.is_swapped_back {
-            fence(&rebuild, record.token()).await?;
-        }
         if self.was_swapped(record, &rebuild).await? {
             return self.after_backward_swap(record, &rebuild).await;
         }
@@ -460,15 +471,12 @@ impl Runner {
 
     async fn abort_rebuild(&self, record: &mut Record) -> Result<()> {
         let rebuild = self.open(record).await?;
-        if record.run.checkpoint.prepared && !record.run.is_swapped_back {
-            fence(&rebuild, record.token()).await?;
-        }
         let was_swapped = record.run.checkpoint.prepared && self.was_swapped(record, &rebuild).await?;
-        record.run.resume_state = None;
         if record.run.direction == Direction::Reverse {
             if was_swapped {
                 return self.after_backward_swap(record, &rebuild).await;
             }
+            record.run.resume_state = None;
             return record.enter(RunState::Reversible, "the revert was given up").await;
         }
         if was_swapped {
@@ -476,6 +484,7 @@ impl Runner {
         }
         // From the first removal on the copy does not count any more: the catalogue could not tell.
         record.run.checkpoint = Checkpoint::default();
+        record.run.resume_state = None;
         record.save().await?;
         say_removing(record, "removing the copy");
         rebuild.discard().await?;

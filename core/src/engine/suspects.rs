@@ -38,10 +38,13 @@ struct Suspect {
     change: Change,
     holds: Vec<Hold>,
     goal: Goal,
-    /// Comparisons that it failed since its last change.
+    /// 1 once a comparison found it different since its last change; 2 once another did that began after
+    /// the feed had passed a head read after the first. Comparisons that overlap prove no more than one.
     strikes: u8,
     is_repaired: bool,
     is_comparing: bool,
+    /// A change came while it was being compared: the comparison may have read before it was applied.
+    is_stale: bool,
 }
 
 /// What to do with rows whose time has come.
@@ -71,9 +74,10 @@ impl Suspects {
             strikes: 0,
             is_repaired: false,
             is_comparing: false,
+            is_stale: false,
         });
         suspect.holds.push(hold);
-        suspect.strikes = suspect.strikes.saturating_add(1);
+        suspect.strikes = suspect.strikes.max(1);
         suspect.goal = Goal::Wanted;
     }
 
@@ -81,7 +85,8 @@ impl Suspects {
     pub fn accuse_again(&mut self, key: &Key) {
         if let Some(suspect) = self.by_key.get_mut(key) {
             suspect.is_comparing = false;
-            suspect.strikes = suspect.strikes.saturating_add(1);
+            let is_stale = std::mem::take(&mut suspect.is_stale);
+            suspect.strikes = if is_stale || suspect.strikes == 0 { 1 } else { 2 };
             suspect.goal = Goal::Wanted;
         }
     }
@@ -90,6 +95,7 @@ impl Suspects {
     pub fn not_compared(&mut self, key: &Key) {
         if let Some(suspect) = self.by_key.get_mut(key) {
             suspect.is_comparing = false;
+            suspect.is_stale = false;
         }
     }
 
@@ -102,6 +108,7 @@ impl Suspects {
     pub fn touch(&mut self, key: &Key) {
         if let Some(suspect) = self.by_key.get_mut(key) {
             suspect.strikes = 0;
+            suspect.is_stale = suspect.is_comparing;
         }
     }
 
@@ -228,6 +235,32 @@ mod tests {
         assert_eq!(suspects.due(|_| true, |_| false).compare, vec![key()]);
         assert_eq!(suspects.acquit(&key()), vec![Hold::Chunk(0)]);
         assert!(suspects.is_empty());
+    }
+
+    #[test]
+    fn comparisons_that_overlap_convict_nobody() {
+        let mut suspects = Suspects::default();
+        suspects.accuse(change(), Hold::Chunk(0));
+        suspects.accuse(change(), Hold::Chunk(1));
+        suspects.accuse(change(), Hold::Chunk(2));
+        assert_eq!(round(&mut suspects).compare, vec![key()], "three that overlap prove what one does");
+    }
+
+    #[test]
+    fn a_comparison_that_began_before_a_change_does_not_count_after_it() {
+        let mut suspects = Suspects::default();
+        suspects.accuse(change(), Hold::Chunk(0));
+        assert_eq!(round(&mut suspects).compare, vec![key()]);
+        suspects.touch(&key());
+        suspects.accuse(change(), Hold::Chunk(1));
+        suspects.accuse_again(&key());
+        assert_eq!(
+            round(&mut suspects).compare,
+            vec![key()],
+            "both may have read before the change was applied"
+        );
+        suspects.accuse_again(&key());
+        assert_eq!(round(&mut suspects).repair, vec![change()]);
     }
 
     #[test]

@@ -146,12 +146,6 @@ impl Sweep {
         }
     }
 
-    /// Chunks being worked on.
-    #[must_use]
-    pub fn flying(&self) -> usize {
-        self.chunks.values().filter(|chunk| chunk.state == State::Flying).count()
-    }
-
     /// Chunks that have not been settled, flying or not.
     #[must_use]
     pub fn open(&self) -> usize {

@@ -30,7 +30,7 @@ fn simulation_keeps_every_promise() {
         return;
     }
     let seeds = number("REPLANK_SIM_SEEDS").unwrap_or(SEEDS);
-    let (mut broken, mut stuck) = (Vec::new(), Vec::new());
+    let mut broken = Vec::new();
     let mut states: BTreeMap<String, u64> = BTreeMap::new();
     let mut ends: BTreeMap<String, u32> = BTreeMap::new();
     let (mut crashes, mut freezes, mut calls, mut transactions) = (0, 0, 0, 0);
@@ -49,8 +49,7 @@ fn simulation_keeps_every_promise() {
         stall = stall.max(outcome.statistics.longest_stall);
         if !outcome.violations.is_empty() {
             println!("{}", report(&outcome));
-            let only_ends = outcome.violations.iter().all(|violation| is_about_the_end(violation));
-            if only_ends { stuck.push(outcome.seed) } else { broken.push(outcome.seed) }
+            broken.push(outcome.seed);
         }
     }
     println!(
@@ -58,16 +57,6 @@ fn simulation_keeps_every_promise() {
          transactions, longest stall {stall:?}, runners ended {ends:?}"
     );
     assert!(broken.is_empty(), "{} of {seeds} seeds broke a promise: {broken:?}", broken.len());
-    // Known and open (docs/STATUS.md): 9 of 2,000 when this was written. More is a step back.
-    println!("{} of {seeds} seeds did not come to an end: {stuck:?}", stuck.len());
-    assert!(stuck.len() as u64 <= seeds / 100, "too many seeds did not come to an end: {stuck:?}");
-}
-
-/// Nothing is lost, wrong or left behind, but a run took too long, or ended where nobody goes on with it.
-fn is_about_the_end(violation: &str) -> bool {
-    violation.starts_with("the run ended ")
-        || violation.ends_with("does not end")
-        || violation.ends_with("times and goes on")
 }
 
 #[test]

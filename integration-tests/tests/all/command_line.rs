@@ -121,6 +121,51 @@ async fn another_process_pauses_throttles_and_resumes_a_run() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_applied_run_cannot_be_paused_into_a_revert() {
+    let table = Table::with_rows(2_000).await;
+    let url = table.url();
+    run_beside(&["apply", "-t", &url, "-e", RETYPE, "--yes"], &[]).await.exits(0);
+    let mut keeper = replank(&["resume", "last", "-t", &url, "--yes"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("runs");
+    let held = "SELECT count(*) FROM _replank_leases WHERE holder IS NOT NULL";
+    while table.text(held).await == "0" {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    run_beside(&["pause", "last", "-t", &url, "--yes"], &[]).await;
+    run_beside(&["status", "last", "-t", &url], &[]).await.exits(0).says("reversible");
+    keeper.kill().expect("it still keeps the run warm");
+    keeper.wait().expect("ends");
+    // Whoever goes on keeps it warm again, and swaps nothing back.
+    let mut keeper = replank(&["resume", "last", "-t", &url, "--yes"]).spawn().expect("runs");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let kind = "SELECT type FROM pragma_table_info('orders') WHERE name = 'customer_id'";
+    assert_eq!(table.text(kind).await, "INTEGER");
+    keeper.kill().expect("it still keeps the run warm");
+    keeper.wait().expect("ends");
+    run_beside(&["status", "last", "-t", &url], &[]).await.exits(0).says("reversible");
+    run_beside(&["finalize", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    table.assert_no_helpers().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_table_is_really_gone_without_a_way_back() {
+    let table = Table::with_rows(60_000).await;
+    let url = table.url();
+    // A budget that the drop itself would not keep, so that the table is first renamed aside.
+    let drop =
+        ["apply", "-t", &url, "-e", "DROP TABLE orders", "--no-revert", "--lock-budget", "2ms", "--yes"];
+    let waive = ["-D", "waive=C001 reason=\"its rows are archived\" until=2099-12-31"];
+    run_beside(&[&drop[..], &waive[..]].concat(), &[]).await.exits(0).says("out of the way");
+    run_beside(&["status", "last", "-t", &url], &[]).await.exits(0).says("finalized");
+    let left =
+        "SELECT count(*) FROM sqlite_schema WHERE name LIKE '\\_rp\\_%' ESCAPE '\\' OR name = 'orders'";
+    assert_eq!(table.text(left).await, "0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn runs_are_found_by_prefix_and_unknown_ones_are_usage_errors() {
     let table = Table::with_rows(500).await;
     let url = table.url();

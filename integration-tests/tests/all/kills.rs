@@ -7,6 +7,9 @@ use crate::oracle::{RETYPE, judge};
 use crate::random::seed;
 use crate::sqlite::{Table, Writers};
 
+/// Transactions that are acknowledged between a kill and the next runner: they are what it must find.
+const BETWEEN: u64 = 30;
+
 /// Boundaries on the way forward, where a rebuild passes them on SQLite.
 const FORWARD: [Boundary; 15] = [
     Boundary::LeaseTaken,
@@ -65,6 +68,7 @@ async fn killed_at_every_boundary_on_the_way_forward_it_goes_on_and_loses_nothin
         let writers = Writers::start(&table, seed(boundary.name()), 3).await;
         let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes"];
         run_beside(&apply, &[("REPLANK_KILL_AT", boundary.name())]).await.was_killed();
+        writers.write_on(BETWEEN).await;
         // The name resolves and takes writes at every moment: the writers never stopped.
         run_beside(&go_on(&url, boundary), &[]).await.exits(0);
         let journal = writers.stop().await;
@@ -97,6 +101,7 @@ async fn killed_at_every_boundary_on_the_way_back_it_goes_on_and_loses_nothing()
         run_beside(&["apply", "-t", &url, "-e", RETYPE, "--yes"], &[]).await.exits(0);
         let revert = ["revert", "last", "-t", &url, "--yes"];
         run_beside(&revert, &[("REPLANK_KILL_AT", boundary.name())]).await.was_killed();
+        writers.write_on(BETWEEN).await;
         run_beside(&["resume", "last", "-t", &url, "--yes"], &[]).await.exits(0);
         let journal = writers.stop().await;
         judge(boundary.name(), &journal);
@@ -122,6 +127,7 @@ async fn killed_while_removing_what_it_made_it_removes_the_rest() {
             if passage == 1 {
                 first.was_killed();
             }
+            writers.write_on(BETWEEN).await;
             run_beside(&finalize, &[]).await.exits(0);
             let journal = writers.stop().await;
             judge(&at, &journal);
@@ -141,7 +147,9 @@ async fn killed_in_an_abort_it_removes_the_rest() {
         let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes"];
         run_beside(&apply, &[("REPLANK_KILL_AT", "chunk_committed:3")]).await.was_killed();
         let abort = ["abort", "last", "-t", &url, "--yes"];
+        writers.write_on(BETWEEN).await;
         run_beside(&abort, &[("REPLANK_KILL_AT", boundary.name())]).await.was_killed();
+        writers.write_on(BETWEEN).await;
         run_beside(&abort, &[]).await.exits(0);
         let journal = writers.stop().await;
         judge(boundary.name(), &journal);

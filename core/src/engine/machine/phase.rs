@@ -54,12 +54,6 @@ impl Machine {
         }
     }
 
-    /// Every deferred index is known to be built: the caller may ask about it at once when there is none.
-    #[must_use]
-    pub fn built_indexes(&self) -> usize {
-        self.built
-    }
-
     /// Every chunk is copied, but for rows that really collide: those are left to the lock.
     fn is_copied(&self) -> bool {
         self.copy.is_worked_off()
@@ -167,12 +161,6 @@ impl Machine {
     /// The error that ends the run, once.
     pub fn take_fatal(&mut self) -> Option<Error> {
         self.fatal.take()
-    }
-
-    /// Whether an error ends the run.
-    #[must_use]
-    pub fn is_failing(&self) -> bool {
-        self.fatal.is_some()
     }
 
     /// Values that collide under a new unique key in one snapshot of the source, once.

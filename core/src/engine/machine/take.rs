@@ -372,7 +372,6 @@ impl Machine {
         }
         match self.settle(Kind::Index, result, now) {
             Some(_built) => {
-                self.built += 1;
                 if let Some(names) = &mut self.indexes {
                     names.remove(0);
                 }

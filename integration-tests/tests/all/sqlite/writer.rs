@@ -1,7 +1,7 @@
 //! Writers that run until they are stopped.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{SqliteConnection, SqliteQueryResult};
@@ -16,6 +16,7 @@ const ROW: &str = "json_array(CAST(customer_id AS TEXT), amount, note, code, ver
 /// Writers at work.
 pub struct Writers {
     stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
     tasks: JoinSet<Journal>,
 }
 
@@ -23,12 +24,22 @@ impl Writers {
     /// Starts `count` writers.
     pub async fn start(table: &Table, seed: u64, count: u64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
+        let acknowledged = Arc::new(AtomicU64::new(0));
         let mut tasks = JoinSet::new();
         for writer in 0..count {
-            let (connection, stop) = (table.connect().await, Arc::clone(&stop));
-            tasks.spawn(write(connection, stop, Random::new(seed, writer), writer, table.rows));
+            let work = Work { stop: Arc::clone(&stop), acknowledged: Arc::clone(&acknowledged) };
+            tasks.spawn(write(table.connect().await, work, Random::new(seed, writer), writer, table.rows));
         }
-        Self { stop, tasks }
+        Self { stop, acknowledged, tasks }
+    }
+
+    /// Until so many more transactions are acknowledged. With no runner alive they come between what one
+    /// saw and what the next one finds.
+    pub async fn write_on(&self, transactions: u64) {
+        let goal = self.acknowledged.load(Ordering::SeqCst) + transactions;
+        while self.acknowledged.load(Ordering::SeqCst) < goal {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Stops them, after the transaction that each is at.
@@ -42,19 +53,28 @@ impl Writers {
     }
 }
 
+/// What the writers share.
+struct Work {
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
+}
+
 async fn write(
     mut connection: SqliteConnection,
-    stop: Arc<AtomicBool>,
+    work: Work,
     mut random: Random,
     writer: u64,
     rows: u64,
 ) -> Journal {
     let mut journal = Journal::default();
     let mut number = 0;
-    while !stop.load(Ordering::SeqCst) {
+    while !work.stop.load(Ordering::SeqCst) {
         let transaction = draw(&mut random, writer, number, rows);
         let began = Instant::now();
         let outcome = one(&mut connection, &transaction).await;
+        if outcome == Outcome::Acknowledged {
+            work.acknowledged.fetch_add(1, Ordering::SeqCst);
+        }
         journal.record(transaction.id, outcome, began.elapsed());
         number += 1;
         tokio::time::sleep(Duration::from_millis(1 + random.below(4))).await;
