@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::binary::{replank, run, run_beside};
 use crate::oracle::{RETYPE, judge};
 use crate::random::seed;
-use crate::sqlite::{Table, Writers};
+use crate::sqlite::{Application, Table};
 
 /// Runs a statement that must be refused, and checks that nothing was changed and nothing was left.
 async fn refused(table: &Table, statement: &str, code: i32, says: &str) {
@@ -105,7 +105,7 @@ async fn without_a_terminal_a_change_needs_yes() {
 async fn an_interrupted_run_saves_its_checkpoint_and_goes_on() {
     let table = Table::with_rows(40_000).await;
     let url = table.url();
-    let writers = Writers::start(&table, seed("interrupted"), 3).await;
+    let writers = Application::start(&table, seed("interrupted"), 3).await;
     let mut command = replank(&["apply", "-t", &url, "-e", RETYPE, "--yes"]);
     let child = command.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn();
     let child = child.expect("the binary runs");
@@ -141,7 +141,7 @@ async fn a_second_runner_is_told_who_holds_the_table() {
 async fn a_stopped_runner_that_wakes_up_after_another_took_over_changes_nothing() {
     let table = Table::with_rows(60_000).await;
     let url = table.url();
-    let writers = Writers::start(&table, seed("stopped"), 2).await;
+    let writers = Application::start(&table, seed("stopped"), 2).await;
     let mut command = replank(&["apply", "-t", &url, "-e", RETYPE, "--yes"]);
     let child = command.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn();
     let child = child.expect("the binary runs");

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::binary::{replank, run, run_beside};
 use crate::oracle::{RETYPE, judge};
 use crate::random::seed;
-use crate::sqlite::{Table, Writers};
+use crate::sqlite::{Application, Table};
 
 fn lines(text: &str) -> Vec<Value> {
     text.lines()
@@ -74,7 +74,7 @@ async fn a_manual_cut_over_waits_for_the_word() {
     let test = "a_manual_cut_over_waits_for_the_word";
     let table = Table::with_rows(5_000).await;
     let url = table.url();
-    let writers = Writers::start(&table, seed(test), 2).await;
+    let writers = Application::start(&table, seed(test), 2).await;
     let apply = ["apply", "-t", &url, "-e", RETYPE, "--cutover", "manual", "--yes"];
     run_beside(&apply, &[]).await.exits(5).says("replank cutover");
     let kind = "SELECT type FROM pragma_table_info('orders') WHERE name = 'customer_id'";
@@ -92,7 +92,7 @@ async fn another_process_pauses_throttles_and_resumes_a_run() {
     let test = "another_process_pauses_throttles_and_resumes_a_run";
     let table = Table::with_rows(60_000).await;
     let url = table.url();
-    let writers = Writers::start(&table, seed(test), 2).await;
+    let writers = Application::start(&table, seed(test), 2).await;
     let mut command = replank(&["apply", "-t", &url, "-e", RETYPE, "--yes"]);
     let mut child = command
         .stdout(std::process::Stdio::null())

@@ -5,7 +5,7 @@ use replank_core::engine::boundary::Boundary;
 use crate::binary::run_beside;
 use crate::oracle::{RETYPE, judge};
 use crate::random::seed;
-use crate::sqlite::{Table, Writers};
+use crate::sqlite::{Application, Table};
 
 /// Transactions that are acknowledged between a kill and the next runner: they are what it must find.
 const BETWEEN: u64 = 30;
@@ -65,7 +65,7 @@ async fn killed_at_every_boundary_on_the_way_forward_it_goes_on_and_loses_nothin
     for boundary in FORWARD {
         let table = Table::with_rows(8_000).await;
         let url = table.url();
-        let writers = Writers::start(&table, seed(boundary.name()), 3).await;
+        let writers = Application::start(&table, seed(boundary.name()), 3).await;
         let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes"];
         run_beside(&apply, &[("REPLANK_KILL_AT", boundary.name())]).await.was_killed();
         writers.write_on(BETWEEN).await;
@@ -97,7 +97,7 @@ async fn killed_at_every_boundary_on_the_way_back_it_goes_on_and_loses_nothing()
     for boundary in BACKWARD {
         let table = Table::with_rows(5_000).await;
         let url = table.url();
-        let writers = Writers::start(&table, seed(boundary.name()), 3).await;
+        let writers = Application::start(&table, seed(boundary.name()), 3).await;
         run_beside(&["apply", "-t", &url, "-e", RETYPE, "--yes"], &[]).await.exits(0);
         let revert = ["revert", "last", "-t", &url, "--yes"];
         run_beside(&revert, &[("REPLANK_KILL_AT", boundary.name())]).await.was_killed();
@@ -120,7 +120,7 @@ async fn killed_while_removing_what_it_made_it_removes_the_rest() {
             let at = format!("{}:{passage}", boundary.name());
             let table = Table::with_rows(3_000).await;
             let url = table.url();
-            let writers = Writers::start(&table, seed(&at), 2).await;
+            let writers = Application::start(&table, seed(&at), 2).await;
             run_beside(&["apply", "-t", &url, "-e", RETYPE, "--yes"], &[]).await.exits(0);
             let finalize = ["finalize", "last", "-t", &url, "--yes"];
             let first = run_beside(&finalize, &[("REPLANK_KILL_AT", &at)]).await;
@@ -143,7 +143,7 @@ async fn killed_in_an_abort_it_removes_the_rest() {
         let table = Table::with_rows(8_000).await;
         let url = table.url();
         let before = table.schema().await;
-        let writers = Writers::start(&table, seed(boundary.name()), 2).await;
+        let writers = Application::start(&table, seed(boundary.name()), 2).await;
         let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes"];
         run_beside(&apply, &[("REPLANK_KILL_AT", "chunk_committed:3")]).await.was_killed();
         let abort = ["abort", "last", "-t", &url, "--yes"];
@@ -180,7 +180,7 @@ async fn killed_after_a_step_of_the_servers_own_it_knows_that_the_step_is_done()
 async fn killed_again_and_again_in_the_copy_it_still_ends() {
     let table = Table::with_rows(20_000).await;
     let url = table.url();
-    let writers = Writers::start(&table, seed("again and again"), 3).await;
+    let writers = Application::start(&table, seed("again and again"), 3).await;
     let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes"];
     for boundary in
         ["chunk_committed:2", "batch_committed:2", "chunk_committed:3", "checkpoint_saved", "drained"]

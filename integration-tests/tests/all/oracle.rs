@@ -2,7 +2,7 @@
 
 use crate::binary::run_beside;
 use crate::random::seed;
-use crate::sqlite::{Table, Writers};
+use crate::sqlite::{Application, Table};
 use crate::workload::{Journal, Summary};
 
 /// The change that most tests make: a retype and an index, which SQLite's own ALTER TABLE cannot do.
@@ -23,7 +23,7 @@ async fn a_retype_and_its_revert_under_load_lose_nothing() {
     let test = "a_retype_and_its_revert_under_load_lose_nothing";
     let table = Table::with_rows(60_000).await;
     let before = table.schema().await;
-    let writers = Writers::start(&table, seed(test), 4).await;
+    let writers = Application::start(&table, seed(test), 4).await;
 
     let url = table.url();
     run_beside(&["apply", "-t", &url, "-e", RETYPE, "--yes"], &[]).await.exits(0);
@@ -54,7 +54,7 @@ async fn a_retype_and_its_revert_under_load_lose_nothing() {
 async fn a_change_made_final_under_load_leaves_only_records() {
     let test = "a_change_made_final_under_load_leaves_only_records";
     let table = Table::with_rows(20_000).await;
-    let writers = Writers::start(&table, seed(test), 4).await;
+    let writers = Application::start(&table, seed(test), 4).await;
     let url = table.url();
     run_beside(&["apply", "-t", &url, "-e", RETYPE, "--yes"], &[]).await.exits(0);
     run_beside(&["finalize", "last", "-t", &url, "--yes"], &[]).await.exits(0);
@@ -72,7 +72,7 @@ async fn a_dropped_column_comes_back_with_its_values() {
     table.execute("ALTER TABLE orders ADD COLUMN memo TEXT").await;
     table.execute("UPDATE orders SET memo = 'memo ' || id").await;
     let url = table.url();
-    let writers = Writers::start(&table, seed(test), 3).await;
+    let writers = Application::start(&table, seed(test), 3).await;
     run_beside(&["apply", "-t", &url, "-e", "ALTER TABLE orders DROP COLUMN memo", "--yes"], &[])
         .await
         .exits(0);

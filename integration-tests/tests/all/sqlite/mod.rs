@@ -4,4 +4,4 @@ mod table;
 mod writer;
 
 pub use table::Table;
-pub use writer::Writers;
+pub use writer::Application;

@@ -1,85 +1,30 @@
-//! Writers that run until they are stopped.
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+//! What a writer's transaction is on SQLite.
 
 use sqlx::sqlite::{SqliteConnection, SqliteQueryResult};
-use tokio::task::JoinSet;
 
 use super::Table;
-use crate::random::Random;
-use crate::workload::{Journal, Operation, Outcome, Transaction, draw};
+use crate::workload::{Client, Operation, Outcome, Transaction, Writers};
 
 const ROW: &str = "json_array(CAST(customer_id AS TEXT), amount, note, code, version)";
 
-/// Writers at work.
-pub struct Writers {
-    stop: Arc<AtomicBool>,
-    acknowledged: Arc<AtomicU64>,
-    tasks: JoinSet<Journal>,
-}
+/// An application on SQLite.
+pub struct Application(SqliteConnection);
 
-impl Writers {
+impl Application {
     /// Starts `count` writers.
-    pub async fn start(table: &Table, seed: u64, count: u64) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let acknowledged = Arc::new(AtomicU64::new(0));
-        let mut tasks = JoinSet::new();
-        for writer in 0..count {
-            let work = Work { stop: Arc::clone(&stop), acknowledged: Arc::clone(&acknowledged) };
-            tasks.spawn(write(table.connect().await, work, Random::new(seed, writer), writer, table.rows));
+    pub async fn start(table: &Table, seed: u64, count: u64) -> Writers {
+        let mut clients = Vec::new();
+        for _ in 0..count {
+            clients.push(Self(table.connect().await));
         }
-        Self { stop, acknowledged, tasks }
-    }
-
-    /// Until so many more transactions are acknowledged. With no runner alive they come between what one
-    /// saw and what the next one finds.
-    pub async fn write_on(&self, transactions: u64) {
-        let goal = self.acknowledged.load(Ordering::SeqCst) + transactions;
-        while self.acknowledged.load(Ordering::SeqCst) < goal {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    /// Stops them, after the transaction that each is at.
-    pub async fn stop(mut self) -> Journal {
-        self.stop.store(true, Ordering::SeqCst);
-        let mut journal = Journal::default();
-        while let Some(ended) = self.tasks.join_next().await {
-            journal.merge(ended.expect("a writer ended in a panic"));
-        }
-        journal
+        Writers::start(clients, seed, table.rows)
     }
 }
 
-/// What the writers share.
-struct Work {
-    stop: Arc<AtomicBool>,
-    acknowledged: Arc<AtomicU64>,
-}
-
-async fn write(
-    mut connection: SqliteConnection,
-    work: Work,
-    mut random: Random,
-    writer: u64,
-    rows: u64,
-) -> Journal {
-    let mut journal = Journal::default();
-    let mut number = 0;
-    while !work.stop.load(Ordering::SeqCst) {
-        let transaction = draw(&mut random, writer, number, rows);
-        let began = Instant::now();
-        let outcome = one(&mut connection, &transaction).await;
-        if outcome == Outcome::Acknowledged {
-            work.acknowledged.fetch_add(1, Ordering::SeqCst);
-        }
-        journal.record(transaction.id, outcome, began.elapsed());
-        number += 1;
-        tokio::time::sleep(Duration::from_millis(1 + random.below(4))).await;
+impl Client for Application {
+    async fn carry_out(&mut self, transaction: &Transaction) -> Outcome {
+        one(&mut self.0, transaction).await
     }
-    journal
 }
 
 async fn one(connection: &mut SqliteConnection, transaction: &Transaction) -> Outcome {

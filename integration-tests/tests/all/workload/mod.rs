@@ -7,6 +7,8 @@
 
 mod journal;
 mod plan;
+mod writers;
 
 pub use journal::{Journal, Outcome, Summary};
 pub use plan::{Operation, Transaction, draw};
+pub use writers::{Client, Writers};
