@@ -4,6 +4,8 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::process::Signal;
+
 /// A point just after something took effect and before anything depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Boundary {
@@ -123,6 +125,25 @@ impl Boundary {
         }
     }
 
+    /// A server that dies here is the most dangerous: data and journal are furthest apart, or who owns the
+    /// name hangs on what reached the disk. The server is killed at each of these in tests.
+    #[must_use]
+    pub fn is_dangerous(self) -> bool {
+        matches!(
+            self,
+            Self::ChunkCommitted
+                | Self::BatchCommitted
+                | Self::CheckpointSaved
+                | Self::IndexBuilt
+                | Self::SwapIntended
+                | Self::LockHeld
+                | Self::Drained
+                | Self::SwapSent
+                | Self::SwapAcknowledged
+                | Self::Released
+        )
+    }
+
     /// The boundary of a name.
     #[must_use]
     pub fn find(name: &str) -> Option<Self> {
@@ -130,8 +151,8 @@ impl Boundary {
     }
 }
 
-/// What `REPLANK_KILL_AT=name[:n]` asks for.
-struct KillAt {
+/// What `REPLANK_KILL_AT=name[:n]` or `REPLANK_STOP_AT=name[:n]` asks for.
+struct Request {
     boundary: Boundary,
     /// Which passage, counted from 1.
     passage: u64,
@@ -139,34 +160,39 @@ struct KillAt {
 }
 
 // The process's environment is global, and so is the count of passages in a process.
-static KILL_AT: OnceLock<Option<KillAt>> = OnceLock::new();
+static KILL_AT: OnceLock<Option<Request>> = OnceLock::new();
+static STOP_AT: OnceLock<Option<Request>> = OnceLock::new();
 
 /// Says that a boundary is reached. If the environment asks for it, the process kills itself here with
-/// SIGKILL: no destructor, no flush, nothing is told to the server. So does any build, since a test of
-/// another build than the released one proves nothing.
+/// SIGKILL (no destructor, no flush, nothing is told to the server), or stops itself with SIGSTOP until
+/// somebody sends SIGCONT: then the server can be killed at just this point. So does any build, since a test
+/// of another build than the released one proves nothing.
 pub fn reached(boundary: Boundary) {
-    let Some(kill) =
-        KILL_AT.get_or_init(|| std::env::var("REPLANK_KILL_AT").ok().and_then(|text| parse(&text)))
-    else {
-        return;
-    };
-    if kill.boundary == boundary && kill.passed.fetch_add(1, Ordering::SeqCst) + 1 == kill.passage {
-        // It cannot fail for our own process; if it did, going on is what an unkilled process does.
-        let killed = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        tracing::error!(
-            ?killed,
-            boundary = boundary.name(),
-            "the kill that was asked for did not take effect"
-        );
+    for (request, variable, signal) in
+        [(&KILL_AT, "REPLANK_KILL_AT", Signal::KILL), (&STOP_AT, "REPLANK_STOP_AT", Signal::STOP)]
+    {
+        let request = request.get_or_init(|| std::env::var(variable).ok().and_then(|text| parse(&text)));
+        if request.as_ref().is_some_and(|request| request.is_due(boundary)) {
+            // It cannot fail for our own process; if it did, going on is what an unkilled process does.
+            if let Err(error) = rustix::process::kill_process(rustix::process::getpid(), signal) {
+                tracing::error!(%error, boundary = boundary.name(), "the signal asked for was not sent");
+            }
+        }
     }
 }
 
-fn parse(text: &str) -> Option<KillAt> {
+impl Request {
+    fn is_due(&self, boundary: Boundary) -> bool {
+        self.boundary == boundary && self.passed.fetch_add(1, Ordering::SeqCst) + 1 == self.passage
+    }
+}
+
+fn parse(text: &str) -> Option<Request> {
     let (name, passage) = match text.split_once(':') {
         Some((name, passage)) => (name, passage.parse().ok()?),
         None => (text, 1),
     };
-    Some(KillAt { boundary: Boundary::find(name)?, passage, passed: AtomicU64::new(0) })
+    Some(Request { boundary: Boundary::find(name)?, passage, passed: AtomicU64::new(0) })
 }
 
 #[cfg(test)]
@@ -181,11 +207,24 @@ mod tests {
     }
 
     #[test]
-    fn kill_requests() {
-        let parsed = |text| parse(text).map(|kill| (kill.boundary, kill.passage));
+    fn requests() {
+        let parsed = |text| parse(text).map(|request| (request.boundary, request.passage));
         assert_eq!(parsed("lock_held"), Some((Boundary::LockHeld, 1)));
         assert_eq!(parsed("chunk_committed:7"), Some((Boundary::ChunkCommitted, 7)));
         assert_eq!(parsed("nowhere"), None);
         assert_eq!(parsed("lock_held:x"), None);
+    }
+
+    #[test]
+    fn a_request_is_due_at_its_passage_only() {
+        let request = parse("drained:2").expect("a request");
+        let due = [Boundary::Drained, Boundary::LockHeld, Boundary::Drained, Boundary::Drained]
+            .map(|boundary| request.is_due(boundary));
+        assert_eq!(due, [false, false, true, false]);
+    }
+
+    #[test]
+    fn ten_are_the_most_dangerous() {
+        assert_eq!(Boundary::ALL.into_iter().filter(|boundary| boundary.is_dangerous()).count(), 10);
     }
 }

@@ -28,11 +28,15 @@ fn the_boundaries_page_is_what_the_code_says() {
     let mut page = String::from(
         "# Boundaries\n\nPoints of the protocol at which a crash matters, generated from\n\
          `core/src/engine/boundary.rs`. `REPLANK_KILL_AT=name[:n]` makes any build kill itself with SIGKILL at\n\
-         the n-th passage. Each has a kill test in `integration-tests/tests/all/kills.rs`, or says there why not.\n\n\
-         | name | what has happened by then |\n|---|---|\n",
+         the n-th passage, `REPLANK_STOP_AT` stop itself with SIGSTOP. Each has a kill test in\n\
+         `integration-tests/tests/all/kills.rs`, or says there why not. At the ten that are marked the server is\n\
+         killed as well: there data and journal are furthest apart, or the name's owner hangs on what reached the disk.\n\n\
+         | name | what has happened by then | server killed |\n|---|---|---|\n",
     );
     for boundary in Boundary::ALL {
-        writeln!(page, "| `{}` | {} |", boundary.name(), boundary.meaning()).expect("writing to a string");
+        let mark = if boundary.is_dangerous() { "yes" } else { "" };
+        writeln!(page, "| `{}` | {} | {mark} |", boundary.name(), boundary.meaning())
+            .expect("writing to a string");
     }
     agrees("docs/boundaries.md", &page);
 }

@@ -8,10 +8,10 @@ use crate::random::seed;
 use crate::sqlite::{Application, Table};
 
 /// Transactions that are acknowledged between a kill and the next runner: they are what it must find.
-const BETWEEN: u64 = 30;
+pub const BETWEEN: u64 = 30;
 
 /// Boundaries on the way forward, where a rebuild passes them on SQLite.
-const FORWARD: [Boundary; 15] = [
+pub const FORWARD: [Boundary; 15] = [
     Boundary::LeaseTaken,
     Boundary::RunSaved,
     Boundary::ShadowCreated,
@@ -30,7 +30,7 @@ const FORWARD: [Boundary; 15] = [
 ];
 
 /// The same on the way back. The second swap installs no reverse feed.
-const BACKWARD: [Boundary; 6] = [
+pub const BACKWARD: [Boundary; 6] = [
     Boundary::SwapIntended,
     Boundary::LockHeld,
     Boundary::Drained,
@@ -40,7 +40,7 @@ const BACKWARD: [Boundary; 6] = [
 ];
 
 /// Boundaries that a removal passes.
-const REMOVAL: [Boundary; 2] = [Boundary::DropBegun, Boundary::DropDone];
+pub const REMOVAL: [Boundary; 2] = [Boundary::DropBegun, Boundary::DropDone];
 
 /// Boundaries of the server's own statements.
 const NATIVE: [Boundary; 1] = [Boundary::StepDone];
@@ -70,7 +70,7 @@ async fn killed_at_every_boundary_on_the_way_forward_it_goes_on_and_loses_nothin
         run_beside(&apply, &[("REPLANK_KILL_AT", boundary.name())]).await.was_killed();
         writers.write_on(BETWEEN).await;
         // The name resolves and takes writes at every moment: the writers never stopped.
-        run_beside(&go_on(&url, boundary), &[]).await.exits(0);
+        run_beside(&go_on(&url, RETYPE, boundary), &[]).await.exits(0);
         let journal = writers.stop().await;
         judge(boundary.name(), &journal);
         table.check(&journal).await;
@@ -85,10 +85,10 @@ async fn killed_at_every_boundary_on_the_way_forward_it_goes_on_and_loses_nothin
 
 /// A run that was killed before its record was saved is simply started; one whose swap took place is gone
 /// on with by name, since the same statement would be a new change.
-fn go_on(url: &str, killed: Boundary) -> Vec<&str> {
+pub fn go_on<'a>(url: &'a str, statement: &'a str, killed: Boundary) -> Vec<&'a str> {
     match killed {
         Boundary::SwapAcknowledged | Boundary::Released => vec!["resume", "last", "-t", url, "--yes"],
-        _ => vec!["apply", "-t", url, "-e", RETYPE, "--yes"],
+        _ => vec!["apply", "-t", url, "-e", statement, "--yes"],
     }
 }
 
