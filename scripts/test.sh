@@ -4,6 +4,27 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 started=$SECONDS
+
+# The images are built while cargo compiles. Whatever happens, the containers of this run go.
+scripts/docker-engine.sh start
+environment=$(scripts/docker-engine.sh env)
+eval "$environment"
+export REPLANK_TEST_LABEL=replank-run=$$
+remove_containers() {
+  docker ps --all --quiet --filter "label=$REPLANK_TEST_LABEL" | xargs --no-run-if-empty docker rm --force --volumes >/dev/null
+}
+trap remove_containers EXIT
+images_log=$(mktemp)
+scripts/server-images.sh >"$images_log" 2>&1 &
+images=$!
+wait_for_images() {
+  if ! wait "$images"; then
+    cat "$images_log" >&2
+    echo "the images of the test servers could not be built" >&2
+    return 1
+  fi
+}
+
 layer() {
   local name=$1
   shift
@@ -18,8 +39,12 @@ build() {
   export REPLANK_TEST_BINARY=${CARGO_TARGET_DIR:-$PWD/target}/debug/replank
 }
 
+# One selection of packages everywhere, or cargo builds the dependencies once more for each.
 layer "build" build
-layer "core: unit, model, simulation" cargo test -p replank-core --features testkit
-layer "drivers and command line: unit" cargo test -p replank-driver-sqlite -p replank
-layer "end to end: SQLite, kills, bad input, documents" cargo test -p replank-integration-tests
+layer "unit tests, simulation" cargo test --workspace --lib --bins
+layer "protocol model" cargo test --workspace --test protocol_model
+layer "driver tests: SQLite" cargo test --workspace --test sqlite
+layer "end to end: SQLite, kills, bad input, documents" cargo test --workspace --test all -- --skip mysql::
+layer "images of the test servers" wait_for_images
+layer "end to end: MySQL" cargo test --workspace --test all -- mysql::
 echo "== all: $((SECONDS - started)) s"

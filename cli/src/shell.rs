@@ -67,8 +67,9 @@ impl Shell {
     /// Connects to a target that is known.
     pub async fn connect_to(&self, target: Target, config: Config) -> Result<Connected> {
         let driver = self.registry.find(target.url())?;
-        let settings = match &config.state_name {
-            Some(name) => Settings { state_name: name.clone(), ..Settings::default() },
+        let from_environment = std::env::var("REPLANK_STATE_NAME").ok().filter(|name| !name.is_empty());
+        let settings = match from_environment.or_else(|| config.state_name.clone()) {
+            Some(state_name) => Settings { state_name, ..Settings::default() },
             None => Settings::default(),
         };
         let connecting = driver.connect(target.url(), &settings);

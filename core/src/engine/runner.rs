@@ -278,12 +278,18 @@ impl Runner {
 
     /// Works on a run under its lease, and records how that ended.
     async fn finish(&self, mut record: Record, work: Work) -> Result<Run> {
-        let result = self.work(&mut record, work).await;
-        if let Err(error) = &result {
-            self.record_failure(&mut record, error).await;
+        let mut result = self.work(&mut record, work).await;
+        if let Err(error) = &result
+            && let Some(overtaken) = self.record_failure(&mut record, error).await
+        {
+            // Whatever went wrong, it is somebody else's run now.
+            result = Err(overtaken.with("first", error.message()));
         }
         let released = self.release(&record).await;
-        result?;
+        result.map_err(|error| match (error.hint_text(), error.kind().exit_code()) {
+            (None, 1) => error.hint(format!("go on with `replank resume {}`", record.run.id)),
+            _ => error,
+        })?;
         released?;
         Ok(record.run)
     }
@@ -572,7 +578,9 @@ impl Runner {
 
     /// What the journal says of a run that ended with an error. The error itself is what the caller gets,
     /// so a journal that cannot be written now only goes to the log.
-    async fn record_failure(&self, record: &mut Record, error: &Error) {
+    ///
+    /// Answers with the store's own error when it says that another runner took over.
+    async fn record_failure(&self, record: &mut Record, error: &Error) -> Option<Error> {
         let (failed, is_ours) = match error.kind() {
             ErrorKind::Fenced | ErrorKind::LeaseHeld => (false, false),
             ErrorKind::Interrupted | ErrorKind::Gate | ErrorKind::Refused | ErrorKind::OutcomeUnknown => {
@@ -581,7 +589,7 @@ impl Runner {
             _ => (!record.run.state.is_reversible() && !record.run.state.is_final(), true),
         };
         if !is_ours {
-            return;
+            return None;
         }
         let text = escaped(&error.to_string());
         if failed {
@@ -590,6 +598,9 @@ impl Runner {
             }
             record.run.note = Some(text.clone());
             if let Err(unsaved) = record.enter(RunState::Failed, &text).await {
+                if unsaved.kind() == ErrorKind::Fenced {
+                    return Some(unsaved);
+                }
                 tracing::warn!(error = %unsaved, "the failure could not be saved");
             }
         }
@@ -598,6 +609,7 @@ impl Runner {
         {
             tracing::warn!(error = %unsaved, "the end could not be recorded");
         }
+        None
     }
 
     async fn give_back<T>(&self, record: &Record, error: Error) -> Result<T> {

@@ -12,10 +12,16 @@ pub const RETYPE: &str =
 /// Prints what the writers noticed. A failed write fails the test.
 #[track_caller]
 pub fn judge(test: &str, journal: &Journal) {
-    let Summary { acknowledged, failed, longest } = journal.summary();
-    println!("{test}: {acknowledged} transactions, longest {} ms, failed: {failed:?}", longest.as_millis());
+    let Summary { acknowledged, deadlocked, failed, longest } = journal.summary();
+    println!(
+        "{test}: {acknowledged} transactions, longest {} ms, deadlocks {deadlocked}, failed: {failed:?}",
+        longest.as_millis()
+    );
     assert!(acknowledged > 20, "the writers wrote next to nothing: the test proves nothing");
     assert_eq!(failed, None, "a write failed");
+    // Two writers of ours can deadlock over unique values, and one with a waiting lock (docs/mysql.md, limits):
+    // a few, however many swaps are tried.
+    assert!(deadlocked <= 3 + acknowledged / 100, "{deadlocked} deadlocks");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,6 +10,8 @@ pub enum Outcome {
     Acknowledged,
     /// It was rolled back, by the writer's own will.
     RolledBack,
+    /// The server ended it to break a deadlock, and said so: every application tries again then.
+    Deadlocked,
     /// An error came before COMMIT was sent.
     Failed(String),
     /// The answer to COMMIT was lost.
@@ -28,6 +30,8 @@ pub struct Journal {
 pub struct Summary {
     /// Transactions acknowledged.
     pub acknowledged: usize,
+    /// Ended by the server to break a deadlock.
+    pub deadlocked: usize,
     /// Failed, with the first reason.
     pub failed: Option<String>,
     /// Longest time of one transaction.
@@ -57,7 +61,7 @@ impl Journal {
         for (id, outcome) in &self.outcomes {
             match outcome {
                 Outcome::Acknowledged => assert!(committed.contains(id), "{id} was acknowledged and is lost"),
-                Outcome::RolledBack | Outcome::Failed(_) => {
+                Outcome::RolledBack | Outcome::Deadlocked | Outcome::Failed(_) => {
                     assert!(!committed.contains(id), "{id} was not committed and is there: {outcome:?}");
                 }
                 Outcome::Unknown(_) => {}
@@ -72,9 +76,10 @@ impl Journal {
     pub fn summary(&self) -> Summary {
         Summary {
             acknowledged: self.outcomes.values().filter(|outcome| **outcome == Outcome::Acknowledged).count(),
+            deadlocked: self.outcomes.values().filter(|outcome| **outcome == Outcome::Deadlocked).count(),
             failed: self.outcomes.iter().find_map(|(id, outcome)| match outcome {
                 Outcome::Failed(why) | Outcome::Unknown(why) => Some(format!("{id}: {why}")),
-                Outcome::Acknowledged | Outcome::RolledBack => None,
+                Outcome::Acknowledged | Outcome::RolledBack | Outcome::Deadlocked => None,
             }),
             longest: self.longest,
         }

@@ -1,7 +1,7 @@
 //! Writers that run until they are stopped.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
@@ -25,6 +25,8 @@ pub struct Writers {
 struct Shared {
     is_stopped: AtomicBool,
     acknowledged: AtomicU64,
+    /// For the report of a test that fails.
+    last_trouble: Mutex<Option<Outcome>>,
 }
 
 impl Writers {
@@ -42,7 +44,12 @@ impl Writers {
     /// saw and what the next one finds.
     pub async fn write_on(&self, transactions: u64) {
         let goal = self.shared.acknowledged.load(Ordering::SeqCst) + transactions;
+        let deadline = Instant::now() + Duration::from_secs(60);
         while self.shared.acknowledged.load(Ordering::SeqCst) < goal {
+            if Instant::now() > deadline {
+                let trouble = self.shared.last_trouble.lock().expect("nobody panics under it").clone();
+                panic!("the writers stand still: {trouble:?}");
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -71,8 +78,12 @@ async fn write(
         let transaction = draw(&mut random, writer, number, rows);
         let began = Instant::now();
         let outcome = client.carry_out(&transaction).await;
-        if outcome == Outcome::Acknowledged {
-            shared.acknowledged.fetch_add(1, Ordering::SeqCst);
+        match &outcome {
+            Outcome::Acknowledged => {
+                shared.acknowledged.fetch_add(1, Ordering::SeqCst);
+            }
+            Outcome::RolledBack | Outcome::Deadlocked => {}
+            trouble => *shared.last_trouble.lock().expect("nobody panics under it") = Some(trouble.clone()),
         }
         journal.record(transaction.id, outcome, began.elapsed());
         number += 1;

@@ -1,0 +1,322 @@
+//! Connections to one server.
+//!
+//! Every session of ours has the same settings, so that an expression gives the same value today, after a
+//! resume and on the way back. A session whose statement failed, or whose caller was dropped half-way, is
+//! closed and never used again: its transaction rolls back, and what it was at is a matter of the fence.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use mysql_async::{ClientIdentity, Conn, Opts, OptsBuilder, SslOpts};
+use replank_core::driver::Settings;
+use replank_core::{Error, ErrorKind, Result};
+use tokio::time::timeout;
+use url::Url;
+
+use crate::error::{code, from_mysql};
+use crate::sql::{run, text};
+
+/// A server that is there answers a handshake at once; a paused one takes the connection and says nothing.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// More idle sessions than copy workers, appliers, feed and journal together need. Chosen.
+const IDLE_MAX: usize = 16;
+
+/// What decides how a value is converted, compared or refused. Not NO_ZERO_DATE and NO_ZERO_IN_DATE: what
+/// the table holds already must be copied.
+const SQL_MODE: &str =
+    "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO,ERROR_FOR_DIVISION_BY_ZERO";
+
+/// A server, and the sessions on it.
+pub struct Server {
+    opts: Opts,
+    schema: Option<String>,
+    settings: Settings,
+    idle: Mutex<Vec<Conn>>,
+}
+
+impl Server {
+    /// Connects once, so that a wrong address or password is told now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a URL that cannot be meant, or a login that the server refuses;
+    /// [`ErrorKind::NotFound`] for a server or a database that is not there.
+    pub async fn open(url: &str, settings: &Settings) -> Result<Self> {
+        // With two providers linked rustls cannot choose, and panics at the first connection. Somebody
+        // else may have installed it: that is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let target = Target::read(url)?;
+        let mut tls = target.tls()?;
+        let first = loop {
+            let opts = Opts::from(target.opts().ssl_opts(tls.clone()));
+            match (within(Conn::new(opts.clone())).await, &target.mode) {
+                (Ok(connection), _) => break (opts, connection),
+                // A server without TLS, and nobody insists on it.
+                (Err(error), Mode::Preferred) if tls.is_some() && is_without_tls(&error) => tls = None,
+                (Err(error), _) => return Err(refused(error, &target)),
+            }
+        };
+        let (opts, mut connection) = first;
+        let server = Self { opts, schema: target.schema, settings: settings.clone(), idle: Mutex::default() };
+        server.pin(&mut connection).await?;
+        server.keep(connection);
+        Ok(server)
+    }
+
+    /// The database of the URL: where names that are not qualified are looked up.
+    pub fn schema(&self) -> Option<&str> {
+        self.schema.as_deref()
+    }
+
+    /// What the person set.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// A new connection with our settings, which nobody else will get.
+    pub async fn connect(&self) -> Result<Conn> {
+        let opened = within(Conn::new(self.opts.clone())).await;
+        let mut connection = opened.map_err(|error| match code(&error) {
+            Some(_) => from_mysql(error),
+            // Nothing was sent, so it can be tried again: a server that restarts is back in a while.
+            None => Error::new(ErrorKind::Retry, format!("the server does not answer: {error}")),
+        })?;
+        self.pin(&mut connection).await?;
+        Ok(connection)
+    }
+
+    /// A session with our settings and no transaction; given back by [`Server::keep`] when all went well,
+    /// and closed by dropping it otherwise.
+    pub async fn take(&self) -> Result<Conn> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match idle {
+            Some(connection) if !connection.is_disconnected() => Ok(connection),
+            _ => self.connect().await,
+        }
+    }
+
+    /// Keeps a session for the next caller. Only one without a transaction, lock or setting of its own.
+    pub fn keep(&self, connection: Conn) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_MAX {
+            idle.push(connection);
+        }
+    }
+
+    async fn pin(&self, connection: &mut Conn) -> Result<()> {
+        let busy_seconds = self.settings.busy_timeout.as_secs().max(1);
+        run(
+            connection,
+            format!(
+                "SET NAMES utf8mb4, SESSION sql_mode = {}, time_zone = '+00:00', autocommit = 1, \
+                 transaction_isolation = 'READ-COMMITTED', foreign_key_checks = 0, unique_checks = 1, \
+                 innodb_lock_wait_timeout = {busy_seconds}, lock_wait_timeout = {busy_seconds}, \
+                 sql_safe_updates = 0, sql_select_limit = DEFAULT, sql_big_selects = 1, \
+                 group_concat_max_len = 1048576, wait_timeout = 86400, max_execution_time = 0, \
+                 information_schema_stats_expiry = 0",
+                text(SQL_MODE)
+            ),
+        )
+        .await?;
+        Ok(())
+    }
+}
+
+async fn within<F>(connecting: F) -> mysql_async::Result<Conn>
+where
+    F: Future<Output = mysql_async::Result<Conn>>,
+{
+    timeout(CONNECT_DEADLINE, connecting).await.unwrap_or_else(|_elapsed| {
+        let slow = std::io::Error::new(std::io::ErrorKind::TimedOut, "the server did not answer");
+        Err(mysql_async::Error::from(slow))
+    })
+}
+
+fn is_without_tls(error: &mysql_async::Error) -> bool {
+    use mysql_async::DriverError::NoClientSslFlagFromServer;
+    matches!(error, mysql_async::Error::Driver(NoClientSslFlagFromServer))
+}
+
+fn refused(error: mysql_async::Error, target: &Target) -> Error {
+    let at = format!("{}:{}", target.host, target.port);
+    match code(&error) {
+        Some(1044 | 1045 | 1698) => {
+            Error::new(ErrorKind::Usage, format!("the server at {at} refuses the login"))
+                .hint("check user and password of the target")
+                .caused_by(error)
+        }
+        Some(1049) => Error::new(
+            ErrorKind::NotFound,
+            format!("no database `{}` at {at}", target.schema.as_deref().unwrap_or_default()),
+        )
+        .caused_by(error),
+        Some(_) => from_mysql(error),
+        None => Error::new(ErrorKind::NotFound, format!("no MySQL server answers at {at}: {error}"))
+            .hint("check host, port and TLS mode of the target")
+            .caused_by(error),
+    }
+}
+
+/// How a connection is encrypted, in the words of MySQL's own clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Disabled,
+    Preferred,
+    Required,
+    VerifyCa,
+    VerifyIdentity,
+}
+
+/// What a URL says.
+#[derive(Debug)]
+struct Target {
+    host: String,
+    port: u16,
+    user: String,
+    password: Option<String>,
+    schema: Option<String>,
+    mode: Mode,
+    ca: Option<PathBuf>,
+    identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl Target {
+    /// Reads `mysql://user:password@host:port/database?ssl-mode=…&ssl-ca=…&ssl-cert=…&ssl-key=…`.
+    fn read(text: &str) -> Result<Self> {
+        // Never the URL itself: it holds a password.
+        let usage = |what: String| {
+            Error::new(ErrorKind::Usage, what).hint("a target is mysql://user:password@host:port/database")
+        };
+        let url = Url::parse(text).map_err(|error| usage(format!("the target is no URL: {error}")))?;
+        let decoded = |part: &str, what: &str| {
+            percent_decoded(part).ok_or_else(|| usage(format!("the target's {what} is not UTF-8")))
+        };
+        let host = url.host_str().unwrap_or("127.0.0.1").trim_matches(['[', ']']).to_owned();
+        let schema = match url.path().trim_start_matches('/') {
+            "" => None,
+            path if path.contains('/') => {
+                return Err(usage("the target's path is not one database".to_owned()));
+            }
+            path => Some(decoded(path, "database")?),
+        };
+        let (mut mode, mut ca, mut certificate, mut key) = (None, None, None, None);
+        for (name, value) in url.query_pairs() {
+            match name.replace('_', "-").to_ascii_lowercase().as_str() {
+                "ssl-mode" | "sslmode" => {
+                    mode = Some(match value.replace('-', "_").to_ascii_uppercase().as_str() {
+                        "DISABLED" | "DISABLE" => Mode::Disabled,
+                        "PREFERRED" | "PREFER" => Mode::Preferred,
+                        "REQUIRED" | "REQUIRE" => Mode::Required,
+                        "VERIFY_CA" => Mode::VerifyCa,
+                        "VERIFY_IDENTITY" | "VERIFY_FULL" => Mode::VerifyIdentity,
+                        other => return Err(usage(format!("unknown ssl-mode `{other}`"))),
+                    });
+                }
+                "ssl-ca" | "sslrootcert" => ca = Some(PathBuf::from(value.as_ref())),
+                "ssl-cert" | "sslcert" => certificate = Some(PathBuf::from(value.as_ref())),
+                "ssl-key" | "sslkey" => key = Some(PathBuf::from(value.as_ref())),
+                _ => return Err(usage(format!("unknown parameter `{name}` in the target"))),
+            }
+        }
+        let identity = match (certificate, key) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            _ => return Err(usage("ssl-cert and ssl-key go together".to_owned())),
+        };
+        let default = if ca.is_some() { Mode::VerifyCa } else { Mode::Preferred };
+        Ok(Self {
+            host,
+            port: url.port().unwrap_or(3306),
+            user: match url.username() {
+                "" => "root".to_owned(),
+                user => decoded(user, "user")?,
+            },
+            password: url.password().map(|password| decoded(password, "password")).transpose()?,
+            schema,
+            mode: mode.unwrap_or(default),
+            ca,
+            identity,
+        })
+    }
+
+    fn opts(&self) -> OptsBuilder {
+        OptsBuilder::default()
+            .ip_or_hostname(self.host.clone())
+            .tcp_port(self.port)
+            .user(Some(self.user.clone()))
+            .pass(self.password.clone())
+            .db_name(self.schema.clone())
+            // On by default: for a loopback address it would ask the server for the path of its socket, and
+            // try that path on this machine, where another server may listen.
+            .prefer_socket(false)
+            .tcp_keepalive(Some(Duration::from_secs(30)))
+            .stmt_cache_size(0)
+    }
+
+    fn tls(&self) -> Result<Option<SslOpts>> {
+        let opts = match self.mode {
+            Mode::Disabled => return Ok(None),
+            // Encrypted, but not against somebody in the middle: what these modes mean in every client.
+            Mode::Preferred | Mode::Required => SslOpts::default().with_danger_accept_invalid_certs(true),
+            Mode::VerifyCa => SslOpts::default().with_danger_skip_domain_validation(true),
+            Mode::VerifyIdentity => SslOpts::default(),
+        };
+        let opts = match &self.ca {
+            Some(ca) => opts.with_root_certs(vec![ca.clone().into()]).with_disable_built_in_roots(true),
+            None => opts,
+        };
+        Ok(Some(match &self.identity {
+            Some((certificate, key)) => opts.with_client_identity(Some(ClientIdentity::new(
+                certificate.clone().into(),
+                key.clone().into(),
+            ))),
+            None => opts,
+        }))
+    }
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digits = [rest.next()?, rest.next()?];
+            bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_says_everything_about_the_connection() {
+        let target =
+            Target::read("mysql://app:p%40ss@db.example:3307/shop?ssl-mode=VERIFY_CA&ssl-ca=/ca.pem")
+                .expect("a good URL");
+        assert_eq!((target.host.as_str(), target.port), ("db.example", 3307));
+        assert_eq!((target.user.as_str(), target.password.as_deref()), ("app", Some("p@ss")));
+        assert_eq!((target.schema.as_deref(), target.mode), (Some("shop"), Mode::VerifyCa));
+        let bare = Target::read("mysql://db.example").expect("a good URL");
+        assert_eq!((bare.port, bare.mode, bare.schema), (3306, Mode::Preferred, None));
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_meant_is_refused_without_its_password() {
+        for url in [
+            "mysql://u:secret@h/a/b",
+            "mysql://u:secret@h/a?ssl-mode=maybe",
+            "mysql://u:secret@h/a?socket=/x",
+            "mysql://u:secret@h/a?ssl-cert=/x",
+            "mysql://u:secret@h:99999/a",
+        ] {
+            let error = Target::read(url).expect_err(url);
+            assert_eq!(error.kind(), ErrorKind::Usage, "{url}");
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Definitions as the server writes them, made comparable: another name, no counter.
+
+use mysql_async::Conn;
+use replank_core::{Error, ErrorKind, Result};
+
+use crate::error::codes;
+use crate::sql::{first, get, ident, table};
+
+/// What `SHOW CREATE TABLE` says of a table under its own name; `None` where it is not there.
+pub async fn read(connection: &mut Conn, schema: &str, name: &str) -> Result<Option<String>> {
+    match first(connection, format!("SHOW CREATE TABLE {}", table(schema, name))).await {
+        Ok(Some(row)) => Ok(Some(get(&row, 1)?)),
+        Ok(None) => Ok(None),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_absent(error: &Error) -> bool {
+    error.kind() == ErrorKind::NotFound && error.to_string().contains(&codes::NO_SUCH_TABLE.to_string())
+        || error.kind() == ErrorKind::NotFound
+}
+
+/// The definition of `from` as that of a table named `to`, without the counter of AUTO_INCREMENT.
+///
+/// Checks that the server named itself (`orders_chk_1`) are renamed by the server with their table, and so
+/// they are here.
+pub fn renamed(sql: &str, from: &str, to: &str) -> String {
+    let head = format!("CREATE TABLE {} ", ident(from));
+    let Some(rest) = sql.strip_prefix(&head) else { return sql.to_owned() };
+    let own = format!("CONSTRAINT {}", ident(&format!("{from}_chk_")).trim_end_matches('`'));
+    let new = format!("CONSTRAINT {}", ident(&format!("{to}_chk_")).trim_end_matches('`'));
+    let lines = rest.split('\n').map(|line| match line.trim_start().strip_prefix(&own) {
+        Some(tail) if tail.starts_with(|first: char| first.is_ascii_digit()) => format!("  {new}{tail}"),
+        _ => line.to_owned(),
+    });
+    let text = format!("CREATE TABLE {} {}", ident(to), lines.collect::<Vec<_>>().join("\n"));
+    without_counter(&text)
+}
+
+/// The same without some of its lines: indexes, as they stand there.
+pub fn without(sql: &str, clauses: &[&str]) -> String {
+    let mut lines: Vec<&str> = sql.split('\n').collect();
+    let Some(end) = lines.iter().rposition(|line| line.starts_with(')')) else { return sql.to_owned() };
+    let tail = lines.split_off(end);
+    let items: Vec<&str> = lines[1..]
+        .iter()
+        .map(|line| line.strip_suffix(',').unwrap_or(line))
+        .filter(|line| !clauses.contains(&line.trim_start()))
+        .collect();
+    format!("{}\n{}\n{}", lines[0], items.join(",\n"), tail.join("\n"))
+}
+
+fn without_counter(sql: &str) -> String {
+    // In the table's options, which begin after the last line of its items.
+    let Some(options) = sql.rfind("\n) ") else { return sql.to_owned() };
+    let (items, options) = sql.split_at(options);
+    let Some(at) = options.find(" AUTO_INCREMENT=") else { return sql.to_owned() };
+    let after = &options[at + " AUTO_INCREMENT=".len()..];
+    let digits = after.bytes().take_while(u8::is_ascii_digit).count();
+    format!("{items}{}{}", &options[..at], &after[digits..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SQL: &str = "CREATE TABLE `t` (\n  `id` int NOT NULL AUTO_INCREMENT,\n  `n` int DEFAULT NULL,\n  \
+        PRIMARY KEY (`id`),\n  KEY `a` (`n`),\n  UNIQUE KEY `u` (`n`),\n  \
+        CONSTRAINT `t_chk_1` CHECK ((`n` > 0)),\n  CONSTRAINT `t_chk_x` CHECK ((`n` > 1))\n) \
+        ENGINE=InnoDB AUTO_INCREMENT=9 DEFAULT CHARSET=utf8mb4";
+
+    #[test]
+    fn a_definition_gets_another_name_and_loses_its_counter() {
+        let sql = renamed(SQL, "t", "new");
+        assert!(sql.starts_with("CREATE TABLE `new` (\n"), "{sql}");
+        assert!(sql.contains("CONSTRAINT `new_chk_1`") && sql.contains("CONSTRAINT `t_chk_x`"), "{sql}");
+        assert!(sql.ends_with(") ENGINE=InnoDB DEFAULT CHARSET=utf8mb4"), "{sql}");
+        assert_eq!(renamed(&sql, "new", "t"), renamed(SQL, "t", "t"));
+    }
+
+    #[test]
+    fn lines_are_left_out_and_the_commas_are_right() {
+        let sql = without(SQL, &["KEY `a` (`n`)", "CONSTRAINT `t_chk_x` CHECK ((`n` > 1))"]);
+        assert!(!sql.contains("KEY `a`"), "{sql}");
+        assert!(
+            sql.contains("UNIQUE KEY `u` (`n`),\n  CONSTRAINT `t_chk_1` CHECK ((`n` > 0))\n) ENGINE"),
+            "{sql}"
+        );
+        assert_eq!(without(SQL, &[]), SQL);
+    }
+}

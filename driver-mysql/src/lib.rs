@@ -1,0 +1,26 @@
+//! replank's MySQL driver.
+//!
+//! Changes that the server can make itself are tried by `ALGORITHM=INSTANT` and `INPLACE, LOCK=NONE`; all
+//! others are a shadow rebuild: rows are copied by `INSERT … SELECT`, changes are read from the binary log,
+//! and `RENAME TABLE` under `LOCK TABLES` swaps the names. See [`driver()`] for the way in; the modules bear
+//! the same names as those of other drivers.
+
+mod connect;
+mod definition;
+mod error;
+mod feed;
+mod inspect;
+mod key;
+mod load;
+mod native;
+mod parse;
+mod plan;
+mod preflight;
+mod rebuild;
+mod scratch;
+mod session;
+mod spec;
+mod sql;
+mod state;
+
+pub use session::driver;

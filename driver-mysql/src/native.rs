@@ -1,0 +1,131 @@
+//! Statements that the server carries out itself: run within the lock budget, and probed before they are
+//! believed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mysql_async::Conn;
+use replank_core::driver::{NativeDdl, Probe};
+use replank_core::plan::Step;
+use replank_core::{Error, ErrorKind, Result};
+use serde_json::Value as Json;
+use tokio::time::sleep;
+
+use crate::connect::Server;
+use crate::definition;
+use crate::sql::{number, run, text};
+
+/// Runs steps on a server.
+pub struct Native {
+    server: Arc<Server>,
+}
+
+impl Native {
+    /// On a server.
+    pub fn new(server: Arc<Server>) -> Self {
+        Self { server }
+    }
+}
+
+#[async_trait]
+impl NativeDdl for Native {
+    async fn run(&self, step: &Step, lock_budget: Duration) -> Result<()> {
+        let mut connection = self.server.connect().await?;
+        // The server's own timeout has a floor of a second; the watchdog keeps the budget.
+        run(&mut connection, "SET SESSION lock_wait_timeout = 1, wait_timeout = 86400").await?;
+        let mut aside = self.server.take().await?;
+        let id = connection.id();
+        let running = run(&mut connection, &step.statement);
+        let ended = {
+            tokio::pin!(running);
+            loop {
+                tokio::select! {
+                    biased;
+                    ended = &mut running => break ended,
+                    () = sleep(lock_budget) => {}
+                }
+                // Only a statement that waits for its lock keeps others out; one that builds is let alone.
+                let waits = number(
+                    &mut aside,
+                    format!(
+                        "SELECT COUNT(*) FROM performance_schema.threads WHERE processlist_id = {id}
+                         AND processlist_state = 'Waiting for table metadata lock'"
+                    ),
+                )
+                .await?;
+                if waits > 0 {
+                    run(&mut aside, format!("KILL QUERY {id}")).await?;
+                }
+            }
+        };
+        self.server.keep(aside);
+        match ended {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::LockTimeout => Err(Error::new(
+                ErrorKind::LockTimeout,
+                format!("the lock was not granted within {} ms", lock_budget.as_millis()),
+            )
+            .caused_by(error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn probe(&self, step: &Step) -> Result<Probe> {
+        let mut connection = self.server.take().await?;
+        let found = probe(&mut connection, step).await?;
+        self.server.keep(connection);
+        Ok(found)
+    }
+}
+
+async fn probe(connection: &mut Conn, step: &Step) -> Result<Probe> {
+    let field = |name: &str| step.spec.get(name).and_then(Json::as_str);
+    let (Some(schema), Some(name), Some(forward)) = (field("schema"), field("table"), field("forward"))
+    else {
+        return Err(Error::new(ErrorKind::Internal, "a step without its notes").with("step", &step.title));
+    };
+    let is_running = number(
+        connection,
+        format!(
+            "SELECT COUNT(*) FROM performance_schema.threads WHERE processlist_info = {} AND processlist_id <> CONNECTION_ID()",
+            text(&step.statement)
+        ),
+    )
+    .await?;
+    if is_running > 0 {
+        return Ok(Probe::Running);
+    }
+    let is_forward = step.statement == forward;
+    let live = definition::read(connection, schema, name).await?;
+    let live = live.map(|sql| definition::renamed(&sql, name, name));
+    if let Some(after) = field("after") {
+        let (goal, start) = match is_forward {
+            true => (Some(after), field("before")),
+            false => (field("before"), Some(after)),
+        };
+        return Ok(match live.as_deref() {
+            // What changes nothing is done.
+            live if live == goal => Probe::Done,
+            live if live == start => Probe::Absent,
+            _ => {
+                return Err(Error::new(
+                    ErrorKind::ForeignDdl,
+                    format!("`{name}` is neither as it was planned nor as it was"),
+                )
+                .hint("somebody else changed it; look at it, then `replank abort` or plan again"));
+            }
+        });
+    }
+    let (Some(to_schema), Some(to)) = (field("to_schema"), field("to")) else {
+        // A plain DROP.
+        return Ok(if live.is_none() { Probe::Done } else { Probe::Absent });
+    };
+    let other = definition::read(connection, to_schema, to).await?;
+    Ok(match (is_forward, step.statement.starts_with("DROP")) {
+        (true, _) if live.is_none() && other.is_some() => Probe::Done,
+        (_, true) if other.is_none() => Probe::Done,
+        (false, false) if live.is_some() && other.is_none() => Probe::Done,
+        _ => Probe::Absent,
+    })
+}

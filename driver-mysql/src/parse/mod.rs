@@ -1,0 +1,7 @@
+//! Statements, as far as they have to be understood: which table, and which clauses. What a clause means the
+//! server says itself, of an empty copy of the table.
+
+mod statement;
+mod token;
+
+pub use statement::{Action, Clause, parse};

@@ -1,0 +1,404 @@
+//! One statement: which table, and which clauses of an ALTER TABLE it comes to.
+
+use replank_core::{Error, ErrorKind, Result};
+
+use super::token::{Kind, Token, tokens};
+use crate::sql::ident;
+
+/// A statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statement {
+    /// The database, where it says so.
+    pub schema: Option<String>,
+    /// The table.
+    pub table: String,
+    /// What is to be done.
+    pub action: Action,
+}
+
+/// What a statement does to its table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Clauses of an ALTER TABLE: that is what CREATE INDEX, DROP INDEX and OPTIMIZE come to as well.
+    Alter(Vec<Clause>),
+    /// The table gets another name, and nothing else.
+    Rename {
+        /// The database, where it says so.
+        schema: Option<String>,
+        /// The name.
+        table: String,
+    },
+    /// The table goes.
+    Drop {
+        /// And need not be there.
+        if_exists: bool,
+    },
+}
+
+/// A clause, verbatim, with what has to be known of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clause {
+    /// Its text.
+    pub text: String,
+    /// A column that gets another name.
+    pub renames: Option<(String, String)>,
+}
+
+/// Reads one statement.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] for anything but exactly one statement of a known kind;
+/// [`ErrorKind::Refused`] for one that is known and not supported.
+pub fn parse(sql: &str) -> Result<Statement> {
+    let mut all = tokens(sql)?;
+    while all.last().is_some_and(|token| token.is_sign(';')) {
+        all.pop();
+    }
+    if all.is_empty() {
+        return Err(usage("there is no statement"));
+    }
+    if all.iter().any(|token| token.is_sign(';')) {
+        return Err(usage("exactly one statement is taken; there are several"));
+    }
+    let mut cursor = Cursor { sql, tokens: &all, at: 0 };
+    let statement = statement(&mut cursor)?;
+    match cursor.peek() {
+        None => Ok(statement),
+        Some(token) => Err(usage(&format!("`{}` was not expected there", token.text))),
+    }
+}
+
+fn usage(what: &str) -> Error {
+    Error::new(ErrorKind::Usage, what).hint(
+        "one ALTER TABLE, CREATE INDEX, DROP INDEX, RENAME TABLE, OPTIMIZE TABLE or DROP TABLE is taken",
+    )
+}
+
+fn statement(cursor: &mut Cursor<'_>) -> Result<Statement> {
+    if cursor.words(&["ALTER", "TABLE"]) {
+        let (schema, table) = cursor.name()?;
+        let clauses = clauses(cursor)?;
+        let action = match rename_alone(&clauses)? {
+            Some((schema, table)) => Action::Rename { schema, table },
+            None => Action::Alter(clauses.into_iter().map(|(clause, _)| clause).collect()),
+        };
+        return Ok(Statement { schema, table, action });
+    }
+    if cursor.words(&["RENAME", "TABLE"]) || cursor.words(&["RENAME", "TABLES"]) {
+        let (schema, table) = cursor.name()?;
+        cursor.expect("TO")?;
+        let (to_schema, to) = cursor.name()?;
+        return Ok(Statement { schema, table, action: Action::Rename { schema: to_schema, table: to } });
+    }
+    if cursor.words(&["OPTIMIZE"]) {
+        let _ = cursor.word("NO_WRITE_TO_BINLOG") || cursor.word("LOCAL");
+        let _ = cursor.word("TABLE") || cursor.word("TABLES");
+        let (schema, table) = cursor.name()?;
+        let clause = Clause { text: "ENGINE = InnoDB".to_owned(), renames: None };
+        return Ok(Statement { schema, table, action: Action::Alter(vec![clause]) });
+    }
+    if cursor.words(&["DROP", "TABLE"]) {
+        let if_exists = cursor.words(&["IF", "EXISTS"]);
+        let (schema, table) = cursor.name()?;
+        let _ = cursor.word("RESTRICT") || cursor.word("CASCADE");
+        return Ok(Statement { schema, table, action: Action::Drop { if_exists } });
+    }
+    if cursor.words(&["DROP", "INDEX"]) {
+        let (_, index) = cursor.name()?;
+        cursor.expect("ON")?;
+        let (schema, table) = cursor.name()?;
+        cursor.skip_algorithm_and_lock();
+        let clause = Clause { text: format!("DROP INDEX {}", ident(&index)), renames: None };
+        return Ok(Statement { schema, table, action: Action::Alter(vec![clause]) });
+    }
+    if cursor.peek().is_some_and(|token| token.is("CREATE")) {
+        return create_index(cursor);
+    }
+    let first = cursor.peek().map(|token| token.text.clone()).unwrap_or_default();
+    if ["TRUNCATE", "INSERT", "UPDATE", "DELETE", "REPLACE", "SELECT", "CREATE"]
+        .iter()
+        .any(|word| first.eq_ignore_ascii_case(word))
+    {
+        return Err(usage(&format!("{} is not a schema change of a table", first.to_uppercase())));
+    }
+    Err(usage(&format!("`{first}` begins no statement that is taken; was ALTER TABLE meant?")))
+}
+
+fn create_index(cursor: &mut Cursor<'_>) -> Result<Statement> {
+    cursor.expect("CREATE")?;
+    let kind =
+        ["UNIQUE", "FULLTEXT", "SPATIAL"].into_iter().find(|kind| cursor.word(kind)).unwrap_or_default();
+    if !cursor.word("INDEX") {
+        let what = cursor.peek().map(|token| token.text.clone()).unwrap_or_default();
+        return Err(usage(&format!("CREATE {what} is not a change of a table that is there")));
+    }
+    let (_, index) = cursor.name()?;
+    let kind_from = cursor.at;
+    while cursor.peek().is_some_and(|token| !token.is("ON")) {
+        cursor.at += 1;
+    }
+    let index_type = cursor.text(kind_from, cursor.at);
+    cursor.expect("ON")?;
+    let (schema, table) = cursor.name()?;
+    let from = cursor.at;
+    let mut to = from;
+    while cursor.peek().is_some() {
+        if !cursor.skip_algorithm_and_lock() {
+            cursor.at += 1;
+            to = cursor.at;
+        }
+    }
+    let rest = cursor.text(from, to);
+    let text = format!("ADD {kind} INDEX {} {index_type} {rest}", ident(&index));
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    // Folding white space would change a text in quotes: then it stays as it was.
+    let text = if rest.contains(['\'', '"']) {
+        format!("ADD {kind} INDEX {} {index_type} {rest}", ident(&index))
+    } else {
+        text
+    };
+    Ok(Statement { schema, table, action: Action::Alter(vec![Clause { text, renames: None }]) })
+}
+
+/// Where a RENAME [TO] clause takes the table.
+type Target = Option<(Option<String>, String)>;
+
+/// The clauses of an ALTER TABLE, without ALGORITHM and LOCK: how it runs is ours to choose.
+fn clauses(cursor: &mut Cursor<'_>) -> Result<Vec<(Clause, Target)>> {
+    let mut found = Vec::new();
+    loop {
+        let from = cursor.at;
+        let mut depth = 0_usize;
+        while let Some(token) = cursor.peek() {
+            match token.kind {
+                Kind::Sign('(') => depth += 1,
+                Kind::Sign(')') if depth == 0 => return Err(usage("a `)` closes nothing")),
+                Kind::Sign(')') => depth -= 1,
+                Kind::Sign(',') if depth == 0 => break,
+                _ => {}
+            }
+            cursor.at += 1;
+        }
+        if depth > 0 {
+            return Err(usage("a `(` is not closed"));
+        }
+        let part = &cursor.tokens[from..cursor.at];
+        if part.is_empty() {
+            return Err(usage("a clause is expected there"));
+        }
+        let is_how = part[0].is("ALGORITHM") || part[0].is("LOCK");
+        if !is_how {
+            found.push(clause(part, cursor.text(from, cursor.at))?);
+        }
+        if cursor.peek().is_none() {
+            break;
+        }
+        cursor.at += 1;
+    }
+    if found.is_empty() {
+        return Err(usage("the ALTER TABLE says nothing to change"));
+    }
+    Ok(found)
+}
+
+fn clause(tokens: &[Token], text: String) -> Result<(Clause, Target)> {
+    let mut cursor = Cursor { sql: &text, tokens, at: 0 };
+    let mut renames = None;
+    let mut target = None;
+    if cursor.words(&["RENAME", "COLUMN"]) {
+        let (_, from) = cursor.name()?;
+        cursor.expect("TO")?;
+        renames = Some((from, cursor.name()?.1));
+    } else if cursor.word("CHANGE") {
+        cursor.word("COLUMN");
+        let (from, to) = (cursor.name()?.1, cursor.name()?.1);
+        renames = (from != to).then_some((from, to));
+    } else if cursor.word("RENAME") {
+        let is_index = cursor.word("INDEX") || cursor.word("KEY");
+        if !is_index {
+            let _ = cursor.word("TO") || cursor.word("AS") || cursor.skip_sign('=');
+            target = Some(cursor.name()?);
+        }
+    } else if ["DISCARD", "IMPORT"].iter().any(|word| tokens[0].is(word))
+        && tokens.iter().any(|token| token.is("TABLESPACE"))
+        || tokens[0].is("EXCHANGE")
+    {
+        return Err(Error::new(ErrorKind::Refused, format!("`{text}` moves data past every log"))
+            .hint("run it on the server yourself, without writers"));
+    }
+    Ok((Clause { text, renames }, target))
+}
+
+fn rename_alone(clauses: &[(Clause, Target)]) -> Result<Target> {
+    let target = clauses.iter().find_map(|(_, target)| target.clone());
+    if target.is_some() && clauses.len() > 1 {
+        return Err(Error::new(ErrorKind::Refused, "the table is renamed and changed in one statement")
+            .hint("make it two statements: applications meet the name and the shape at different moments"));
+    }
+    Ok(target)
+}
+
+struct Cursor<'a> {
+    sql: &'a str,
+    tokens: &'a [Token],
+    at: usize,
+}
+
+impl Cursor<'_> {
+    fn peek(&self) -> Option<&Token> {
+        self.tokens.get(self.at)
+    }
+
+    fn word(&mut self, word: &str) -> bool {
+        let is = self.peek().is_some_and(|token| token.is(word));
+        self.at += usize::from(is);
+        is
+    }
+
+    fn words(&mut self, words: &[&str]) -> bool {
+        let from = self.at;
+        let all = words.iter().all(|word| self.word(word));
+        if !all {
+            self.at = from;
+        }
+        all
+    }
+
+    fn skip_sign(&mut self, sign: char) -> bool {
+        let is = self.peek().is_some_and(|token| token.is_sign(sign));
+        self.at += usize::from(is);
+        is
+    }
+
+    fn expect(&mut self, word: &str) -> Result<()> {
+        if self.word(word) {
+            return Ok(());
+        }
+        let found = self.peek().map_or("the end", |token| token.text.as_str());
+        Err(usage(&format!("{word} is expected where there is `{found}`")))
+    }
+
+    fn part(&mut self) -> Result<String> {
+        let token = self.peek().filter(|token| matches!(token.kind, Kind::Word | Kind::Name)).cloned();
+        let token = token.ok_or_else(|| usage("a name is expected there"))?;
+        self.at += 1;
+        Ok(token.text)
+    }
+
+    /// A name, with a database in front or none.
+    fn name(&mut self) -> Result<(Option<String>, String)> {
+        let first = self.part()?;
+        if self.skip_sign('.') {
+            return Ok((Some(first), self.part()?));
+        }
+        Ok((None, first))
+    }
+
+    /// `ALGORITHM = x` or `LOCK = x`.
+    fn skip_algorithm_and_lock(&mut self) -> bool {
+        let mut any = false;
+        while self.word("ALGORITHM") || self.word("LOCK") {
+            self.skip_sign('=');
+            self.at += 1;
+            any = true;
+        }
+        any
+    }
+
+    /// The text from one token to another, exclusive.
+    fn text(&self, from: usize, to: usize) -> String {
+        match self.tokens.get(from..to) {
+            Some([first, .., last]) => self.sql[first.span.start..last.span.end].to_owned(),
+            Some([only]) => self.sql[only.span.clone()].to_owned(),
+            _ => String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn clause_texts(sql: &str) -> Vec<String> {
+        match parse(sql).expect(sql).action {
+            Action::Alter(clauses) => clauses.into_iter().map(|clause| clause.text).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[rstest]
+    #[case("ALTER TABLE t ADD COLUMN a INT", &["ADD COLUMN a INT"])]
+    #[case("alter table `s`.`t` modify a decimal(10,2) not null, add index i (a, b(3)) ;", &["modify a decimal(10,2) not null", "add index i (a, b(3))"])]
+    #[case("ALTER TABLE t ADD a VARCHAR(9) DEFAULT 'x,y' COMMENT 'a;b', ALGORITHM=INPLACE, LOCK=NONE", &["ADD a VARCHAR(9) DEFAULT 'x,y' COMMENT 'a;b'"])]
+    #[case("ALTER TABLE t ADD (a INT, b INT)", &["ADD (a INT, b INT)"])]
+    #[case("ALTER TABLE t PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (10), PARTITION p1 VALUES LESS THAN MAXVALUE)", &["PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (10), PARTITION p1 VALUES LESS THAN MAXVALUE)"])]
+    #[case("ALTER TABLE t ADD CHECK (a > 0 AND b IN (1, 2)), DROP CHECK c", &["ADD CHECK (a > 0 AND b IN (1, 2))", "DROP CHECK c"])]
+    #[case("ALTER TABLE t ENGINE=InnoDB, COMMENT = 'x' -- why\n", &["ENGINE=InnoDB", "COMMENT = 'x'"])]
+    #[case("ALTER TABLE t ADD COLUMN g INT AS (a + 1) STORED, ADD COLUMN h JSON", &["ADD COLUMN g INT AS (a + 1) STORED", "ADD COLUMN h JSON"])]
+    #[case("ALTER TABLE t CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_ai_ci", &["CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_ai_ci"])]
+    #[case("ALTER TABLE t RENAME INDEX a TO b, ALTER COLUMN c SET DEFAULT 5", &["RENAME INDEX a TO b", "ALTER COLUMN c SET DEFAULT 5"])]
+    #[case("/*!50001 ALTER TABLE t DROP COLUMN a */", &["DROP COLUMN a"])]
+    #[case("CREATE INDEX i ON t (a)", &["ADD INDEX `i` (a)"])]
+    #[case("CREATE UNIQUE INDEX `i` USING BTREE ON s.t (a DESC, (LOWER(b))) COMMENT 'x  y' ALGORITHM=INPLACE LOCK NONE", &["ADD UNIQUE INDEX `i` USING BTREE (a DESC, (LOWER(b))) COMMENT 'x  y'"])]
+    #[case("CREATE FULLTEXT INDEX f ON t (a) WITH PARSER ngram", &["ADD FULLTEXT INDEX `f` (a) WITH PARSER ngram"])]
+    #[case("DROP INDEX `PRIMARY` ON t", &["DROP INDEX `PRIMARY`"])]
+    #[case("DROP INDEX i ON t ALGORITHM = INPLACE LOCK = NONE", &["DROP INDEX `i`"])]
+    #[case("OPTIMIZE TABLE t", &["ENGINE = InnoDB"])]
+    #[case("OPTIMIZE LOCAL TABLE s.t", &["ENGINE = InnoDB"])]
+    fn clauses_are_split_and_verbatim(#[case] sql: &str, #[case] expected: &[&str]) {
+        assert_eq!(clause_texts(sql), expected);
+    }
+
+    #[rstest]
+    #[case("ALTER TABLE t RENAME COLUMN a TO b", ("a", "b"))]
+    #[case("ALTER TABLE t CHANGE `a x` b INT NOT NULL", ("a x", "b"))]
+    #[case("ALTER TABLE t CHANGE COLUMN a b INT FIRST", ("a", "b"))]
+    fn renamed_columns_are_known(#[case] sql: &str, #[case] expected: (&str, &str)) {
+        let Action::Alter(clauses) = parse(sql).expect(sql).action else { panic!("{sql}") };
+        assert_eq!(clauses[0].renames, Some((expected.0.to_owned(), expected.1.to_owned())));
+    }
+
+    #[rstest]
+    #[case("ALTER TABLE t RENAME TO u")]
+    #[case("ALTER TABLE t RENAME u")]
+    #[case("ALTER TABLE t RENAME AS u")]
+    #[case("RENAME TABLE t TO u")]
+    fn renamed_tables(#[case] sql: &str) {
+        let action = parse(sql).expect(sql).action;
+        assert_eq!(action, Action::Rename { schema: None, table: "u".to_owned() });
+    }
+
+    #[rstest]
+    #[case("", "no statement")]
+    #[case(" -- only a comment", "no statement")]
+    #[case("ALTER TABLE t ADD a INT; DROP TABLE t", "one statement")]
+    #[case("ALTER TALBE t ADD a INT", "ALTER TABLE")]
+    #[case("ALTER TABLE t", "clause")]
+    #[case("ALTER TABLE t ADD a INT,", "clause")]
+    #[case("ALTER TABLE t ADD a INT) x", "closes nothing")]
+    #[case("ALTER TABLE t ADD (a INT", "not closed")]
+    #[case("ALTER TABLE t ADD a VARCHAR(9) DEFAULT 'x", "not closed")]
+    #[case("ALTER TABLE t ALGORITHM=INSTANT", "nothing to change")]
+    #[case("SELECT 1", "SELECT")]
+    #[case("DELETE FROM t", "DELETE")]
+    #[case("TRUNCATE TABLE t", "TRUNCATE")]
+    #[case("CREATE TABLE t (a INT)", "CREATE")]
+    #[case("DROP TABLE t u", "not expected")]
+    #[case("RENAME TABLE a TO b, c TO d", "not expected")]
+    #[case("CREATE INDEX ON t (a)", "expected")]
+    fn what_cannot_be_meant_is_a_usage_error(#[case] sql: &str, #[case] says: &str) {
+        let error = parse(sql).expect_err(sql);
+        assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+        assert!(error.to_string().contains(says) || format!("{error:?}").contains(says), "{error}");
+    }
+
+    #[test]
+    fn what_no_log_sees_is_refused() {
+        for sql in ["ALTER TABLE t DISCARD TABLESPACE", "ALTER TABLE t EXCHANGE PARTITION p WITH TABLE u"] {
+            assert_eq!(parse(sql).expect_err(sql).kind(), ErrorKind::Refused);
+        }
+        let both = parse("ALTER TABLE t ADD a INT, RENAME TO u").expect_err("both");
+        assert_eq!(both.kind(), ErrorKind::Refused);
+    }
+}

@@ -1,0 +1,226 @@
+//! How rows of one shape become rows of the other, both ways.
+
+use replank_core::{Error, ErrorKind, Result};
+
+use super::value::{comparable, is_lossless};
+use crate::inspect::{Column, Table, key_columns};
+use crate::scratch::Scratch;
+use crate::spec::{Flow, KeyColumn, Mapped, Original};
+use crate::sql::ident;
+
+/// What the person gave for values that the server cannot convert by itself: column → expression.
+pub struct Given<'a> {
+    /// Over the old columns.
+    pub forward: &'a [(String, String)],
+    /// Over the new columns.
+    pub reverse: &'a [(String, String)],
+}
+
+/// The ways, or why there is none.
+pub struct Mapping {
+    /// Into the new shape.
+    pub forward: std::result::Result<Flow, String>,
+    /// And back.
+    pub backward: std::result::Result<Flow, String>,
+}
+
+/// Finds the ways. `renames` are from old to new.
+pub async fn mapping(
+    scratch: &mut Scratch,
+    old: &Table,
+    new: &Table,
+    renames: &[(String, String)],
+    given: &Given<'_>,
+) -> Result<Mapping> {
+    for (column, _) in given.forward {
+        known(new, column)?;
+    }
+    for (column, _) in given.reverse {
+        known(old, column)?;
+    }
+    let old_name = |name: &str| -> String {
+        renames
+            .iter()
+            .find(|(_, to)| to.eq_ignore_ascii_case(name))
+            .map_or_else(|| name.to_owned(), |(from, _)| from.clone())
+    };
+    let mut columns = Vec::new();
+    for column in new.columns.iter().filter(|column| !column.is_generated) {
+        let from = old.column(&old_name(&column.name)).filter(|from| renames_agree(renames, from, column));
+        match (expression_for(given.forward, &column.name), from) {
+            (Some(own), _) => {
+                scratch.check_expression(old, own).await?;
+                columns.push(mapped(column, format!("({own})"), None));
+            }
+            (None, Some(from)) => columns.push(mapped(column, ident(&from.name), Some(from))),
+            (None, None) if column.is_counter => {
+                return Ok(neither(format!("the new column {} counts by itself", column.name)));
+            }
+            // Left to the server, which gives it its default.
+            (None, None) if column.has_default => {}
+            // As the server's own ALTER does.
+            (None, None) => {
+                columns.push(mapped(column, implicit_default(column).to_owned(), None));
+            }
+        }
+    }
+    let key = match key_between(old, new, &columns) {
+        Ok(key) => key,
+        Err(why) => return Ok(neither(why)),
+    };
+    let forward = Flow { key, columns, kept: Vec::new() };
+    let backward = backward(scratch, old, new, renames, given, &forward).await?;
+    Ok(Mapping { forward: Ok(forward), backward })
+}
+
+fn neither(why: String) -> Mapping {
+    Mapping { forward: Err(why.clone()), backward: Err(why) }
+}
+
+fn known(table: &Table, column: &str) -> Result<()> {
+    match table.column(column) {
+        Some(_) => Ok(()),
+        None => Err(Error::new(ErrorKind::Usage, format!("`{}` has no column `{column}`", table.name))),
+    }
+}
+
+/// A column of the old name that was itself renamed away is another one.
+fn renames_agree(renames: &[(String, String)], from: &Column, to: &Column) -> bool {
+    match renames.iter().find(|(old, _)| old.eq_ignore_ascii_case(&from.name)) {
+        Some((_, new)) => new.eq_ignore_ascii_case(&to.name),
+        None => true,
+    }
+}
+
+fn expression_for<'a>(given: &'a [(String, String)], column: &str) -> Option<&'a str> {
+    given.iter().find(|(name, _)| name.eq_ignore_ascii_case(column)).map(|(_, text)| text.as_str())
+}
+
+fn mapped(to: &Column, expression: String, from: Option<&Column>) -> Mapped {
+    let (expected, stored) = comparable(&expression, from, to);
+    Mapped { column: to.name.clone(), expression, expected, stored, original: None }
+}
+
+/// <https://dev.mysql.com/doc/refman/9.7/en/data-type-defaults.html>.
+fn implicit_default(column: &Column) -> &'static str {
+    match column.data_type.as_str() {
+        "date" => "'0000-00-00'",
+        "datetime" | "timestamp" => "'0000-00-00 00:00:00'",
+        "time" => "'00:00:00'",
+        "json" => "CAST('null' AS JSON)",
+        _ if column.is_text() || column.is_binary() => "''",
+        "enum" => "1",
+        "set" => "''",
+        _ => "0",
+    }
+}
+
+async fn backward(
+    scratch: &mut Scratch,
+    old: &Table,
+    new: &Table,
+    renames: &[(String, String)],
+    given: &Given<'_>,
+    forward: &Flow,
+) -> Result<std::result::Result<Flow, String>> {
+    let new_name = |name: &str| -> String {
+        renames
+            .iter()
+            .find(|(from, _)| from.eq_ignore_ascii_case(name))
+            .map_or_else(|| name.to_owned(), |(_, to)| to.clone())
+    };
+    let mut columns = Vec::new();
+    let mut kept = Vec::new();
+    for column in old.columns.iter().filter(|column| !column.is_generated) {
+        let to = new.column(&new_name(&column.name));
+        if let Some(own) = expression_for(given.reverse, &column.name) {
+            scratch.check_expression(new, own).await?;
+            columns.push(mapped(column, format!("({own})"), None));
+            continue;
+        }
+        let Some(to) = to else {
+            kept.push(column.name.clone());
+            continue;
+        };
+        let mut back = mapped(column, ident(&to.name), Some(to));
+        // What was sent forward as another type may have lost something on the way: it is kept where going
+        // forward again gives what the new table holds now.
+        let sent = forward.columns.iter().find(|mapped| mapped.column == to.name);
+        if let Some(sent) = sent
+            && to.column_type != column.column_type
+            && !is_lossless(column, to)
+        {
+            back.original = Some(Original { expected: sent.expected.clone(), stored: sent.stored.clone() });
+        }
+        columns.push(back);
+    }
+    Ok(match key_between(new, old, &columns) {
+        Ok(key) => Ok(Flow { key, columns, kept }),
+        Err(why) => Err(format!("the new shape has no key that the old one has, too: {why}")),
+    })
+}
+
+/// A unique key of both tables, whose values go over unchanged.
+fn key_between(from: &Table, to: &Table, columns: &[Mapped]) -> std::result::Result<Vec<KeyColumn>, String> {
+    let primary = |table: &Table| table.unique.iter().any(|unique| unique.name == "PRIMARY");
+    let mut why = "it has no primary key, and no unique key of columns that are NOT NULL".to_owned();
+    for unique in &from.unique {
+        let key = match key_columns(from, unique) {
+            Ok(key) => key,
+            Err(reason) => {
+                why = reason;
+                continue;
+            }
+        };
+        match carried(&key, to, columns) {
+            Ok(carried) => {
+                let names: Vec<String> = carried.iter().map(|column| ident(&column.written)).collect();
+                let other = to.unique.iter().find(|unique| {
+                    unique.parts.len() == names.len() && names.iter().all(|name| unique.parts.contains(name))
+                });
+                match other {
+                    // Rows of different moments would meet under it while they are copied.
+                    Some(other) if other.name != "PRIMARY" && primary(to) => {
+                        why =
+                            "the primary key changes to other columns, which is not supported yet".to_owned();
+                    }
+                    Some(_) => return Ok(carried),
+                    None => why = format!("the other shape has no unique key of {}", names.join(", ")),
+                }
+            }
+            Err(reason) => why = reason,
+        }
+    }
+    Err(why)
+}
+
+fn carried(key: &[&Column], to: &Table, columns: &[Mapped]) -> std::result::Result<Vec<KeyColumn>, String> {
+    key.iter()
+        .map(|column| {
+            let mapped = columns
+                .iter()
+                .find(|mapped| mapped.expression == ident(&column.name))
+                .ok_or_else(|| format!("column {} of the key does not stay as it is", column.name))?;
+            let other = to
+                .column(&mapped.column)
+                .ok_or_else(|| format!("the other shape has no column {}", mapped.column))?;
+            let both_whole = column.is_integer() && other.is_integer();
+            let is_same = column.column_type == other.column_type
+                && column.charset == other.charset
+                && column.collation == other.collation;
+            if !both_whole && !is_same {
+                return Err(format!(
+                    "column {} of the key changes from {} to {}, and equal values may not stay equal",
+                    column.name, column.column_type, other.column_type
+                ));
+            }
+            let kind = column.key_kind().ok_or_else(|| format!("column {} cannot be a key", column.name))?;
+            Ok(KeyColumn {
+                source: column.name.clone(),
+                written: other.name.clone(),
+                ordinal: column.ordinal,
+                kind,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,246 @@
+//! What the server and the login must allow, each with the statement that mends it. One list, for `doctor` and
+//! for the plan.
+
+use mysql_async::Conn;
+use replank_core::Result;
+use replank_core::driver::Check;
+use replank_core::driver::facts::CheckState;
+
+use crate::sql::{first, get, rows};
+
+/// Looks at everything; `schema` is the database whose tables are to be changed.
+pub async fn checks(connection: &mut Conn, schema: Option<&str>, state: &str) -> Result<Vec<Check>> {
+    let mut found = vec![version(connection).await?];
+    found.extend(log(connection).await?);
+    found.push(retention(connection).await?);
+    found.extend(privileges(connection, schema, state).await?);
+    Ok(found)
+}
+
+/// What keeps the log from being read: a rebuild is impossible then.
+pub fn blocking(checks: &[Check]) -> Vec<&Check> {
+    checks.iter().filter(|check| check.state == CheckState::Bad).collect()
+}
+
+fn check(name: &str, state: CheckState, found: String, mend: Option<String>) -> Check {
+    Check { name: name.to_owned(), state, found, mend }
+}
+
+async fn variable(connection: &mut Conn, name: &str) -> Result<Option<String>> {
+    // A variable that this version does not have is an error, so the list of them is asked.
+    let sql = format!("SHOW GLOBAL VARIABLES LIKE '{}'", name.replace('_', "\\_"));
+    first(connection, sql).await?.map(|row| get(&row, 1)).transpose()
+}
+
+async fn version(connection: &mut Conn) -> Result<Check> {
+    let version: String = match first(connection, "SELECT VERSION()").await? {
+        Some(row) => get(&row, 0)?,
+        None => String::new(),
+    };
+    let (state, mend) = match is_old(&version) {
+        true => (CheckState::Bad, Some("MySQL 8.0.13 or later is needed".to_owned())),
+        false => (CheckState::Good, None),
+    };
+    Ok(check("version", state, format!("MySQL {version}"), mend))
+}
+
+/// Transactions that were prepared and not committed. Their rows are in the log already, and become visible
+/// whenever somebody commits them.
+pub async fn prepared(connection: &mut Conn) -> Result<usize> {
+    Ok(rows(connection, "XA RECOVER").await?.len())
+}
+
+/// Before 8.0.13 no table can be renamed under LOCK TABLES.
+pub fn is_old(version: &str) -> bool {
+    let mut numbers =
+        version.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
+    let (major, minor, patch) =
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    (major, minor, patch) < (8, 0, 13)
+}
+
+/// Settings without which the log does not show every changed row.
+async fn log(connection: &mut Conn) -> Result<Vec<Check>> {
+    let wanted: [(&str, &[&str], &str); 5] = [
+        ("log_bin", &["ON"], "start the server with --log-bin"),
+        ("binlog_format", &["ROW"], "SET PERSIST binlog_format = 'ROW'"),
+        ("binlog_row_image", &["FULL", "NOBLOB"], "SET PERSIST binlog_row_image = 'FULL'"),
+        ("gtid_mode", &["ON"], "SET PERSIST gtid_mode = ON, step by step: OFF_PERMISSIVE, ON_PERMISSIVE, ON"),
+        ("binlog_do_db", &[""], "start the server without --binlog-do-db"),
+    ];
+    let mut found = Vec::new();
+    for (name, good, mend) in wanted {
+        let Some(value) = variable(connection, name).await? else { continue };
+        let is_good = good.iter().any(|good| good.eq_ignore_ascii_case(&value));
+        let state = if is_good { CheckState::Good } else { CheckState::Bad };
+        found.push(check(name, state, value, (!is_good).then(|| mend.to_owned())));
+    }
+    let filters = rows(connection, "SHOW BINARY LOG STATUS").await.unwrap_or_default();
+    for row in filters {
+        let (only, without): (String, String) = (get(&row, 2)?, get(&row, 3)?);
+        if !only.is_empty() || !without.is_empty() {
+            let mend = Some("start the server without --binlog-do-db and --binlog-ignore-db".to_owned());
+            found.push(check("binlog filters", CheckState::Bad, format!("{only} {without}"), mend));
+        }
+    }
+    Ok(found)
+}
+
+/// Twice the longest run that is likely and the usual window of a revert. What is asked of a particular change
+/// is judged by its plan.
+const RETENTION_SECONDS: u64 = 48 * 60 * 60;
+
+async fn retention(connection: &mut Conn) -> Result<Check> {
+    let name = "binlog_expire_logs_seconds";
+    let seconds: u64 =
+        variable(connection, name).await?.and_then(|value| value.parse().ok()).unwrap_or_default();
+    let purges = variable(connection, "binlog_expire_logs_auto_purge").await?.as_deref() != Some("OFF");
+    Ok(match seconds {
+        0 => check(name, CheckState::Good, "the log is kept for ever".to_owned(), None),
+        _ if !purges => check(name, CheckState::Good, "the log is not purged by itself".to_owned(), None),
+        seconds if seconds < RETENTION_SECONDS => check(
+            name,
+            CheckState::Warning,
+            format!("the log is kept for {} h", seconds / 3600),
+            Some(format!("SET PERSIST {name} = {RETENTION_SECONDS}")),
+        ),
+        seconds => check(name, CheckState::Good, format!("the log is kept for {} h", seconds / 3600), None),
+    })
+}
+
+/// Seconds that the log is kept; `None` where nothing purges it.
+pub async fn kept_seconds(connection: &mut Conn) -> Result<Option<u64>> {
+    let seconds: u64 = variable(connection, "binlog_expire_logs_seconds")
+        .await?
+        .and_then(|value| value.parse().ok())
+        .unwrap_or_default();
+    let purges = variable(connection, "binlog_expire_logs_auto_purge").await?.as_deref() != Some("OFF");
+    Ok((seconds > 0 && purges).then_some(seconds))
+}
+
+/// Privileges, and what for.
+const GLOBAL: [&str; 3] = ["REPLICATION SLAVE", "PROCESS", "XA_RECOVER_ADMIN"];
+const OF_SCHEMA: [&str; 9] =
+    ["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX", "LOCK TABLES"];
+const OF_STATE: [&str; 5] = ["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE"];
+const OF_PERFORMANCE: [&str; 1] = ["SELECT"];
+
+/// What the login may do on the server, on a database, and with our records.
+pub async fn privileges(connection: &mut Conn, schema: Option<&str>, state: &str) -> Result<Vec<Check>> {
+    let grants: Vec<String> =
+        rows(connection, "SHOW GRANTS").await?.iter().map(|row| get(row, 0)).collect::<Result<_>>()?;
+    let user: String = match first(connection, "SELECT CURRENT_USER()").await? {
+        Some(row) => get(&row, 0)?,
+        None => String::new(),
+    };
+    let user = match user.rsplit_once('@') {
+        Some((name, host)) => format!("'{name}'@'{host}'"),
+        None => user,
+    };
+    let held: Vec<Grant> = grants.iter().filter_map(|text| Grant::read(text)).collect();
+    let mut found = Vec::new();
+    let mut look = |name: &str, scope: Option<&str>, wanted: &[&str]| {
+        let missing: Vec<&str> = wanted
+            .iter()
+            .copied()
+            .filter(|privilege| !held.iter().any(|grant| grant.gives(privilege, scope)))
+            .collect();
+        let on = scope.map_or_else(|| "*.*".to_owned(), |scope| format!("`{scope}`.*"));
+        found.push(match missing.is_empty() {
+            true => check(name, CheckState::Good, format!("all that is needed on {on}"), None),
+            false => check(
+                name,
+                CheckState::Bad,
+                format!("{} on {on} is missing", missing.join(", ")),
+                Some(format!("GRANT {} ON {on} TO {user}", missing.join(", "))),
+            ),
+        });
+    };
+    look("global privileges", None, &GLOBAL);
+    if let Some(schema) = schema {
+        look("privileges on the database", Some(schema), &OF_SCHEMA);
+    }
+    look("privileges on the records", Some(state), &OF_STATE);
+    look("privileges on performance_schema", Some("performance_schema"), &OF_PERFORMANCE);
+    Ok(found)
+}
+
+/// A line of SHOW GRANTS, of which only those on all tables of a database, or everywhere, matter.
+struct Grant {
+    privileges: Vec<String>,
+    /// A pattern; `None` for everywhere.
+    schema: Option<String>,
+}
+
+impl Grant {
+    fn read(text: &str) -> Option<Self> {
+        let (privileges, rest) = text.strip_prefix("GRANT ")?.split_once(" ON ")?;
+        let (on, _) = rest.split_once(" TO ")?;
+        let schema = match on {
+            "*.*" => None,
+            on => Some(on.strip_suffix(".*")?.trim_matches('`').replace("``", "`")),
+        };
+        Some(Self {
+            privileges: privileges.split(',').map(|privilege| privilege.trim().to_owned()).collect(),
+            schema,
+        })
+    }
+
+    fn gives(&self, privilege: &str, schema: Option<&str>) -> bool {
+        let is_there = match (&self.schema, schema) {
+            (None, _) => true,
+            (Some(pattern), Some(schema)) => is_like(schema, pattern),
+            (Some(_), None) => false,
+        };
+        let is_given = |held: &String| held == privilege || held == "ALL PRIVILEGES";
+        is_there && self.privileges.iter().any(is_given)
+    }
+}
+
+/// LIKE, as database names in grants are matched.
+fn is_like(name: &str, pattern: &str) -> bool {
+    let mut pattern = pattern.chars();
+    match pattern.next() {
+        None => name.is_empty(),
+        Some('%') => {
+            let rest: String = pattern.collect();
+            (0..=name.len()).filter(|at| name.is_char_boundary(*at)).any(|at| is_like(&name[at..], &rest))
+        }
+        Some(first) => {
+            let (first, is_any) = match first {
+                '\\' => (pattern.next().unwrap_or('\\'), false),
+                '_' => ('_', true),
+                other => (other, false),
+            };
+            let mut name = name.chars();
+            let rest: String = pattern.collect();
+            name.next().is_some_and(|next| (is_any || next == first) && is_like(name.as_str(), &rest))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        assert!(is_old("5.7.44-log") && is_old("8.0.12"));
+        assert!(!is_old("8.0.13") && !is_old("9.7.4-debian"));
+    }
+
+    #[test]
+    fn grants_are_read_with_their_patterns() {
+        let grant = Grant::read("GRANT SELECT, INSERT ON `shop\\_%`.* TO `app`@`%`").expect("a grant");
+        assert!(grant.gives("SELECT", Some("shop_1")) && !grant.gives("SELECT", Some("shops")));
+        assert!(!grant.gives("DELETE", Some("shop_1")) && !grant.gives("SELECT", None));
+        let all =
+            Grant::read("GRANT ALL PRIVILEGES ON *.* TO `root`@`%` WITH GRANT OPTION").expect("a grant");
+        assert!(all.gives("LOCK TABLES", Some("any")) && all.gives("PROCESS", None));
+        assert!(
+            Grant::read("GRANT SELECT ON `shop`.`orders` TO `app`@`%`").is_none(),
+            "one table is too little"
+        );
+        assert!(Grant::read("GRANT `role`@`%` TO `app`@`%`").is_none());
+    }
+}

@@ -1,0 +1,53 @@
+//! R5: the written table's name carries the token, and the rename waits for whatever still uses it.
+
+use std::sync::atomic::Ordering;
+
+use mysql_async::Conn;
+use replank_core::Result;
+use replank_core::ident::{Fence, helper_name};
+
+use super::{Core, exists};
+use crate::sql::{get, rows, run, table, text};
+use crate::state::check_token;
+
+/// Renames the written table to the name that carries `to`.
+pub async fn fence(core: &Core, to: Fence) -> Result<()> {
+    let mut connection = core.server.take().await?;
+    check_token(&mut connection, &core.names, &core.job.table, to).await?;
+    let (name_role, role) = core.written_role();
+    let name = helper_name(&core.job.run, to, name_role);
+    for present in core.objects.of(&mut connection, role).await? {
+        if present.name == name || !exists(&mut connection, core.schema(), &present.name).await? {
+            continue;
+        }
+        end_users(core, &mut connection, &present.name).await?;
+        core.objects.put(&mut connection, role, &name, &present.extra).await?;
+        let (from, to) = (table(core.schema(), &present.name), table(core.schema(), &name));
+        run(&mut connection, format!("RENAME TABLE {from} TO {to}")).await?;
+        core.objects.remove(&mut connection, role, &present.name).await?;
+    }
+    core.server.keep(connection);
+    core.fence.store(to.0, Ordering::SeqCst);
+    Ok(())
+}
+
+/// Ends the sessions that use the written table. Nobody but runners of this run has any business there; one
+/// that was stopped in the middle of a transaction, or under the lock of the swap, would hold it for ever.
+async fn end_users(core: &Core, connection: &mut Conn, name: &str) -> Result<()> {
+    let sql = format!(
+        "SELECT DISTINCT t.processlist_id FROM performance_schema.metadata_locks AS l
+         JOIN performance_schema.threads AS t ON t.thread_id = l.owner_thread_id
+         WHERE l.object_type = 'TABLE' AND l.object_schema = {} AND l.object_name = {}
+         AND t.processlist_id IS NOT NULL AND t.processlist_id <> CONNECTION_ID()",
+        text(core.schema()),
+        text(name)
+    );
+    for user in rows(connection, sql).await? {
+        let id: u64 = get(&user, 0)?;
+        // Gone already, or somebody's whom we may not end: the rename then waits for it.
+        if let Err(error) = run(connection, format!("KILL {id}")).await {
+            tracing::debug!(%error, id, "a session on the shadow was not ended");
+        }
+    }
+    Ok(())
+}

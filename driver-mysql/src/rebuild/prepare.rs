@@ -1,0 +1,91 @@
+//! Making the shadow: empty, with the keys that the copy needs, and registered before it is there.
+
+use mysql_async::Conn;
+use replank_core::{Error, ErrorKind, Result};
+use serde_json::json;
+
+use super::{Core, identity, parked};
+use crate::definition;
+use crate::sql::run;
+use crate::state::{ObjectRole, check_token};
+
+/// Creates the shadow.
+pub async fn prepare(core: &Core) -> Result<()> {
+    let mut connection = core.server.take().await?;
+    check_token(&mut connection, &core.names, &core.job.table, core.fence()).await?;
+    if let Some(left) = core.objects.one(&mut connection, ObjectRole::Shadow).await? {
+        return Err(Error::new(ErrorKind::Internal, format!("`{}` is registered already", left.name)));
+    }
+    core.check_definition(&mut connection).await?;
+    let live = core.job.table.name.clone();
+    let original = identity::read(&mut connection, core.schema(), &live)
+        .await?
+        .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("InnoDB does not know the table `{live}`")))?;
+    core.objects.put(&mut connection, ObjectRole::Live, &live, &json!({ "original": original })).await?;
+    let name = core.written_name();
+    core.objects.put(&mut connection, ObjectRole::Shadow, &name, &json!({})).await?;
+    let sql = wanted(core, &name);
+    // The definition says where the table is.
+    let created =
+        sql.replacen("CREATE TABLE ", &format!("CREATE TABLE {}.", crate::sql::ident(core.schema())), 1);
+    run(&mut connection, created).await?;
+    let made = definition::read(&mut connection, core.schema(), &name).await?.unwrap_or_default();
+    let made = definition::renamed(&made, &name, &name);
+    if made != sql {
+        return Err(Error::new(
+            ErrorKind::Refused,
+            "the server made the shadow otherwise than it was planned",
+        )
+        .with("planned", sql)
+        .with("made", made)
+        .hint("please report this; nothing of the table was changed"));
+    }
+    parked::make(&mut connection, core).await?;
+    core.remember_shadow(&mut connection).await?;
+    core.server.keep(connection);
+    Ok(())
+}
+
+/// The shadow's definition, without the indexes that are built after the copy.
+fn wanted(core: &Core, name: &str) -> String {
+    let side = &core.spec.new;
+    let deferred: Vec<&str> =
+        side.indexes.iter().filter(|index| index.is_deferred).map(|index| index.clause.as_str()).collect();
+    let sql = definition::without(&side.sql, &deferred);
+    definition::renamed(&sql, &core.job.table.name, name)
+}
+
+impl Core {
+    /// R7: the source's definition is what the plan saw.
+    pub(super) async fn check_definition(&self, connection: &mut Conn) -> Result<()> {
+        let live = &self.job.table.name;
+        let planned = &self.spec.source(self.job.direction).sql;
+        let present = definition::read(connection, self.schema(), live)
+            .await?
+            .map(|present| definition::renamed(&present, live, live));
+        if present.as_ref() == Some(planned) {
+            return Ok(());
+        }
+        let error = Error::new(
+            ErrorKind::ForeignDdl,
+            format!("somebody else changed the definition of `{}`", self.job.table),
+        );
+        Err(match present {
+            Some(present) => error.with("now", present),
+            None => error.with("now", "there is no such table"),
+        }
+        .hint(format!("`replank abort {}` removes the copy; then plan again", self.job.run)))
+    }
+
+    /// Notes by what the server knows the shadow.
+    pub(super) async fn remember_shadow(&self, connection: &mut Conn) -> Result<()> {
+        let shadow = identity::read(connection, self.schema(), &self.written_name()).await?;
+        let Some(live) = self.objects.one(connection, ObjectRole::Live).await? else { return Ok(()) };
+        let mut extra = live.extra.clone();
+        extra["shadow"] = json!(shadow);
+        if extra != live.extra {
+            self.objects.put(connection, ObjectRole::Live, &live.name, &extra).await?;
+        }
+        Ok(())
+    }
+}

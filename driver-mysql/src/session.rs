@@ -1,0 +1,126 @@
+//! The way in: the driver, and a session on one server.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use mysql_async::Conn;
+use replank_core::driver::{
+    Check, Driver, NativeDdl, Rebuilder, Request, ServerFacts, Session, Settings, StateStore,
+};
+use replank_core::lint::Rule;
+use replank_core::plan::Draft;
+use replank_core::throttle::Reading;
+use replank_core::{Error, ErrorKind, Result};
+
+use crate::connect::Server;
+use crate::native::Native;
+use crate::rebuild::Opener;
+use crate::sql::{first, get};
+use crate::state::Store;
+use crate::{load, plan, preflight};
+
+/// The MySQL driver.
+#[must_use]
+pub fn driver() -> Arc<dyn Driver> {
+    Arc::new(MySql)
+}
+
+struct MySql;
+
+#[async_trait]
+impl Driver for MySql {
+    fn name(&self) -> &'static str {
+        "mysql"
+    }
+
+    fn schemes(&self) -> &'static [&'static str] {
+        &["mysql"]
+    }
+
+    fn summary(&self) -> &'static str {
+        "MySQL from 8.0.13: instant and native changes, shadow rebuilds by binary log, revert"
+    }
+
+    fn rules(&self) -> Vec<&'static dyn Rule> {
+        // What the server's facts can judge, the draft says with its candidates.
+        Vec::new()
+    }
+
+    async fn connect(&self, url: &str, settings: &Settings) -> Result<Arc<dyn Session>> {
+        let server = Arc::new(Server::open(url, settings).await?);
+        let mut connection = server.take().await?;
+        let version = facts(&mut connection).await?.version;
+        server.keep(connection);
+        if version.contains("MariaDB") {
+            return Err(Error::new(ErrorKind::Refused, format!("the server is {version}"))
+                .hint("MariaDB's log and locks differ from MySQL's, and are not supported yet"));
+        }
+        if preflight::is_old(&version) {
+            return Err(Error::new(ErrorKind::Refused, format!("the server is MySQL {version}"))
+                .hint("MySQL 8.0.13 or later is needed: before it, no table can be renamed under a lock"));
+        }
+        Ok(Arc::new(Connected {
+            native: Native::new(Arc::clone(&server)),
+            rebuilder: Opener::new(Arc::clone(&server)),
+            store: Store::new(Arc::clone(&server)),
+            server,
+        }))
+    }
+}
+
+struct Connected {
+    server: Arc<Server>,
+    native: Native,
+    rebuilder: Opener,
+    store: Store,
+}
+
+#[async_trait]
+impl Session for Connected {
+    async fn server(&self) -> Result<ServerFacts> {
+        let mut connection = self.server.take().await?;
+        let facts = facts(&mut connection).await?;
+        self.server.keep(connection);
+        Ok(facts)
+    }
+
+    async fn checks(&self) -> Result<Vec<Check>> {
+        let mut connection = self.server.take().await?;
+        let state = &self.server.settings().state_name;
+        let checks = preflight::checks(&mut connection, self.server.schema(), state).await?;
+        self.server.keep(connection);
+        Ok(checks)
+    }
+
+    async fn draft(&self, request: &Request) -> Result<Draft> {
+        plan::draft(&self.server, request).await
+    }
+
+    async fn load(&self) -> Result<Vec<Reading>> {
+        let mut connection = self.server.take().await?;
+        let readings = load::readings(&mut connection).await?;
+        self.server.keep(connection);
+        Ok(readings)
+    }
+
+    fn native(&self) -> Option<&dyn NativeDdl> {
+        Some(&self.native)
+    }
+
+    fn rebuilder(&self) -> Option<&dyn Rebuilder> {
+        Some(&self.rebuilder)
+    }
+
+    fn state(&self) -> &dyn StateStore {
+        &self.store
+    }
+}
+
+/// What the server is.
+pub async fn facts(connection: &mut Conn) -> Result<ServerFacts> {
+    let version: String = match first(connection, "SELECT VERSION()").await? {
+        Some(row) => get(&row, 0)?,
+        None => String::new(),
+    };
+    Ok(ServerFacts { driver: "mysql".to_owned(), product: "MySQL".to_owned(), version })
+}

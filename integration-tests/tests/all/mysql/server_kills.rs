@@ -1,0 +1,55 @@
+//! kill -9 of the server at the most dangerous boundaries, under load, each followed by going on and a full
+//! comparison.
+
+use replank_core::engine::boundary::Boundary;
+
+use super::oracle::RETYPE;
+use super::{Application, Table};
+use crate::binary::run_beside;
+use crate::kills::{BETWEEN, go_on};
+use crate::random::seed;
+use crate::server::mysql_own_server;
+use crate::stopped::Stopped;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_mysql_the_server_killed_at_dangerous_boundaries_loses_nothing() {
+    let server = mysql_own_server(&[]).await;
+    for boundary in Boundary::ALL.into_iter().filter(|boundary| boundary.is_dangerous()) {
+        let table = Table::within(server.database().await, 3_000).await;
+        let before = table.definition().await;
+        let url = table.url();
+        let writers = Application::start(&table, seed(boundary.name()), 3).await;
+        let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes"];
+        let stopped = Stopped::at(boundary.name(), &apply).await;
+        server.kill().await;
+        stopped.wake();
+        server.start().await;
+        let ended = stopped.end().await;
+        println!("{}: the runner ended with {:?}", boundary.name(), ended.code);
+        writers.write_on(BETWEEN).await;
+        if ended.code != Some(0) {
+            // It says itself how to go on, and never that all is well.
+            assert!(ended.err.contains("replank"), "no hint:\n{}", ended.err);
+            let swapped = table.text(
+                "SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = DATABASE()
+                 AND table_name = 'orders' AND column_name = 'customer_id' AND column_type = 'bigint'",
+            );
+            let is_swapped = swapped.await == "1";
+            let next = if is_swapped {
+                vec!["resume", "last", "-t", &url, "--yes"]
+            } else {
+                go_on(&url, RETYPE, Boundary::ChunkCommitted)
+            };
+            run_beside(&next, &[]).await.exits(0);
+        }
+        let journal = writers.stop().await;
+        println!("{}: {:?}", boundary.name(), journal.summary());
+        assert!(journal.summary().acknowledged > 20, "the writers wrote next to nothing");
+        table.check(&journal).await;
+        table.check_against_blocking(&before, RETYPE).await;
+        run_beside(&["revert", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+        table.check(&journal).await;
+        assert_eq!(table.definition().await, before);
+        table.assert_no_helpers().await;
+    }
+}

@@ -1,0 +1,193 @@
+//! Servers for the tests: the rows of `servers.toml`, each a container that is started once and shared by all
+//! tests of the process. Each test takes a database of its own.
+//!
+//! A server that is already there can be named by `REPLANK_TEST_MYSQL=mysql://root:…@host:port`.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use mysql_async::prelude::Queryable as _;
+use mysql_async::{Conn, Opts, OptsBuilder};
+use serde::Deserialize;
+use testcontainers::core::{IntoContainerPort, WaitFor};
+use testcontainers::runners::AsyncRunner;
+use testcontainers::{ContainerAsync, GenericImage, ImageExt};
+use tokio::sync::{Mutex, OnceCell};
+
+use crate::binary::workspace;
+
+/// Ports that are mapped to servers which are killed: below those that the kernel gives away by itself, or
+/// another process could take it while the server is dead.
+const OWN_PORTS: std::ops::Range<u16> = 20_000..28_000;
+const START_SECONDS: u64 = 90;
+
+/// A database of one test.
+pub struct Database {
+    /// The target, as a person types it.
+    pub url: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A server of one test, which may kill it.
+pub struct OwnServer {
+    container: ContainerAsync<GenericImage>,
+    url: String,
+}
+
+/// A row of `servers.toml`.
+#[derive(Debug, Deserialize)]
+struct Row {
+    name: String,
+    official: String,
+    image: String,
+    ports: Vec<u16>,
+    ready: String,
+    user: String,
+    env: std::collections::BTreeMap<String, String>,
+    args: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Rows {
+    server: Vec<Row>,
+}
+
+// Kept for the life of the process: tests share it, and nothing drops a static. `make test` removes it by
+// its label afterwards.
+static MYSQL: OnceCell<(Option<ContainerAsync<GenericImage>>, String)> = OnceCell::const_new();
+// Two databases that are made at once must not get one name.
+static NUMBER: Mutex<u32> = Mutex::const_new(0);
+
+/// A new database on the shared MySQL server.
+pub async fn mysql_database() -> Database {
+    let (_, server) = MYSQL
+        .get_or_init(|| async {
+            if let Ok(url) = std::env::var("REPLANK_TEST_MYSQL") {
+                return (None, url.trim_end_matches('/').to_owned());
+            }
+            let row = row("mysql-9.7");
+            let container = start(&row, &[], None).await;
+            let port = container.get_host_port_ipv4(row.ports[0]).await.expect("the port is published");
+            let url = url(&row, port);
+            await_server(&url).await;
+            (Some(container), url)
+        })
+        .await;
+    database(server).await
+}
+
+/// A MySQL server of the caller's own, with more arguments than the shared one's.
+pub async fn mysql_own_server(args: &[&str]) -> OwnServer {
+    let row = row("mysql-9.7");
+    let port = OWN_PORTS
+        .skip(usize::try_from(std::process::id() % 4_000).expect("small"))
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port");
+    let container = start(&row, args, Some(port)).await;
+    let url = url(&row, port);
+    await_server(&url).await;
+    OwnServer { container, url }
+}
+
+impl OwnServer {
+    /// A new database on it.
+    pub async fn database(&self) -> Database {
+        database(&self.url).await
+    }
+
+    /// kill -9 of the server.
+    pub async fn kill(&self) {
+        self.docker("kill");
+    }
+
+    /// Starts it again, and waits until it answers.
+    pub async fn start(&self) {
+        self.docker("start");
+        await_server(&self.url).await;
+    }
+
+    fn docker(&self, what: &str) {
+        let done = Command::new("docker").args([what, self.container.id()]).output().expect("docker runs");
+        assert!(done.status.success(), "docker {what}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
+fn row(name: &str) -> Row {
+    let path = workspace().join("integration-tests/servers.toml");
+    let text = std::fs::read_to_string(path).expect("servers.toml");
+    let rows: Rows = toml::from_str(&text).expect("servers.toml is TOML");
+    rows.server.into_iter().find(|row| row.name == name).expect("the server has a row")
+}
+
+async fn start(row: &Row, args: &[&str], port: Option<u16>) -> ContainerAsync<GenericImage> {
+    let image = if is_here(&row.official) { &row.official } else { &row.image };
+    let (name, tag) = image.rsplit_once(':').expect("an image has a tag");
+    let inner = row.ports[0].tcp();
+    let mut request = GenericImage::new(name, tag)
+        .with_exposed_port(inner)
+        .with_wait_for(WaitFor::message_on_stderr(&row.ready))
+        .with_cmd(row.args.iter().map(String::as_str).chain(args.iter().copied()))
+        .with_label("replank-test", std::process::id().to_string())
+        .with_startup_timeout(Duration::from_secs(START_SECONDS));
+    // `make test` removes what bears its own label, however the tests end.
+    if let Some((name, value)) =
+        std::env::var("REPLANK_TEST_LABEL").ok().as_deref().and_then(|label| label.split_once('='))
+    {
+        request = request.with_label(name, value);
+    }
+    for (name, value) in &row.env {
+        request = request.with_env_var(name, value);
+    }
+    if let Some(port) = port {
+        request = request.with_mapped_port(port, inner);
+    }
+    request.start().await.unwrap_or_else(|error| {
+        panic!(
+            "the server {} does not start: {error}\nstart an engine with `scripts/docker-engine.sh start`, \
+             then `eval \"$(scripts/docker-engine.sh env)\"` and `scripts/server-images.sh`",
+            row.name
+        )
+    })
+}
+
+fn is_here(image: &str) -> bool {
+    let found = Command::new("docker").args(["image", "inspect", image]).output();
+    found.is_ok_and(|found| found.status.success())
+}
+
+fn url(row: &Row, port: u16) -> String {
+    let password = row.env.values().next().map_or("", String::as_str);
+    format!("mysql://{}:{password}@127.0.0.1:{port}", row.user)
+}
+
+async fn database(server: &str) -> Database {
+    let name = {
+        let mut number = NUMBER.lock().await;
+        *number += 1;
+        format!("t{}_{number}", std::process::id())
+    };
+    let mut connection = connect(server).await.expect("the server takes a connection");
+    for statement in [format!("DROP DATABASE IF EXISTS {name}"), format!("CREATE DATABASE {name}")] {
+        connection.query_drop(&statement).await.expect(&statement);
+    }
+    Database { url: format!("{server}/{name}"), name }
+}
+
+/// The log says that it is ready a moment before it is, and after a restart says so twice.
+async fn await_server(url: &str) {
+    let deadline = Instant::now() + Duration::from_secs(START_SECONDS);
+    loop {
+        match tokio::time::timeout(Duration::from_secs(5), connect(url)).await {
+            Ok(Ok(_)) => return,
+            _ if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(50)).await,
+            Ok(Err(error)) => panic!("the server does not answer: {error}"),
+            Err(_elapsed) => panic!("the server takes connections and says nothing"),
+        }
+    }
+}
+
+async fn connect(url: &str) -> mysql_async::Result<Conn> {
+    let opts = Opts::from_url(url).expect("the harness makes URLs that can be read");
+    Conn::new(OptsBuilder::from_opts(opts).prefer_socket(false)).await
+}
