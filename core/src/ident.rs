@@ -122,6 +122,22 @@ pub fn helper_name(run: &RunId, fence: Fence, role: Role) -> String {
     format!("_rp_{}_{fence}_{}", run.short(), role.word())
 }
 
+/// The name of a table that was taken out of the way: only this definition gets it, so a plan is the same each
+/// time that it is made.
+#[must_use]
+pub fn aside_name(definition: &str) -> String {
+    format!("_rp_{:08x}_0_dropped", stable_hash(definition) >> 32)
+}
+
+/// FNV-1a: the same in every build, since plans and checkpoints hold what is made of it, and the standard
+/// library's hashes may change.
+#[must_use]
+pub fn stable_hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +149,14 @@ mod tests {
         assert_eq!(RunId::parse(a.as_str()).expect("own id"), a);
         assert!(RunId::parse("0123").is_err());
         assert!(RunId::parse("0123456789ABCDEF").is_err());
+    }
+
+    #[test]
+    fn the_hash_is_that_of_every_build() {
+        // From the reference, http://www.isthe.com/chongo/src/fnv/test_fnv.c.
+        assert_eq!(stable_hash(""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(stable_hash("foobar"), 0x8594_4171_f739_67e8);
+        assert_eq!(aside_name("foobar"), "_rp_85944171_0_dropped");
     }
 
     #[test]

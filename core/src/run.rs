@@ -227,6 +227,33 @@ pub struct Run {
 }
 
 impl Run {
+    /// C032: why another change of the table waits for this one, with what to type. `None` once it was applied,
+    /// or has ended.
+    #[must_use]
+    pub fn unfinished(&self) -> Option<String> {
+        if self.state.is_final() || self.state.is_reversible() {
+            return None;
+        }
+        let advice = match self.state {
+            RunState::Failed | RunState::Paused => {
+                format!("`replank resume {0}` or `replank abort {0}`", self.id)
+            }
+            _ => format!("wait for it, or `replank abort {}`", self.id),
+        };
+        Some(format!("run {} on `{}` is {}: {advice}", self.id, self.table.name, self.state))
+    }
+
+    /// C032: why another rebuild of the table waits for this one, which was applied and can be taken back.
+    #[must_use]
+    pub fn keeps_retired_table(&self) -> Option<String> {
+        (self.state.is_reversible() && self.plan.is_rebuild()).then(|| {
+            format!(
+                "run {0} still keeps a retired table of `{1}`: `replank finalize {0}` or `replank revert {0}` first",
+                self.id, self.table.name
+            )
+        })
+    }
+
     /// Where it stands beneath a pause or a failure: where it goes on from.
     #[must_use]
     pub fn stands(&self) -> RunState {

@@ -2,7 +2,8 @@
 //! came from a row event or from a query.
 
 use mysql_async::Row;
-use replank_core::value::{Key, Lane};
+use replank_core::ident::stable_hash;
+use replank_core::value::{Key, Lane, hex, unhex};
 use replank_core::{Error, ErrorKind, Result};
 use serde_json::{Value as Json, json};
 
@@ -129,10 +130,8 @@ impl Values {
         if !is_exact || lanes < 2 {
             return Lane(0);
         }
-        // FNV-1a: the same in every build, since a checkpoint may hold a lane.
-        let hash = self.encode().0.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
+        // A checkpoint may hold a lane.
+        let hash = stable_hash(&self.encode().0);
         Lane((hash % u64::from(lanes)) as u16)
     }
 }
@@ -162,17 +161,6 @@ fn is_utf8(charset: &str) -> bool {
 /// Whether it may stand in a statement as it is.
 fn is_number(held: &str) -> bool {
     !held.is_empty() && held.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.'))
-}
-
-fn hex(held: &[u8]) -> String {
-    held.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(digits: &str) -> Option<Vec<u8>> {
-    if !digits.is_ascii() || !digits.len().is_multiple_of(2) {
-        return None;
-    }
-    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok()).collect()
 }
 
 #[cfg(test)]

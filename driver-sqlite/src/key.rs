@@ -1,6 +1,6 @@
 //! Keys as text that core carries: typed and injective, so that a checkpoint holds every value exactly.
 
-use replank_core::value::Key;
+use replank_core::value::{Key, hex, unhex};
 use replank_core::{Error, ErrorKind, Result};
 use serde_json::{Value as Json, json};
 use sqlx::query::Query;
@@ -118,17 +118,6 @@ fn read_value(row: &SqliteRow, at: usize) -> Result<Value> {
             return Err(Error::new(ErrorKind::Internal, format!("a key column holds `{other}`")));
         }
     })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(digits: &str) -> Option<Vec<u8>> {
-    if !digits.is_ascii() || !digits.len().is_multiple_of(2) {
-        return None;
-    }
-    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok()).collect()
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
 use crate::ident::{Fence, RunId, TableId};
 use crate::run::Run;
+use crate::{Error, ErrorKind, Result};
 
 /// Counts the saves of a run. A save states the revision that it read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +82,16 @@ pub trait StateStore: Send + Sync {
 
     /// How a command stands.
     async fn command(&self, id: u64) -> Result<CommandState>;
+}
+
+/// The error of a store whose newest token for a table is not the one that a runner holds.
+#[must_use]
+pub fn overtaken(table: &TableId, token: Fence, newest: Option<Fence>) -> Error {
+    let newest = newest.map_or_else(|| "none".to_owned(), |newest| newest.to_string());
+    Error::new(ErrorKind::Fenced, format!("another runner took over `{table}`"))
+        .with("token", token)
+        .with("newest", newest)
+        .hint("`replank status` shows who runs it")
 }
 
 /// Who works on a table.

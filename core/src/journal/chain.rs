@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::driver::EventRecord;
 use crate::ident::RunId;
+use crate::{Error, ErrorKind, Result};
 
 /// The hash before the first record.
 pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -26,6 +27,35 @@ pub fn hash(
         hasher.update(part.as_bytes());
     }
     hasher.finalize().to_hex().to_string()
+}
+
+/// The body as it will be read again: a fraction may lose its last bit on the way through text, and the hash is
+/// over what is read.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] for a body that is not read back from its own text.
+pub fn settled(body: &serde_json::Value) -> Result<serde_json::Value> {
+    let mut body = body.clone();
+    for _ in 0..4 {
+        let again: serde_json::Value = serde_json::from_str(&body.to_string()).map_err(|error| {
+            Error::new(ErrorKind::Internal, "an event's body cannot be written as JSON").caused_by(error)
+        })?;
+        if again == body {
+            break;
+        }
+        body = again;
+    }
+    Ok(body)
+}
+
+/// The time of a record that keeps it in milliseconds since 1970.
+///
+/// # Errors
+/// [`ErrorKind::Server`] for a number that is no time.
+pub fn moment(ms: i64) -> Result<Timestamp> {
+    Timestamp::from_millisecond(ms).map_err(|error| {
+        Error::new(ErrorKind::Server, "an event's time cannot be read").with("ms", ms).caused_by(error)
+    })
 }
 
 /// The first record of a store, oldest first, that does not follow from the one before it.

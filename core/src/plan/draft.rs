@@ -67,6 +67,20 @@ pub struct Step {
     pub spec: serde_json::Value,
 }
 
+impl Step {
+    /// A step that the engine takes by itself.
+    #[must_use]
+    pub fn of_engine(title: &str, inverse: &str) -> Self {
+        Self {
+            title: title.to_owned(),
+            statement: String::new(),
+            inverse: inverse.to_owned(),
+            finalize: String::new(),
+            spec: serde_json::Value::Null,
+        }
+    }
+}
+
 /// One possible way, with what it costs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {

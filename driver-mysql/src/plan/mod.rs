@@ -10,7 +10,6 @@ use replank_core::driver::Request;
 use replank_core::driver::facts::TableFacts;
 use replank_core::ident::TableId;
 use replank_core::plan::{Candidate, Draft, Evidence, LockNote, Step, Strategy};
-use replank_core::run::RunState;
 use replank_core::{Error, ErrorKind, Result};
 use serde_json::Value as Json;
 
@@ -465,26 +464,11 @@ impl Drafting<'_> {
     ) -> Result<()> {
         for run in all_runs(self.connection, &self.names).await? {
             let is_other = run.table.name != table.name || run.table.schema.as_ref() != Some(&table.schema);
-            if run.state.is_final() || is_other {
+            if is_other {
                 continue;
             }
-            if !run.state.is_reversible() {
-                let advice = match run.state {
-                    RunState::Failed | RunState::Paused => {
-                        format!("`replank resume {0}` or `replank abort {0}`", run.id)
-                    }
-                    _ => format!("wait for it, or `replank abort {}`", run.id),
-                };
-                evidence.busy.push(format!("run {} on `{}` is {}: {advice}", run.id, table.name, run.state));
-                continue;
-            }
-            if !run.plan.is_rebuild() {
-                continue;
-            }
-            let why = format!(
-                "run {0} still keeps a retired table of `{1}`: `replank finalize {0}` or `replank revert {0}` first",
-                run.id, table.name
-            );
+            evidence.busy.extend(run.unfinished());
+            let Some(why) = run.keeps_retired_table() else { continue };
             // A definition that changes meanwhile would end the way back.
             if candidates.iter().any(|candidate| candidate.impossible.is_none()) {
                 for candidate in candidates.iter_mut() {
@@ -551,13 +535,7 @@ fn changes(old: &Table, new: &Table, clauses: &[Clause]) -> Vec<String> {
 }
 
 fn shadow(table: &Table) -> Candidate {
-    let step = |title: &str, inverse: &str| Step {
-        title: title.to_owned(),
-        statement: String::new(),
-        inverse: inverse.to_owned(),
-        finalize: String::new(),
-        spec: Json::Null,
-    };
+    let step = Step::of_engine;
     Candidate {
         strategy: Strategy::Shadow,
         impossible: None,

@@ -1,5 +1,6 @@
 //! The server's own ways, and how each is taken back.
 
+use replank_core::ident::aside_name;
 use replank_core::plan::{Candidate, LockNote, Step, Strategy};
 use serde_json::json;
 
@@ -210,7 +211,7 @@ pub fn drop_table(table: &Table, rows: u64) -> Vec<Candidate> {
     };
     let mut for_good = candidate(Strategy::Instant, "its files are removed", vec![gone], "cannot be undone");
     for_good.discards.push(format!("table {} with {rows} rows", table.name));
-    let aside = aside_name(table);
+    let aside = aside_name(&format!("{}.{}", table.schema, table.sql));
     let to = qualified(&table.schema, &aside);
     let forward = format!("RENAME TABLE {name} TO {to}");
     let step = Step {
@@ -228,14 +229,4 @@ pub fn drop_table(table: &Table, rows: u64) -> Vec<Candidate> {
         "`revert` gives it its name again; its rows are kept until `finalize`",
     );
     vec![for_good, kept]
-}
-
-/// A name that only this table in this definition gets, so that a plan is the same each time it is made.
-fn aside_name(table: &Table) -> String {
-    // FNV-1a: the standard library's hashes may change from one version to the next.
-    let text = format!("{}.{}", table.schema, table.sql);
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("_rp_{:08x}_0_dropped", hash >> 32)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mysql_async::Conn;
-use replank_core::driver::{Lease, LeaseHolder};
+use replank_core::driver::{Lease, LeaseHolder, state::overtaken};
 use replank_core::ident::{Fence, TableId};
 use replank_core::{Error, ErrorKind, Result};
 
@@ -18,18 +18,14 @@ pub async fn check_token(connection: &mut Conn, names: &Names, table: &TableId, 
         names.table("leases"),
         text(&table.to_string())
     );
-    let newest: Option<u64> = match first(connection, sql).await? {
-        Some(row) => Some(get(&row, 0)?),
+    let newest: Option<Fence> = match first(connection, sql).await? {
+        Some(row) => Some(Fence(get(&row, 0)?)),
         None => None,
     };
-    if newest == Some(token.0) {
+    if newest == Some(token) {
         return Ok(());
     }
-    let newest = newest.map_or_else(|| "none".to_owned(), |newest| newest.to_string());
-    Err(Error::new(ErrorKind::Fenced, format!("another runner took over `{table}`"))
-        .with("token", token)
-        .with("newest", newest)
-        .hint("`replank status` shows who runs it"))
+    Err(overtaken(table, token, newest))
 }
 
 /// A condition that is true while `token` is the table's newest, and locks the lease's row until the

@@ -14,7 +14,6 @@ use replank_core::driver::Request;
 use replank_core::driver::facts::TableFacts;
 use replank_core::ident::TableId;
 use replank_core::plan::{Candidate, Draft, Evidence, Strategy};
-use replank_core::run::RunState;
 use replank_core::{Error, ErrorKind, Result};
 use serde_json::Value as Json;
 use sqlx::sqlite::SqliteConnection;
@@ -326,26 +325,11 @@ impl Drafting<'_> {
         evidence: &mut Evidence,
     ) -> Result<()> {
         for run in all_runs(self.connection, &self.names).await? {
-            if run.state.is_final() || !run.table.name.eq_ignore_ascii_case(&table.name) {
+            if !run.table.name.eq_ignore_ascii_case(&table.name) {
                 continue;
             }
-            if !run.state.is_reversible() {
-                let advice = match run.state {
-                    RunState::Failed | RunState::Paused => {
-                        format!("`replank resume {0}` or `replank abort {0}`", run.id)
-                    }
-                    _ => format!("wait for it, or `replank abort {}`", run.id),
-                };
-                evidence.busy.push(format!("run {} on `{}` is {}: {advice}", run.id, table.name, run.state));
-                continue;
-            }
-            if !run.plan.is_rebuild() {
-                continue;
-            }
-            let why = format!(
-                "run {0} still keeps a retired table of `{1}`: `replank finalize {0}` or `replank revert {0}` first",
-                run.id, table.name
-            );
+            evidence.busy.extend(run.unfinished());
+            let Some(why) = run.keeps_retired_table() else { continue };
             let other_works = candidates.iter().any(|candidate| {
                 candidate.impossible.is_none()
                     && candidate.strategy != Strategy::Shadow

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use replank_core::Result;
+use replank_core::ident::aside_name;
 use replank_core::plan::{Candidate, LockNote, Step, Strategy};
 use serde_json::{Value as Json, json};
 use sqlx::sqlite::SqliteConnection;
@@ -222,7 +223,7 @@ pub fn drop_table(table: &Table, size: Size) -> Vec<Candidate> {
     );
     for_good.discards.push(format!("table {} with {} rows", table.name, size.rows));
 
-    let aside = aside_name(table);
+    let aside = aside_name(&table.sql);
     let rename = |from: &str, to: &str| format!("ALTER TABLE {} RENAME TO {}", ident(from), ident(to));
     let mut step = step(
         format!("take table {} out of the way as {aside}", table.name),
@@ -239,13 +240,4 @@ pub fn drop_table(table: &Table, size: Size) -> Vec<Candidate> {
         "`revert` gives it its name again; its rows are kept until `finalize`",
     );
     vec![for_good, kept]
-}
-
-/// A name that only this table in this definition gets, so that a plan is the same each time it is made.
-fn aside_name(table: &Table) -> String {
-    // FNV-1a: the standard library's hashes may change from one version to the next.
-    let hash = table.sql.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("_rp_{:08x}_0_dropped", hash >> 32)
 }

@@ -78,13 +78,7 @@ pub fn impossible(why: String) -> Candidate {
 }
 
 fn candidate(size: Size) -> Candidate {
-    let step = |title: &str, inverse: &str| Step {
-        title: title.to_owned(),
-        statement: String::new(),
-        inverse: inverse.to_owned(),
-        finalize: String::new(),
-        spec: Json::Null,
-    };
+    let step = Step::of_engine;
     Candidate {
         strategy: Strategy::Shadow,
         impossible: None,

@@ -1,13 +1,12 @@
 //! The record of what happened, each entry chained to the one before.
 
-use jiff::Timestamp;
+use replank_core::Result;
 use replank_core::driver::EventRecord;
 use replank_core::ident::RunId;
-use replank_core::journal::chain::{GENESIS, hash};
-use replank_core::{Error, ErrorKind, Result};
+use replank_core::journal::chain::{GENESIS, hash, moment, settled};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::{Names, broken, now_ms, unwritable};
+use super::{Names, broken, now_ms};
 use crate::error::from_sqlx;
 use crate::inspect::get;
 use crate::sql::query;
@@ -32,7 +31,7 @@ pub async fn append(
     // A clock that was set back must not make the record look as if it was shuffled.
     let at_ms = now_ms().max(last_ms);
     let body = settled(body)?;
-    let hash = hash(&previous, seq.unsigned_abs(), timestamp(at_ms)?, run, kind, &body);
+    let hash = hash(&previous, seq.unsigned_abs(), moment(at_ms)?, run, kind, &body);
     query(format!(
         "INSERT INTO {table} (seq, at_ms, run, kind, body, previous, hash) VALUES (?, ?, ?, ?, ?, ?, ?)"
     ))
@@ -71,32 +70,11 @@ fn record(row: &SqliteRow) -> Result<EventRecord> {
     let body: String = get(row, 4)?;
     Ok(EventRecord {
         seq: get::<i64>(row, 0)?.unsigned_abs(),
-        at: timestamp(get(row, 1)?)?,
+        at: moment(get(row, 1)?)?,
         run: RunId::parse(&get::<String>(row, 2)?)?,
         kind: get(row, 3)?,
         body: serde_json::from_str(&body).map_err(|error| broken("an event's body", error))?,
         previous: get(row, 5)?,
         hash: get(row, 6)?,
     })
-}
-
-fn timestamp(ms: i64) -> Result<Timestamp> {
-    Timestamp::from_millisecond(ms).map_err(|error| {
-        Error::new(ErrorKind::Server, "an event's time cannot be read").with("ms", ms).caused_by(error)
-    })
-}
-
-/// The body as it will be read again: a fraction may lose its last bit on the way through text, and the
-/// hash is over what is read.
-fn settled(body: &serde_json::Value) -> Result<serde_json::Value> {
-    let mut body = body.clone();
-    for _ in 0..4 {
-        let again: serde_json::Value =
-            serde_json::from_str(&body.to_string()).map_err(|error| unwritable("an event's body", error))?;
-        if again == body {
-            break;
-        }
-        body = again;
-    }
-    Ok(body)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use replank_core::driver::{Lease, LeaseHolder};
+use replank_core::driver::{Lease, LeaseHolder, state::overtaken};
 use replank_core::ident::{Fence, TableId};
 use replank_core::{Error, ErrorKind, Result};
 use sqlx::sqlite::SqliteConnection;
@@ -24,11 +24,7 @@ pub async fn check_token(
     if newest == Some(token) {
         return Ok(());
     }
-    let newest = newest.map_or_else(|| "none".to_owned(), |newest| newest.to_string());
-    Err(Error::new(ErrorKind::Fenced, format!("another runner took over `{table}`"))
-        .with("token", token)
-        .with("newest", newest)
-        .hint("`replank status` shows who runs it"))
+    Err(overtaken(table, token, newest))
 }
 
 async fn newest(connection: &mut SqliteConnection, names: &Names, table: &TableId) -> Result<Option<Fence>> {
