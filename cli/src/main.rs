@@ -56,5 +56,11 @@ async fn run(args: Args, output: std::sync::Arc<Output>) -> replank_core::Result
     output::log::start();
     let stop = signals::watch(output.clone())?;
     let shell = Shell::new(output, stop, drivers::registry(), args.globals);
-    cmd::run(&shell, args.command).await
+    cmd::run(&shell, args.command).await.map_err(|error| match (error.kind(), error.hint_text()) {
+        (ErrorKind::ConnectionLost, None) => error.hint(
+            "nothing is half done that cannot be gone on with: `replank status` says where things are, and the \
+             same command again goes on from there",
+        ),
+        _ => error,
+    })
 }

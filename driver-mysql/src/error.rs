@@ -20,6 +20,8 @@ pub mod codes {
     pub const INTERRUPTED: u16 = 1317;
     /// ER_SUBQUERY_NO_1_ROW.
     pub const SEVERAL_ROWS: u16 = 1242;
+    /// ER_NO_SUCH_THREAD: the session to be killed has ended.
+    pub const NO_SUCH_SESSION: u16 = 1094;
     /// ER_NO_SUCH_TABLE.
     pub const NO_SUCH_TABLE: u16 = 1146;
     /// ER_MASTER_FATAL_ERROR_READING_BINLOG.
@@ -34,7 +36,7 @@ fn kind(code: u16) -> ErrorKind {
         1213 | 1040 | 3132 => ErrorKind::Retry,
         codes::INTERRUPTED | 3024 => ErrorKind::LockTimeout,
         codes::DUPLICATE | 1586 | 1859 => ErrorKind::Duplicate,
-        1049 | 1051 | codes::NO_SUCH_TABLE => ErrorKind::NotFound,
+        1049 | 1051 | codes::NO_SUCH_SESSION | codes::NO_SUCH_TABLE => ErrorKind::NotFound,
         1021 | 1041 | 1114 => ErrorKind::DiskFull,
         // NULL, no default, range, truncation, wrong value, too long, CHECK, JSON, geometry, partition.
         1048 | 1138 | 1264 | 1265 | 1292 | 1364 | 1366 | 1406 | 1411 | 1416 | 1526 | 1690 | 1748 | 3140
@@ -66,7 +68,6 @@ pub fn from_mysql(error: mysql_async::Error) -> Error {
     };
     let wrapped = match kind {
         ErrorKind::LockTimeout => wrapped.hint("another transaction holds the lock"),
-        ErrorKind::DiskFull => wrapped.hint("free some room on the server, then resume"),
         ErrorKind::Refused => wrapped.hint("`replank doctor` prints the GRANT that is missing"),
         _ => wrapped,
     };

@@ -263,10 +263,29 @@ async fn unique(connection: &mut Conn, schema: &str, name: &str) -> Result<Vec<U
     Ok(found)
 }
 
+/// Why a table has no key that tells rows apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoKey {
+    /// A column of its unique key may be NULL.
+    Nullable(String),
+    /// A part of its unique key is computed.
+    Computed(String),
+    /// Anything else, as a sentence.
+    Other(String),
+}
+
+impl std::fmt::Display for NoKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Nullable(why) | Self::Computed(why) | Self::Other(why)) = self;
+        f.write_str(why)
+    }
+}
+
 /// The columns of the key that tells rows apart: the primary one, else a unique one of whole columns that are
 /// never NULL. Or why there is none.
-pub fn usable_key(table: &Table) -> std::result::Result<Vec<&Column>, String> {
-    let mut why = "it has no primary key, and no unique key of columns that are NOT NULL".to_owned();
+pub fn usable_key(table: &Table) -> std::result::Result<Vec<&Column>, NoKey> {
+    let mut why =
+        NoKey::Other("it has no primary key, and no unique key of columns that are NOT NULL".to_owned());
     for unique in &table.unique {
         match key_columns(table, unique) {
             Ok(columns) => return Ok(columns),
@@ -277,32 +296,42 @@ pub fn usable_key(table: &Table) -> std::result::Result<Vec<&Column>, String> {
 }
 
 /// The columns of a unique key, if it can tell rows apart.
-pub fn key_columns<'a>(table: &'a Table, unique: &Unique) -> std::result::Result<Vec<&'a Column>, String> {
+pub fn key_columns<'a>(table: &'a Table, unique: &Unique) -> std::result::Result<Vec<&'a Column>, NoKey> {
     unique
         .parts
         .iter()
         .map(|part| {
-            let column =
-                table.columns.iter().find(|column| ident(&column.name) == *part).ok_or_else(|| {
-                    format!("the unique key `{}` is over a part of a column or an expression", unique.name)
-                })?;
+            let column = table.columns.iter().find(|column| ident(&column.name) == *part);
+            let Some(column) = column else {
+                return Err(match part.starts_with('(') {
+                    true => {
+                        NoKey::Computed(format!("the unique key `{}` is over an expression", unique.name))
+                    }
+                    false => {
+                        NoKey::Other(format!("the unique key `{}` is over a part of a column", unique.name))
+                    }
+                });
+            };
+            let name = &column.name;
             if column.is_nullable {
-                return Err(format!(
-                    "column {} of the unique key `{}` may be NULL",
-                    column.name, unique.name
-                ));
+                let why = format!("column {name} of the unique key `{}` may be NULL", unique.name);
+                return Err(NoKey::Nullable(why));
             }
             if is_floating(&column.data_type) {
-                return Err(format!(
-                    "column {} is floating point: equal values may be written unequally",
-                    column.name
-                ));
+                let why = format!("column {name} is floating point: equal values may be written unequally");
+                return Err(NoKey::Other(why));
             }
             if column.is_generated {
-                return Err(format!("column {} of the key `{}` is computed", column.name, unique.name));
+                return Err(NoKey::Computed(format!(
+                    "column {name} of the key `{}` is computed",
+                    unique.name
+                )));
             }
             if column.key_kind().is_none() {
-                return Err(format!("a key of type {} is not supported yet", column.column_type));
+                return Err(NoKey::Other(format!(
+                    "a key of type {} is not supported yet",
+                    column.column_type
+                )));
             }
             Ok(column)
         })
@@ -310,17 +339,37 @@ pub fn key_columns<'a>(table: &'a Table, unique: &Unique) -> std::result::Result
 }
 
 /// What is under a name in a database.
-pub async fn kind_of(
-    connection: &mut Conn,
-    schema: &str,
-    name: &str,
-) -> Result<Option<(String, Option<String>)>> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The database and the name as the server keeps them: with `lower_case_table_names` in small letters.
+    pub schema: String,
+    /// Its name, likewise.
+    pub name: String,
+    /// `BASE TABLE`, `VIEW` and so on.
+    pub kind: String,
+    /// Of tables.
+    pub engine: Option<String>,
+}
+
+/// Looks a name up, as the server compares names.
+pub async fn named(connection: &mut Conn, schema: &str, name: &str) -> Result<Option<Named>> {
     let sql = format!(
-        "SELECT table_type, engine FROM information_schema.tables WHERE table_schema = {} AND table_name = {}",
+        "SELECT table_schema, table_name, table_type, engine FROM information_schema.tables WHERE table_schema = {} AND table_name = {}",
         text(schema),
         text(name)
     );
-    first(connection, sql).await?.map(|row| Ok((get(&row, 0)?, get(&row, 1)?))).transpose()
+    let Some(row) = first(connection, sql).await? else { return Ok(None) };
+    Ok(Some(Named { schema: get(&row, 0)?, name: get(&row, 1)?, kind: get(&row, 2)?, engine: get(&row, 3)? }))
+}
+
+/// Tables whose names differ from this one's by the case of their letters only.
+pub async fn twins(connection: &mut Conn, schema: &str, name: &str) -> Result<Vec<String>> {
+    let (schema, name) = (text(schema), text(name));
+    let sql = format!(
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = {schema}
+         AND LOWER(table_name) = LOWER({name}) AND CAST(table_name AS BINARY) <> CAST({name} AS BINARY)"
+    );
+    rows(connection, sql).await?.iter().map(|row| get(row, 0)).collect()
 }
 
 /// Foreign keys and triggers, each as a sentence.

@@ -2,24 +2,25 @@
 //! for the plan.
 
 use mysql_async::Conn;
-use replank_core::Result;
 use replank_core::driver::Check;
 use replank_core::driver::facts::CheckState;
+use replank_core::{ErrorKind, Result};
 
-use crate::sql::{first, get, rows};
+use crate::sql::{first, get, number, rows};
 
 /// Looks at everything; `schema` is the database whose tables are to be changed.
 pub async fn checks(connection: &mut Conn, schema: Option<&str>, state: &str) -> Result<Vec<Check>> {
-    let mut found = vec![version(connection).await?];
+    let mut found = vec![version_check(&version(connection).await?)];
     found.extend(log(connection).await?);
     found.push(retention(connection).await?);
+    found.extend(topology(connection).await?);
     found.extend(privileges(connection, schema, state).await?);
     Ok(found)
 }
 
-/// What keeps the log from being read: a rebuild is impossible then.
-pub fn blocking(checks: &[Check]) -> Vec<&Check> {
-    checks.iter().filter(|check| check.state == CheckState::Bad).collect()
+/// What must be mended first.
+pub fn blocking(checks: Vec<Check>) -> Vec<Check> {
+    checks.into_iter().filter(|check| check.state == CheckState::Bad).collect()
 }
 
 fn check(name: &str, state: CheckState, found: String, mend: Option<String>) -> Check {
@@ -32,16 +33,20 @@ async fn variable(connection: &mut Conn, name: &str) -> Result<Option<String>> {
     first(connection, sql).await?.map(|row| get(&row, 1)).transpose()
 }
 
-async fn version(connection: &mut Conn) -> Result<Check> {
-    let version: String = match first(connection, "SELECT VERSION()").await? {
-        Some(row) => get(&row, 0)?,
-        None => String::new(),
-    };
-    let (state, mend) = match is_old(&version) {
+/// As the server states it.
+pub async fn version(connection: &mut Conn) -> Result<String> {
+    match first(connection, "SELECT VERSION()").await? {
+        Some(row) => get(&row, 0),
+        None => Ok(String::new()),
+    }
+}
+
+fn version_check(version: &str) -> Check {
+    let (state, mend) = match is_old(version) {
         true => (CheckState::Bad, Some("MySQL 8.0.13 or later is needed".to_owned())),
         false => (CheckState::Good, None),
     };
-    Ok(check("version", state, format!("MySQL {version}"), mend))
+    check("version", state, format!("MySQL {version}"), mend)
 }
 
 /// Transactions that were prepared and not committed. Their rows are in the log already, and become visible
@@ -60,13 +65,12 @@ pub fn is_old(version: &str) -> bool {
 }
 
 /// Settings without which the log does not show every changed row.
-async fn log(connection: &mut Conn) -> Result<Vec<Check>> {
-    let wanted: [(&str, &[&str], &str); 5] = [
+pub async fn log(connection: &mut Conn) -> Result<Vec<Check>> {
+    let wanted: [(&str, &[&str], &str); 4] = [
         ("log_bin", &["ON"], "start the server with --log-bin"),
         ("binlog_format", &["ROW"], "SET PERSIST binlog_format = 'ROW'"),
         ("binlog_row_image", &["FULL", "NOBLOB"], "SET PERSIST binlog_row_image = 'FULL'"),
         ("gtid_mode", &["ON"], "SET PERSIST gtid_mode = ON, step by step: OFF_PERMISSIVE, ON_PERMISSIVE, ON"),
-        ("binlog_do_db", &[""], "start the server without --binlog-do-db"),
     ];
     let mut found = Vec::new();
     for (name, good, mend) in wanted {
@@ -75,13 +79,79 @@ async fn log(connection: &mut Conn) -> Result<Vec<Check>> {
         let state = if is_good { CheckState::Good } else { CheckState::Bad };
         found.push(check(name, state, value, (!is_good).then(|| mend.to_owned())));
     }
-    let filters = rows(connection, "SHOW BINARY LOG STATUS").await.unwrap_or_default();
-    for row in filters {
+    found.extend(filters(connection).await?);
+    Ok(found)
+}
+
+/// Databases that the server leaves out of its log.
+async fn filters(connection: &mut Conn) -> Result<Option<Check>> {
+    // The statement's name before 8.2.
+    let status = match rows(connection, "SHOW BINARY LOG STATUS").await {
+        Err(error) if error.kind() == ErrorKind::Usage => rows(connection, "SHOW MASTER STATUS").await,
+        status => status,
+    };
+    let name = "binlog filters";
+    let status = match status {
+        Ok(status) => status,
+        Err(error) if error.kind() == ErrorKind::Refused => {
+            let found = "cannot be read: is a database left out of the log?".to_owned();
+            let mend = Some("GRANT REPLICATION CLIENT ON *.* to see".to_owned());
+            return Ok(Some(check(name, CheckState::Warning, found, mend)));
+        }
+        Err(error) => return Err(error),
+    };
+    for row in status {
         let (only, without): (String, String) = (get(&row, 2)?, get(&row, 3)?);
         if !only.is_empty() || !without.is_empty() {
             let mend = Some("start the server without --binlog-do-db and --binlog-ignore-db".to_owned());
-            found.push(check("binlog filters", CheckState::Bad, format!("{only} {without}"), mend));
+            return Ok(Some(check(name, CheckState::Bad, format!("{only} {without}"), mend)));
         }
+    }
+    Ok(None)
+}
+
+/// Whether this is the one server on which the table is written.
+pub async fn topology(connection: &mut Conn) -> Result<Vec<Check>> {
+    let mut found = Vec::new();
+    let takes_writes = number(connection, "SELECT @@GLOBAL.read_only = 0").await? > 0;
+    found.push(match takes_writes {
+        true => check("read_only", CheckState::Good, "the server takes writes".to_owned(), None),
+        false => check(
+            "read_only",
+            CheckState::Bad,
+            "the server takes no writes: a replica, or one that was demoted".to_owned(),
+            Some("name the server that takes the writes as the target".to_owned()),
+        ),
+    });
+    let sources = rows(
+        connection,
+        "SELECT c.host, c.port FROM performance_schema.replication_connection_status AS s
+         JOIN performance_schema.replication_connection_configuration AS c USING (channel_name)
+         WHERE s.service_state = 'ON' AND channel_name NOT LIKE 'group\\_replication%'",
+    )
+    .await?;
+    for row in sources {
+        let (host, port): (String, u64) = (get(&row, 0)?, get(&row, 1)?);
+        found.push(check(
+            "replication",
+            CheckState::Bad,
+            format!("the server replicates from {host}:{port}: who writes there, no lock here holds back"),
+            Some("name the source as the target, or STOP REPLICA until the change is made".to_owned()),
+        ));
+    }
+    let primaries = number(
+        connection,
+        "SELECT COUNT(*) FROM performance_schema.replication_group_members
+         WHERE member_state = 'ONLINE' AND member_role = 'PRIMARY'",
+    )
+    .await?;
+    if primaries > 1 {
+        found.push(check(
+            "group replication",
+            CheckState::Bad,
+            format!("{primaries} members of the group take writes"),
+            Some("SELECT group_replication_switch_to_single_primary_mode()".to_owned()),
+        ));
     }
     Ok(found)
 }
@@ -92,19 +162,17 @@ const RETENTION_SECONDS: u64 = 48 * 60 * 60;
 
 async fn retention(connection: &mut Conn) -> Result<Check> {
     let name = "binlog_expire_logs_seconds";
-    let seconds: u64 =
-        variable(connection, name).await?.and_then(|value| value.parse().ok()).unwrap_or_default();
-    let purges = variable(connection, "binlog_expire_logs_auto_purge").await?.as_deref() != Some("OFF");
-    Ok(match seconds {
-        0 => check(name, CheckState::Good, "the log is kept for ever".to_owned(), None),
-        _ if !purges => check(name, CheckState::Good, "the log is not purged by itself".to_owned(), None),
-        seconds if seconds < RETENTION_SECONDS => check(
+    Ok(match kept_seconds(connection).await? {
+        None => check(name, CheckState::Good, "nothing purges the log".to_owned(), None),
+        Some(seconds) if seconds < RETENTION_SECONDS => check(
             name,
             CheckState::Warning,
             format!("the log is kept for {} h", seconds / 3600),
             Some(format!("SET PERSIST {name} = {RETENTION_SECONDS}")),
         ),
-        seconds => check(name, CheckState::Good, format!("the log is kept for {} h", seconds / 3600), None),
+        Some(seconds) => {
+            check(name, CheckState::Good, format!("the log is kept for {} h", seconds / 3600), None)
+        }
     })
 }
 

@@ -15,9 +15,8 @@ use replank_core::{Error, ErrorKind, Result};
 use crate::connect::Server;
 use crate::native::Native;
 use crate::rebuild::Opener;
-use crate::sql::{first, get};
-use crate::state::Store;
-use crate::{load, plan, preflight};
+use crate::state::{Names, Store};
+use crate::{leftovers, lint, load, plan, preflight};
 
 /// The MySQL driver.
 #[must_use]
@@ -42,8 +41,7 @@ impl Driver for MySql {
     }
 
     fn rules(&self) -> Vec<&'static dyn Rule> {
-        // What the server's facts can judge, the draft says with its candidates.
-        Vec::new()
+        lint::rules()
     }
 
     async fn connect(&self, url: &str, settings: &Settings) -> Result<Arc<dyn Session>> {
@@ -87,7 +85,10 @@ impl Session for Connected {
     async fn checks(&self) -> Result<Vec<Check>> {
         let mut connection = self.server.take().await?;
         let state = &self.server.settings().state_name;
-        let checks = preflight::checks(&mut connection, self.server.schema(), state).await?;
+        let mut checks = preflight::checks(&mut connection, self.server.schema(), state).await?;
+        if let Some(schema) = self.server.schema() {
+            checks.extend(leftovers::checks(&mut connection, schema, &Names::new(state)).await?);
+        }
         self.server.keep(connection);
         Ok(checks)
     }
@@ -118,9 +119,6 @@ impl Session for Connected {
 
 /// What the server is.
 pub async fn facts(connection: &mut Conn) -> Result<ServerFacts> {
-    let version: String = match first(connection, "SELECT VERSION()").await? {
-        Some(row) => get(&row, 0)?,
-        None => String::new(),
-    };
+    let version = preflight::version(connection).await?;
     Ok(ServerFacts { driver: "mysql".to_owned(), product: "MySQL".to_owned(), version })
 }

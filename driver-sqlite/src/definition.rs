@@ -74,8 +74,7 @@ pub async fn read(connection: &mut SqliteConnection, table: &str, names: &Names)
 /// Fails with [`ErrorKind::ForeignDdl`] unless the live table is as registered.
 pub async fn check(connection: &mut SqliteConnection, names: &Names, objects: &Objects) -> Result<()> {
     let Some((table, live)) = Live::load(connection, objects).await? else {
-        return Err(Error::new(ErrorKind::FeedGap, "the record of this run's objects is gone")
-            .hint("somebody removed it; `abort` the run"));
+        return Err(Error::new(ErrorKind::FeedGap, "the record of this run's objects is gone"));
     };
     let present = read(connection, &table, names).await?;
     if present == live.definition {
@@ -89,8 +88,7 @@ pub async fn check(connection: &mut SqliteConnection, names: &Names, objects: &O
     changed.sort();
     changed.dedup();
     Err(Error::new(ErrorKind::ForeignDdl, format!("somebody changed the definition of `{table}`"))
-        .with("changed", changed.join(", "))
-        .hint("take that change back and resume, or abort and plan again"))
+        .with("changed", changed.join(", ")))
 }
 
 /// Every run that registered this table as its live one, with what it registered.

@@ -94,7 +94,14 @@ impl Runner {
             store.release_lease(&run.table, token).await?;
             return Err(refused);
         }
-        let revision = store.create(&run).await?;
+        let revision = match store.create(&run).await {
+            // Was it made? Only we know of its name.
+            Err(error) if error.kind() == ErrorKind::ConnectionLost => match store.load(&run.id).await? {
+                Some((_, revision)) => revision,
+                None => store.create(&run).await?,
+            },
+            created => created?,
+        };
         let record =
             Record::new(Arc::clone(&self.session), Arc::clone(&self.reporter), run, revision, token, me);
         record.pass(Boundary::RunSaved);
@@ -286,10 +293,7 @@ impl Runner {
             result = Err(overtaken.with("first", error.message()));
         }
         let released = self.release(&record).await;
-        result.map_err(|error| match (error.hint_text(), error.kind().exit_code()) {
-            (None, 1) => error.hint(format!("go on with `replank resume {}`", record.run.id)),
-            _ => error,
-        })?;
+        result.map_err(|error| with_way_out(error, &record.run))?;
         released?;
         Ok(record.run)
     }
@@ -428,7 +432,8 @@ impl Runner {
                 Err(Error::new(ErrorKind::Internal, "a revert ended with something else than its swap"))
             }
             // Refused: the new table stays live, and the run is as reversible as before.
-            Err(error) if matches!(error.kind(), ErrorKind::Refused | ErrorKind::Unfit) => {
+            // Or it cannot be gone on with: then the new table can still be made final.
+            Err(error) if is_no_way_back(error.kind()) => {
                 record.enter(RunState::Reversible, "not taken back").await?;
                 Err(refuse(error))
             }
@@ -662,8 +667,37 @@ fn ended(run: &Run) -> Error {
     Error::new(ErrorKind::Refused, format!("run {} has ended: it is {}", run.id, run.state))
 }
 
+fn is_no_way_back(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Refused | ErrorKind::Unfit | ErrorKind::FeedGap | ErrorKind::ForeignDdl)
+}
+
+/// What to type next, after what the driver says of it.
+fn with_way_out(error: Error, run: &Run) -> Error {
+    let id = &run.id;
+    let way_out = match error.kind() {
+        ErrorKind::FeedGap | ErrorKind::ForeignDdl if run.direction == Direction::Reverse => {
+            format!(
+                "the new table stays as it is, with every write; `replank finalize {id}` ends the way back"
+            )
+        }
+        ErrorKind::FeedGap | ErrorKind::ForeignDdl => {
+            format!("the live table is untouched; `replank abort {id}` removes the copy, then apply again")
+        }
+        ErrorKind::DiskFull => format!("free some room on the server, then `replank resume {id}`"),
+        kind if kind.exit_code() == 1 && error.hint_text().is_none() => {
+            format!("go on with `replank resume {id}`")
+        }
+        _ => return error,
+    };
+    let hint = match error.hint_text() {
+        Some(hint) => format!("{hint}; {way_out}"),
+        None => way_out,
+    };
+    error.hint(hint)
+}
+
 fn refuse(error: Error) -> Error {
-    if error.kind() == ErrorKind::Refused {
+    if error.kind() != ErrorKind::Unfit {
         return error;
     }
     Error::new(ErrorKind::Refused, error.to_string()).hint("change the row, then `replank revert` again")

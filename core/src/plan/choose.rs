@@ -31,7 +31,7 @@ pub struct Choice {
 /// Chooses.
 ///
 /// # Errors
-/// [`ErrorKind::Refused`] when no strategy can be taken at all, with the reason of each.
+/// [`ErrorKind::Refused`] when no strategy can be taken at all, with the reason of each, and no rule explains it.
 pub fn choose(draft: &Draft, rules: &[&dyn Rule], options: &PlanOptions) -> Result<Choice> {
     let mut candidates: Vec<&Candidate> = draft.candidates.iter().collect();
     candidates.sort_by_key(|candidate| candidate.strategy);
@@ -44,6 +44,9 @@ pub fn choose(draft: &Draft, rules: &[&dyn Rule], options: &PlanOptions) -> Resu
         None => true,
     });
     let Some(chosen) = chosen else {
+        if let Some(choice) = refused_by_rules(draft, &rejected, rules, options) {
+            return Ok(choice);
+        }
         let reasons: Vec<String> =
             rejected.iter().map(|(strategy, reason)| format!("{strategy}: {reason}")).collect();
         return Err(Error::new(
@@ -56,6 +59,20 @@ pub fn choose(draft: &Draft, rules: &[&dyn Rule], options: &PlanOptions) -> Resu
     let findings = lint::judge(draft, chosen, rules, options);
     let refusals = lint::refusals(&findings);
     Ok(Choice { plan: plan(draft, chosen, rejected, findings), refusals })
+}
+
+/// Where nothing can be taken, what rules say of the last resort says it better, each with its page. A rule that
+/// was waived says nothing: what is impossible stays so.
+fn refused_by_rules(
+    draft: &Draft,
+    rejected: &[(Strategy, String)],
+    rules: &[&dyn Rule],
+    options: &PlanOptions,
+) -> Option<Choice> {
+    let last = draft.candidates.iter().max_by_key(|candidate| candidate.strategy)?;
+    let findings = lint::judge(draft, last, rules, options);
+    let refusals = lint::refusals(&findings);
+    (!refusals.is_empty()).then(|| Choice { plan: plan(draft, last, rejected.to_vec(), findings), refusals })
 }
 
 /// Why a candidate is not taken.
@@ -195,6 +212,20 @@ mod tests {
             ..candidate(Strategy::NativeOnline)
         };
         assert_eq!(chosen(vec![slow, candidate(Strategy::Shadow)], &options()), Strategy::Shadow);
+    }
+
+    #[test]
+    fn what_is_impossible_is_explained_by_a_rule_and_no_waiver_makes_it_possible() {
+        let impossible = Candidate { impossible: Some("no key".into()), ..candidate(Strategy::Shadow) };
+        let mut draft = draft(vec![impossible]);
+        draft.evidence.no_key = Some("nothing is unique".into());
+        let rules = lint::rules::all();
+        let choice = choose(&draft, &rules, &options()).expect("a choice");
+        assert_eq!(choice.refusals[0].code, "C016");
+        let waiver = Waiver { code: "C016".into(), reason: "I know".into() };
+        let waived = PlanOptions { waivers: vec![waiver], ..options() };
+        let error = choose(&draft, &rules, &waived).expect_err("refused");
+        assert!(error.to_string().contains("no key"), "{error}");
     }
 
     #[test]

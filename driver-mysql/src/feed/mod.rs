@@ -110,6 +110,7 @@ pub async fn open(
         offset,
         committed: None,
         broken: None,
+        silent: Duration::ZERO,
     })
 }
 
@@ -136,12 +137,11 @@ async fn check_prepared(connection: &mut Conn) -> Result<()> {
         tokio::time::sleep(PREPARED_PAUSE).await;
     }
     Err(gap("a prepared XA transaction waits, whose rows are in the log and not yet visible")
-        .hint("`XA RECOVER` names it: commit it or roll it back, then `replank resume`"))
+        .hint("`XA RECOVER` names it: commit it or roll it back and try again"))
 }
 
 fn gap(what: &str) -> Error {
     Error::new(ErrorKind::FeedGap, what)
-        .hint("the live table is untouched; `replank abort` removes the copy, then apply again")
 }
 
 /// The server's clock minus ours, in microseconds.
@@ -202,13 +202,15 @@ pub struct Feed {
     /// When the newest change was committed, in microseconds of the server's clock.
     committed: Option<i64>,
     broken: Option<(ErrorKind, String)>,
+    /// So long was waited for an event since the last one.
+    silent: Duration,
 }
 
 #[async_trait]
 impl ChangeFeed for Feed {
     async fn next(&mut self, keys_max: usize, wait: Duration) -> Result<FeedBatch> {
         if let Some((kind, message)) = &self.broken {
-            return Err(Error::new(*kind, message.clone()).hint("`replank abort` removes the copy"));
+            return Err(Error::new(*kind, message.clone()));
         }
         let batch = self.batch(keys_max.max(1), wait).await;
         if let Err(error) = &batch
@@ -238,8 +240,12 @@ impl Feed {
                 true => deadline.saturating_duration_since(Instant::now()),
                 false => Duration::ZERO,
             };
-            match timeout(patience.min(SILENCE), self.stream.next()).await {
-                Ok(Some(Ok(event))) => self.read(&event)?,
+            let asked = Instant::now();
+            match timeout(patience, self.stream.next()).await {
+                Ok(Some(Ok(event))) => {
+                    self.silent = Duration::ZERO;
+                    self.read(&event)?;
+                }
                 Ok(Some(Err(error))) => return Err(log_error(error)),
                 Ok(None) => {
                     return Err(Error::new(
@@ -247,7 +253,16 @@ impl Feed {
                         "the server ended the stream of its log",
                     ));
                 }
-                Err(_elapsed) => break,
+                Err(_elapsed) => {
+                    self.silent += asked.elapsed();
+                    if self.silent > SILENCE {
+                        return Err(Error::new(
+                            ErrorKind::ConnectionLost,
+                            format!("the server's log has been silent for {} s", self.silent.as_secs()),
+                        ));
+                    }
+                    break;
+                }
             }
             if changes.is_empty() && self.pending.is_empty() && Instant::now() >= deadline {
                 break;
@@ -375,8 +390,7 @@ impl Feed {
                     ErrorKind::ForeignDdl,
                     format!("somebody else changed the definition of `{}`", self.watched.name),
                 )
-                .with("statement", shortened(&statement.query()))
-                .hint("`replank abort` removes the copy; then plan again"));
+                .with("statement", shortened(&statement.query())));
             }
             Meaning::HiddenRows => return Err(hidden(&shortened(&statement.query()))),
         }
@@ -411,8 +425,7 @@ impl Feed {
             return Err(Error::new(
                 ErrorKind::ForeignDdl,
                 format!("the log has {columns} columns of `{}`, the plan {}", watched.name, watched.columns),
-            )
-            .hint("`replank abort` removes the copy; then plan again"));
+            ));
         }
         for Changed { old, new } in keys(event, map, &watched.key)? {
             let change = |values: &Values, removed: bool| Change {
@@ -445,9 +458,9 @@ fn unreadable(error: std::io::Error) -> Error {
 }
 
 fn hidden(statement: &str) -> Error {
-    gap("the log has a statement instead of the rows that it changed").with("statement", statement).hint(
-        "some session set binlog_format to STATEMENT or MIXED; `replank abort` removes the copy, then apply again",
-    )
+    gap("the log has a statement instead of the rows that it changed")
+        .with("statement", statement)
+        .hint("some session set binlog_format to STATEMENT or MIXED")
 }
 
 fn shortened(statement: &str) -> String {

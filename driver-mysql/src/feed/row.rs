@@ -25,7 +25,7 @@ enum Held {
 /// Where the bytes of a row event end is not where they should.
 fn torn() -> Error {
     Error::new(ErrorKind::FeedGap, "a row event of the log cannot be read to its end")
-        .hint("`replank abort` removes the copy; please report this with the server's version")
+        .hint("please report this with the server's version")
 }
 
 /// The keys of one changed row.
@@ -248,7 +248,7 @@ fn held(map: &TableMapEvent<'_>, column: usize) -> Result<Held> {
                 ErrorKind::FeedGap,
                 format!("the log has a column type that is not known: {kind}"),
             )
-            .hint("`replank abort` removes the copy; please report this with the table's definition"));
+            .hint("please report this with the table's definition"));
         }
     })
 }
@@ -258,7 +258,7 @@ fn value(bytes: &[u8], held: Held, map: &TableMapEvent<'_>, column: usize, kind:
         Error::new(ErrorKind::ForeignDdl, "a key column has another type in the log than in the plan")
             .with("column", column)
             .with("in the log", raw_type(map, column).unwrap_or_default())
-            .hint("somebody changed the table; `replank abort` removes the copy")
+            .hint("somebody changed the table")
     };
     Ok(match (kind, held) {
         (KeyKind::Integer { unsigned }, Held::Fixed(width)) => {

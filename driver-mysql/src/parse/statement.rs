@@ -42,6 +42,19 @@ pub struct Clause {
     pub text: String,
     /// A column that gets another name.
     pub renames: Option<(String, String)>,
+    /// A column that goes.
+    pub drops: Option<String>,
+    /// Columns that come.
+    pub adds: Vec<String>,
+    /// Partitions whose rows go with them.
+    pub empties: Vec<String>,
+}
+
+impl Clause {
+    /// One that only has its text.
+    pub fn plain(text: String) -> Self {
+        Self { text, renames: None, drops: None, adds: Vec::new(), empties: Vec::new() }
+    }
 }
 
 /// Reads one statement.
@@ -94,7 +107,7 @@ fn statement(cursor: &mut Cursor<'_>) -> Result<Statement> {
         let _ = cursor.word("NO_WRITE_TO_BINLOG") || cursor.word("LOCAL");
         let _ = cursor.word("TABLE") || cursor.word("TABLES");
         let (schema, table) = cursor.name()?;
-        let clause = Clause { text: "ENGINE = InnoDB".to_owned(), renames: None };
+        let clause = Clause::plain("ENGINE = InnoDB".to_owned());
         return Ok(Statement { schema, table, action: Action::Alter(vec![clause]) });
     }
     if cursor.words(&["DROP", "TABLE"]) {
@@ -108,7 +121,7 @@ fn statement(cursor: &mut Cursor<'_>) -> Result<Statement> {
         cursor.expect("ON")?;
         let (schema, table) = cursor.name()?;
         cursor.skip_algorithm_and_lock();
-        let clause = Clause { text: format!("DROP INDEX {}", ident(&index)), renames: None };
+        let clause = Clause::plain(format!("DROP INDEX {}", ident(&index)));
         return Ok(Statement { schema, table, action: Action::Alter(vec![clause]) });
     }
     if cursor.peek().is_some_and(|token| token.is("CREATE")) {
@@ -157,7 +170,7 @@ fn create_index(cursor: &mut Cursor<'_>) -> Result<Statement> {
     } else {
         text
     };
-    Ok(Statement { schema, table, action: Action::Alter(vec![Clause { text, renames: None }]) })
+    Ok(Statement { schema, table, action: Action::Alter(vec![Clause::plain(text)]) })
 }
 
 /// Where a RENAME [TO] clause takes the table.
@@ -165,7 +178,7 @@ type Target = Option<(Option<String>, String)>;
 
 /// The clauses of an ALTER TABLE, without ALGORITHM and LOCK: how it runs is ours to choose.
 fn clauses(cursor: &mut Cursor<'_>) -> Result<Vec<(Clause, Target)>> {
-    let mut found = Vec::new();
+    let mut found: Vec<(Clause, Target)> = Vec::new();
     loop {
         let from = cursor.at;
         let mut depth = 0_usize;
@@ -187,8 +200,15 @@ fn clauses(cursor: &mut Cursor<'_>) -> Result<Vec<(Clause, Target)>> {
             return Err(usage("a clause is expected there"));
         }
         let is_how = part[0].is("ALGORITHM") || part[0].is("LOCK");
-        if !is_how {
-            found.push(clause(part, cursor.text(from, cursor.at))?);
+        let text = cursor.text(from, cursor.at);
+        match found.last_mut() {
+            _ if is_how => {}
+            // DROP PARTITION p0, p1.
+            Some((Clause { text: before, empties, .. }, _)) if !empties.is_empty() => {
+                empties.push(part[0].text.clone());
+                *before = format!("{before}, {text}");
+            }
+            _ => found.push(clause(part, text)?),
         }
         if cursor.peek().is_none() {
             break;
@@ -205,7 +225,10 @@ fn clause(tokens: &[Token], text: String) -> Result<(Clause, Target)> {
     let mut cursor = Cursor { sql: &text, tokens, at: 0 };
     let mut renames = None;
     let mut target = None;
-    if cursor.words(&["RENAME", "COLUMN"]) {
+    let mut empties = Vec::new();
+    if cursor.words(&["DROP", "PARTITION"]) {
+        empties.push(cursor.name()?.1);
+    } else if cursor.words(&["RENAME", "COLUMN"]) {
         let (_, from) = cursor.name()?;
         cursor.expect("TO")?;
         renames = Some((from, cursor.name()?.1));
@@ -221,12 +244,101 @@ fn clause(tokens: &[Token], text: String) -> Result<(Clause, Target)> {
         }
     } else if ["DISCARD", "IMPORT"].iter().any(|word| tokens[0].is(word))
         && tokens.iter().any(|token| token.is("TABLESPACE"))
-        || tokens[0].is("EXCHANGE")
+        || ["EXCHANGE", "TRUNCATE"].iter().any(|word| tokens[0].is(word))
     {
-        return Err(Error::new(ErrorKind::Refused, format!("`{text}` moves data past every log"))
+        return Err(Error::new(ErrorKind::Refused, format!("`{text}` moves or removes rows past every log"))
             .hint("run it on the server yourself, without writers"));
+    } else if changes_no_definition(tokens) {
+        return Err(Error::new(
+            ErrorKind::Refused,
+            format!("`{text}` changes nothing of the table's definition"),
+        )
+        .hint("run it on the server yourself; a rebuild is asked for with OPTIMIZE TABLE"));
     }
-    Ok((Clause { text, renames }, target))
+    let (drops, adds) = (dropped(tokens), added(tokens));
+    Ok((Clause { text, renames, drops, adds, empties }, target))
+}
+
+/// What ADD and DROP take beside columns.
+const NO_COLUMNS: [&str; 11] = [
+    "INDEX",
+    "KEY",
+    "PRIMARY",
+    "UNIQUE",
+    "FULLTEXT",
+    "SPATIAL",
+    "CONSTRAINT",
+    "FOREIGN",
+    "CHECK",
+    "PARTITION",
+    "PERIOD",
+];
+
+/// `DROP [COLUMN] name`.
+fn dropped(tokens: &[Token]) -> Option<String> {
+    let rest = tokens.strip_first_word("DROP")?;
+    let rest = match rest.strip_first_word("COLUMN") {
+        Some(rest) => rest,
+        None if NO_COLUMNS.iter().any(|word| rest.first().is_some_and(|token| token.is(word))) => {
+            return None;
+        }
+        None => rest,
+    };
+    rest.first().map(|token| token.text.clone())
+}
+
+/// `ADD [COLUMN] name …` or `ADD [COLUMN] (name …, name …)`.
+fn added(tokens: &[Token]) -> Vec<String> {
+    let Some(rest) = tokens.strip_first_word("ADD") else { return Vec::new() };
+    let rest = match rest.strip_first_word("COLUMN") {
+        Some(rest) => rest,
+        None if NO_COLUMNS.iter().any(|word| rest.first().is_some_and(|token| token.is(word))) => {
+            return Vec::new();
+        }
+        None => rest,
+    };
+    if !rest.first().is_some_and(|token| token.is_sign('(')) {
+        return rest.first().map(|token| token.text.clone()).into_iter().collect();
+    }
+    let (mut depth, mut is_first, mut names) = (0_usize, false, Vec::new());
+    for token in rest {
+        match token.kind {
+            Kind::Sign('(') => {
+                depth += 1;
+                is_first = depth == 1;
+                continue;
+            }
+            Kind::Sign(')') => depth = depth.saturating_sub(1),
+            Kind::Sign(',') if depth == 1 => {
+                is_first = true;
+                continue;
+            }
+            _ if is_first => names.push(token.text.clone()),
+            _ => {}
+        }
+        is_first = false;
+    }
+    names
+}
+
+trait Words {
+    /// What follows a word at the beginning.
+    fn strip_first_word(&self, word: &str) -> Option<&[Token]>;
+}
+
+impl Words for [Token] {
+    fn strip_first_word(&self, word: &str) -> Option<&[Token]> {
+        self.split_first().filter(|(first, _)| first.is(word)).map(|(_, rest)| rest)
+    }
+}
+
+/// What is done to rows or pages only. REBUILD and OPTIMIZE PARTITION are rebuilds like others.
+fn changes_no_definition(tokens: &[Token]) -> bool {
+    let is = |at: usize, word: &str| tokens.get(at).is_some_and(|token: &Token| token.is(word));
+    (["ANALYZE", "CHECK", "REPAIR"].iter().any(|word| is(0, word)) && is(1, "PARTITION"))
+        || (is(0, "ORDER") && is(1, "BY"))
+        || (["ENABLE", "DISABLE"].iter().any(|word| is(0, word)) && is(1, "KEYS"))
+        || ["SECONDARY_LOAD", "SECONDARY_UNLOAD"].iter().any(|word| is(0, word))
 }
 
 fn rename_alone(clauses: &[(Clause, Target)]) -> Result<Target> {
@@ -360,6 +472,26 @@ mod tests {
     }
 
     #[rstest]
+    #[case("DROP a", Some("a"), &[])]
+    #[case("DROP COLUMN `index`", Some("index"), &[])]
+    #[case("DROP INDEX a", None, &[])]
+    #[case("ADD a INT", None, &["a"])]
+    #[case("ADD COLUMN (a DECIMAL(3, 2) DEFAULT 1, `b` ENUM('x', 'y'))", None, &["a", "b"])]
+    #[case("ADD CONSTRAINT c CHECK (a > 0)", None, &[])]
+    #[case("ADD UNIQUE (a)", None, &[])]
+    fn columns_that_go_and_come_are_known(
+        #[case] clause: &str,
+        #[case] drops: Option<&str>,
+        #[case] adds: &[&str],
+    ) {
+        let Action::Alter(clauses) = parse(&format!("ALTER TABLE t {clause}")).expect(clause).action else {
+            panic!("{clause}")
+        };
+        assert_eq!(clauses[0].drops.as_deref(), drops);
+        assert_eq!(clauses[0].adds, adds);
+    }
+
+    #[rstest]
     #[case("ALTER TABLE t RENAME TO u")]
     #[case("ALTER TABLE t RENAME u")]
     #[case("ALTER TABLE t RENAME AS u")]
@@ -394,8 +526,24 @@ mod tests {
     }
 
     #[test]
-    fn what_no_log_sees_is_refused() {
-        for sql in ["ALTER TABLE t DISCARD TABLESPACE", "ALTER TABLE t EXCHANGE PARTITION p WITH TABLE u"] {
+    fn partitions_that_go_with_their_rows_are_known() {
+        let sql = "ALTER TABLE t DROP PARTITION p0, `p 1`";
+        let Action::Alter(clauses) = parse(sql).expect(sql).action else { panic!("{sql}") };
+        let empties: Vec<&str> =
+            clauses.iter().flat_map(|clause| &clause.empties).map(String::as_str).collect();
+        assert_eq!(empties, ["p0", "p 1"]);
+    }
+
+    #[test]
+    fn what_no_log_sees_and_what_changes_no_definition_is_refused() {
+        for sql in [
+            "ALTER TABLE t TRUNCATE PARTITION p",
+            "ALTER TABLE t ANALYZE PARTITION p",
+            "ALTER TABLE t ORDER BY a",
+            "ALTER TABLE t DISABLE KEYS",
+            "ALTER TABLE t DISCARD TABLESPACE",
+            "ALTER TABLE t EXCHANGE PARTITION p WITH TABLE u",
+        ] {
             assert_eq!(parse(sql).expect_err(sql).kind(), ErrorKind::Refused);
         }
         let both = parse("ALTER TABLE t ADD a INT, RENAME TO u").expect_err("both");

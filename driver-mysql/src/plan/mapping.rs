@@ -2,6 +2,7 @@
 
 use replank_core::{Error, ErrorKind, Result};
 
+use super::renames::Renames;
 use super::value::{comparable, is_lossless};
 use crate::inspect::{Column, Table, key_columns};
 use crate::scratch::Scratch;
@@ -29,7 +30,7 @@ pub async fn mapping(
     scratch: &mut Scratch,
     old: &Table,
     new: &Table,
-    renames: &[(String, String)],
+    renames: &Renames,
     given: &Given<'_>,
 ) -> Result<Mapping> {
     for (column, _) in given.forward {
@@ -38,15 +39,9 @@ pub async fn mapping(
     for (column, _) in given.reverse {
         known(old, column)?;
     }
-    let old_name = |name: &str| -> String {
-        renames
-            .iter()
-            .find(|(_, to)| to.eq_ignore_ascii_case(name))
-            .map_or_else(|| name.to_owned(), |(from, _)| from.clone())
-    };
     let mut columns = Vec::new();
     for column in new.columns.iter().filter(|column| !column.is_generated) {
-        let from = old.column(&old_name(&column.name)).filter(|from| renames_agree(renames, from, column));
+        let from = renames.origin(old, column);
         match (expression_for(given.forward, &column.name), from) {
             (Some(own), _) => {
                 scratch.check_expression(old, own).await?;
@@ -84,14 +79,6 @@ fn known(table: &Table, column: &str) -> Result<()> {
     }
 }
 
-/// A column of the old name that was itself renamed away is another one.
-fn renames_agree(renames: &[(String, String)], from: &Column, to: &Column) -> bool {
-    match renames.iter().find(|(old, _)| old.eq_ignore_ascii_case(&from.name)) {
-        Some((_, new)) => new.eq_ignore_ascii_case(&to.name),
-        None => true,
-    }
-}
-
 fn expression_for<'a>(given: &'a [(String, String)], column: &str) -> Option<&'a str> {
     given.iter().find(|(name, _)| name.eq_ignore_ascii_case(column)).map(|(_, text)| text.as_str())
 }
@@ -119,20 +106,14 @@ async fn backward(
     scratch: &mut Scratch,
     old: &Table,
     new: &Table,
-    renames: &[(String, String)],
+    renames: &Renames,
     given: &Given<'_>,
     forward: &Flow,
 ) -> Result<std::result::Result<Flow, String>> {
-    let new_name = |name: &str| -> String {
-        renames
-            .iter()
-            .find(|(from, _)| from.eq_ignore_ascii_case(name))
-            .map_or_else(|| name.to_owned(), |(_, to)| to.clone())
-    };
     let mut columns = Vec::new();
     let mut kept = Vec::new();
     for column in old.columns.iter().filter(|column| !column.is_generated) {
-        let to = new.column(&new_name(&column.name));
+        let to = new.column(renames.new_name(&column.name));
         if let Some(own) = expression_for(given.reverse, &column.name) {
             scratch.check_expression(new, own).await?;
             columns.push(mapped(column, format!("({own})"), None));
@@ -168,7 +149,7 @@ fn key_between(from: &Table, to: &Table, columns: &[Mapped]) -> std::result::Res
         let key = match key_columns(from, unique) {
             Ok(key) => key,
             Err(reason) => {
-                why = reason;
+                why = reason.to_string();
                 continue;
             }
         };

@@ -1,39 +1,45 @@
 //! Reading a statement against the live server: what changes, how it could be done, and what stands in the way.
 
 mod evidence;
+mod facts;
 mod mapping;
 mod native;
+mod renames;
+mod shadow;
 mod value;
+
+use std::time::Duration;
 
 use mysql_async::Conn;
 use replank_core::driver::Request;
 use replank_core::driver::facts::TableFacts;
 use replank_core::ident::TableId;
-use replank_core::plan::{Candidate, Draft, Evidence, LockNote, Step, Strategy};
+use replank_core::plan::{Candidate, Draft, Evidence, Strategy};
 use replank_core::{Error, ErrorKind, Result};
-use serde_json::Value as Json;
 
 use crate::connect::Server;
-use crate::inspect::{Table, count, dependants, items, kind_of, usable_key};
+use crate::holders::{are_visible, holders};
+use crate::inspect::{NoKey, Table, count, dependants, items, named, twins, usable_key};
+use crate::lint::Facts;
 use crate::parse::{Action, Clause, parse};
 use crate::preflight;
 use crate::scratch::{Scratch, Tried, Way};
-use crate::spec::{Side, Spec};
 use crate::sql::number;
 use crate::state::{Names, all_runs};
-use mapping::{Given, mapping};
+use mapping::Given;
+use renames::Renames;
 
-/// The lock, the drain of the last changes, and the rename. Measured: 20 to 60 ms under load.
-const SWAP_MS: u64 = 60;
 /// An index over so many rows keeps a replica's applier busy for more than a moment. Chosen.
 const REPLICA_ROWS_MAX: u64 = 50_000;
+/// Who has held the table for so long will not let go within a lock budget. Chosen.
+const OLD_HOLDER: Duration = Duration::from_secs(60);
 const SYSTEM: [&str; 4] = ["mysql", "sys", "information_schema", "performance_schema"];
 
 /// Makes the draft of a request.
 pub async fn draft(server: &Server, request: &Request) -> Result<Draft> {
     let mut connection = server.take().await?;
     let names = Names::new(&server.settings().state_name);
-    let mut drafting = Drafting { server, connection: &mut connection, names };
+    let mut drafting = Drafting { server, connection: &mut connection, names, facts: Facts::default() };
     let draft = match request {
         Request::Statement { text, forward, reverse } => {
             drafting.statement(text, &Given { forward, reverse }).await?
@@ -48,13 +54,16 @@ struct Drafting<'a> {
     server: &'a Server,
     connection: &'a mut Conn,
     names: Names,
+    facts: Facts,
 }
 
 impl Drafting<'_> {
     async fn statement(&mut self, text: &str, given: &Given<'_>) -> Result<Draft> {
         let statement = parse(text)?;
         let schema = self.schema(statement.schema.as_deref())?;
-        self.check_privileges(&schema).await?;
+        if self.lacks_privileges(&schema).await? {
+            return self.without_looking(text, &schema, &statement.table).await;
+        }
         match statement.action {
             Action::Alter(clauses) => {
                 let table = self.table(&schema, &statement.table).await?;
@@ -66,7 +75,7 @@ impl Drafting<'_> {
                 self.rename(text, &table, &to_schema, &to).await
             }
             Action::Drop { if_exists } => {
-                if if_exists && kind_of(self.connection, &schema, &statement.table).await?.is_none() {
+                if if_exists && named(self.connection, &schema, &statement.table).await?.is_none() {
                     return self.nothing_to_do(text, &schema, &statement.table).await;
                 }
                 let table = self.table(&schema, &statement.table).await?;
@@ -78,19 +87,14 @@ impl Drafting<'_> {
         }
     }
 
-    /// Before anything is read that needs them, and long before anything is made.
-    async fn check_privileges(&mut self, schema: &str) -> Result<()> {
+    /// Asked before anything is read that needs them, and long before anything is made.
+    async fn lacks_privileges(&mut self, schema: &str) -> Result<bool> {
         if SYSTEM.iter().any(|system| system.eq_ignore_ascii_case(schema)) {
-            return Ok(());
+            return Ok(false);
         }
         let checks = preflight::privileges(self.connection, Some(schema), self.names.schema()).await?;
-        let missing: Vec<String> =
-            preflight::blocking(&checks).iter().filter_map(|check| check.mend.clone()).collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        Err(Error::new(ErrorKind::Refused, "the login lacks privileges; nothing was changed")
-            .hint(format!("as an administrator: {}", missing.join("; "))))
+        self.facts.grants = preflight::blocking(checks);
+        Ok(!self.facts.grants.is_empty())
     }
 
     fn schema(&self, named: Option<&str>) -> Result<String> {
@@ -109,25 +113,19 @@ impl Drafting<'_> {
         if self.names.is_own(schema, name) {
             return refused(format!("`{schema}.{name}` is one of replank's own tables"));
         }
-        match kind_of(self.connection, schema, name).await? {
-            None => {
-                let missing = format!("there is no table `{name}` in `{schema}`");
-                Err(Error::new(ErrorKind::NotFound, missing))
-            }
-            Some((kind, _)) if kind != "BASE TABLE" => {
-                refused(format!("`{name}` is a view, not a table ({})", kind.to_lowercase()))
-            }
-            Some((_, Some(engine))) if !engine.eq_ignore_ascii_case("InnoDB") => {
-                refused(format!("`{name}` is stored by {engine}; only InnoDB can be changed online"))
-            }
-            Some(_) => Table::read(self.connection, schema, name)
-                .await?
-                .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no table `{name}`"))),
+        let missing = || Error::new(ErrorKind::NotFound, format!("there is no table `{name}` in `{schema}`"));
+        let found = named(self.connection, schema, name).await?.ok_or_else(missing)?;
+        if found.kind != "BASE TABLE" {
+            return refused(format!("`{name}` is a view, not a table ({})", found.kind.to_lowercase()));
         }
+        if let Some(engine) = found.engine.filter(|engine| !engine.eq_ignore_ascii_case("InnoDB")) {
+            return refused(format!("`{name}` is stored by {engine}; only InnoDB can be changed online"));
+        }
+        Table::read(self.connection, &found.schema, &found.name).await?.ok_or_else(missing)
     }
 
     async fn rename(&mut self, text: &str, table: &Table, schema: &str, to: &str) -> Result<Draft> {
-        if kind_of(self.connection, schema, to).await?.is_some() {
+        if named(self.connection, schema, to).await?.is_some() {
             return Err(Error::new(
                 ErrorKind::Usage,
                 format!("there is a table `{to}` in `{schema}` already"),
@@ -149,12 +147,16 @@ impl Drafting<'_> {
         clauses: &[Clause],
         given: &Given<'_>,
     ) -> Result<Draft> {
+        self.facts.foreign_keys = dependants(self.connection, &table.schema, &table.name)
+            .await?
+            .into_iter()
+            .filter(|dependant| dependant.starts_with("foreign key "))
+            .collect();
         if items(&table.sql).iter().any(|line| line.contains(" FOREIGN KEY ")) {
-            return Err(Error::new(
-                ErrorKind::Refused,
-                format!("`{}` has foreign keys of its own, which is not supported yet", table.name),
-            )
-            .hint("its definition cannot be tried on a copy under the same names of constraints"));
+            // Two tables of one database cannot have constraints of one name, so no copy can be tried.
+            let changes = clauses.iter().map(|clause| clause.text.clone()).collect();
+            let shadow = shadow::impossible(table, "the table has foreign keys of its own".to_owned());
+            return self.finish(text, table, changes, vec![shadow], Evidence::default()).await;
         }
         let mut scratch = Scratch::make(self.server, table).await?;
         let drafted = self.alter_with(&mut scratch, text, table, clauses, given).await;
@@ -170,17 +172,32 @@ impl Drafting<'_> {
         clauses: &[Clause],
         given: &Given<'_>,
     ) -> Result<Draft> {
-        let renames: Vec<(String, String)> =
-            clauses.iter().filter_map(|clause| clause.renames.clone()).collect();
+        let renames = Renames::of(clauses);
         let tried = scratch.alter(clauses).await?;
-        let changes = changes(table, &tried.after, clauses);
+        let mut changes = changes(table, &tried.after, clauses);
+        changes.extend(
+            facts::replaced(clauses)
+                .iter()
+                .map(|column| format!("column {column} is dropped and added anew")),
+        );
         if changes.is_empty() {
             return self.finish(text, table, changes, vec![nothing()], Evidence::default()).await;
         }
+        facts::compare(table, &tried.after, &renames, clauses, &mut self.facts);
         let mut candidates = self.natives(scratch, table, &tried, clauses, &renames).await?;
-        let (shadow, mut evidence) = self.shadow(scratch, table, &tried.after, &renames, given).await?;
+        let (mut shadow, mut evidence) =
+            shadow::shadow(self.connection, scratch, table, &tried.after, &renames, given, &mut self.facts)
+                .await?;
+        if let Some(column) = self.facts.replaced.first() {
+            shadow.impossible = Some(format!("a rebuild would carry the values of {column} over"));
+        }
+        self.judge_strictness(table, &tried.after, &renames).await?;
+        if let Some(partition) = clauses.iter().flat_map(|clause| &clause.empties).next() {
+            shadow.impossible = Some(format!("a rebuild would keep the rows of partition {partition}"));
+        }
         candidates.push(shadow);
-        evidence.renames = renames.iter().map(|(from, to)| (format!("column {from}"), to.clone())).collect();
+        evidence.renames =
+            renames.iter().map(|(from, to)| (format!("column {from}"), to.to_owned())).collect();
         self.finish(text, table, changes, candidates, evidence).await
     }
 
@@ -191,7 +208,7 @@ impl Drafting<'_> {
         table: &Table,
         tried: &Tried,
         clauses: &[Clause],
-        renames: &[(String, String)],
+        renames: &Renames,
     ) -> Result<Vec<Candidate>> {
         let mut candidates: Vec<Candidate> = tried
             .rejected
@@ -203,8 +220,9 @@ impl Drafting<'_> {
             Way::Inplace => "ALGORITHM = INPLACE, LOCK = NONE",
             Way::Copy => return Ok(candidates),
         };
-        let dropped = dropped_columns(table, &tried.after, renames);
-        let inverse = match native::inverse(table, &tried.after, renames) {
+        let mut dropped = dropped_columns(table, &tried.after, renames);
+        dropped.extend(facts::replaced(clauses));
+        let inverse = match native::inverse(table, &tried.after, renames).filter(|_| dropped.is_empty()) {
             Some(inverse) if inverse.is_empty() => Some(inverse),
             // Believed only where it gives back what was there.
             Some(inverse) => match scratch.again(&inverse).await {
@@ -225,10 +243,13 @@ impl Drafting<'_> {
         };
         let mut candidate = native::candidate(strategy(tried.way), reason, vec![step], undo);
         candidate.discards = dropped.iter().map(|column| format!("column {column}")).collect();
-        if inverse.is_none() && dropped.is_empty() {
+        let emptied = clauses.iter().flat_map(|clause| &clause.empties);
+        candidate.discards.extend(emptied.map(|partition| format!("partition {partition} with its rows")));
+        if inverse.is_none() && candidate.discards.is_empty() {
             candidate.impossible = Some("it is not known how MySQL itself would take it back".to_owned());
         }
-        if tried.way == Way::Inplace {
+        // A replica drops a partition as quickly as the server does.
+        if tried.way == Way::Inplace && clauses.iter().all(|clause| clause.empties.is_empty()) {
             candidate.impossible = candidate.impossible.take().or(self.harms_replicas(table, tried).await?);
         }
         candidates.push(candidate);
@@ -267,142 +288,58 @@ impl Drafting<'_> {
             .hint("say what changes: replank apply -e 'ALTER TABLE …'"));
         }
         let schema = self.schema(schema)?;
-        self.check_privileges(&schema).await?;
+        if self.lacks_privileges(&schema).await? {
+            return self.without_looking(&format!("OPTIMIZE TABLE {name}"), &schema, name).await;
+        }
         let table = self.table(&schema, name).await?;
         let mut scratch = Scratch::make(self.server, &table).await?;
         let given = Given { forward: &[], reverse: &[] };
-        let shadow = self.shadow(&mut scratch, &table, &table, &[], &given).await;
+        let renames = Renames::default();
+        let shadow =
+            shadow::shadow(self.connection, &mut scratch, &table, &table, &renames, &given, &mut self.facts)
+                .await;
         scratch.remove().await?;
         let (shadow, evidence) = shadow?;
         let changes = vec!["the table is written anew as it is".to_owned()];
         self.finish(&format!("OPTIMIZE TABLE {name}"), &table, changes, vec![shadow], evidence).await
     }
 
-    async fn shadow(
-        &mut self,
-        scratch: &mut Scratch,
-        old: &Table,
-        new: &Table,
-        renames: &[(String, String)],
-        given: &Given<'_>,
-    ) -> Result<(Candidate, Evidence)> {
-        let impossible = |why: String| Candidate { impossible: Some(why), ..shadow(old) };
-        let mapping = mapping(scratch, old, new, renames, given).await?;
-        let forward = match mapping.forward {
-            Ok(forward) => forward,
-            Err(why) => {
-                let why = format!("rows cannot be told apart while they are copied: {why}");
-                return Ok((impossible(why), Evidence::default()));
-            }
-        };
-        let mut evidence = evidence::gather(self.connection, old, new, &forward).await?;
-        let mut candidate = shadow(old);
-        candidate.impossible = self.unsuitable(old, new, &mut evidence).await?;
-        let spec = Spec {
-            schema: old.schema.clone(),
-            old: side(old, false),
-            new: side(new, true),
-            forward,
-            backward: mapping.backward.as_ref().ok().cloned(),
-        };
-        candidate.impossible = candidate.impossible.take().or(undeferrable(&spec, new));
-        candidate.spec = spec.write()?;
-        match &mapping.backward {
-            Ok(back) if !back.kept.is_empty() => {
-                candidate.undo = format!(
-                    "{}; {} comes back for rows whose key did not change since",
-                    candidate.undo,
-                    back.kept.join(", ")
-                );
-            }
-            Ok(_) => {}
-            Err(why) => {
-                candidate.undo = format!("cannot be taken back after the swap: {why}");
-                candidate.discards.push(format!("the way back ({why})"));
-            }
+    /// Whether NULLs turn into zeros after the change.
+    async fn judge_strictness(&mut self, old: &Table, new: &Table, renames: &Renames) -> Result<()> {
+        let columns = facts::not_null(old, new, renames);
+        if columns.is_empty() {
+            return Ok(());
         }
-        Ok((candidate, evidence))
-    }
-
-    /// What about the table or the server stands in the way of a rebuild.
-    async fn unsuitable(
-        &mut self,
-        old: &Table,
-        new: &Table,
-        evidence: &mut Evidence,
-    ) -> Result<Option<String>> {
-        let dependants = dependants(self.connection, &old.schema, &old.name).await?;
-        if !dependants.is_empty() {
-            return Ok(Some(format!(
-                "{} would not follow the name: tables with foreign keys or triggers are not supported yet",
-                dependants.join(", ")
-            )));
+        let is_strict = "SELECT @@GLOBAL.sql_mode LIKE '%STRICT\\_TRANS\\_TABLES%' OR @@GLOBAL.sql_mode LIKE '%STRICT\\_ALL\\_TABLES%'";
+        if number(self.connection, is_strict).await? == 0 {
+            self.facts.not_strict = columns.into_iter().map(|column| column.name.clone()).collect();
         }
-        if items(&new.sql).iter().any(|line| line.contains(" FOREIGN KEY ")) {
-            return Ok(Some("a new foreign key is not supported in a rebuild yet".to_owned()));
-        }
-        if let Some(check) = shared_check(old, new) {
-            return Ok(Some(format!(
-                "the check `{check}` has a name of its own, which two tables of one database cannot share"
-            )));
-        }
-        if let Some(why) = self.time_zones(old, new).await? {
-            return Ok(Some(why));
-        }
-        let prepared = preflight::prepared(self.connection).await?;
-        if prepared > 0 {
-            return Ok(Some(format!(
-                "{prepared} prepared XA transactions wait (`XA RECOVER`): their rows are in the log and not yet visible"
-            )));
-        }
-        let checks = preflight::checks(self.connection, Some(&old.schema), self.names.schema()).await?;
-        if let Some(kept) = preflight::kept_seconds(self.connection).await? {
-            // Some 20 MB a second, twice over, and a day in which it can be taken back.
-            let needed = 2 * (old.bytes / 20_000_000) + 24 * 60 * 60;
-            if kept < needed {
-                evidence.retention = Some(format!("the log is kept for {kept} s, and {needed} s are needed"));
-            }
-        }
-        let blocking = preflight::blocking(&checks);
-        if blocking.is_empty() {
-            return Ok(None);
-        }
-        let all: Vec<String> = blocking
-            .iter()
-            .map(|check| {
-                format!("{}: {}; {}", check.name, check.found, check.mend.clone().unwrap_or_default())
-            })
-            .collect();
-        Ok(Some(all.join("; ")))
-    }
-
-    /// Our sessions count in UTC, and the person's may not.
-    async fn time_zones(&mut self, old: &Table, new: &Table) -> Result<Option<String>> {
-        let converts = new.columns.iter().find(|column| {
-            old.column(&column.name).is_some_and(|from| {
-                from.data_type != column.data_type
-                    && (from.data_type == "timestamp" || column.data_type == "timestamp")
-            })
-        });
-        let Some(column) = converts else { return Ok(None) };
-        let in_utc = number(
-            self.connection,
-            "SELECT @@GLOBAL.time_zone IN ('+00:00', 'UTC') OR (@@GLOBAL.time_zone = 'SYSTEM' AND @@GLOBAL.system_time_zone = 'UTC')",
-        )
-        .await?;
-        Ok((in_utc == 0).then(|| {
-            format!(
-                "column {} becomes or was a TIMESTAMP, and the server's time zone is not UTC",
-                column.name
-            )
-        }))
+        Ok(())
     }
 
     /// A statement whose object is not there, and need not be.
     async fn nothing_to_do(&mut self, text: &str, schema: &str, name: &str) -> Result<Draft> {
+        self.bare(text, schema, name, Vec::new(), nothing()).await
+    }
+
+    /// A statement of a login that may not even look.
+    async fn without_looking(&mut self, text: &str, schema: &str, name: &str) -> Result<Draft> {
+        let why = "the login lacks privileges".to_owned();
+        let candidate = native::impossible(Strategy::NativeOnline, why);
+        self.bare(text, schema, name, vec!["not looked at yet".to_owned()], candidate).await
+    }
+
+    async fn bare(
+        &mut self,
+        text: &str,
+        schema: &str,
+        name: &str,
+        changes: Vec<String>,
+        candidate: Candidate,
+    ) -> Result<Draft> {
         Ok(Draft {
             statement: text.to_owned(),
-            changes: Vec::new(),
+            changes,
             server: crate::session::facts(self.connection).await?,
             table: TableFacts {
                 id: TableId { schema: Some(schema.to_owned()), name: name.to_owned() },
@@ -412,9 +349,9 @@ impl Drafting<'_> {
                 key: Vec::new(),
                 dependants: Vec::new(),
             },
-            candidates: vec![nothing()],
+            candidates: vec![candidate],
             evidence: Evidence::default(),
-            driver_facts: Json::Null,
+            driver_facts: self.facts.write()?,
         })
     }
 
@@ -433,7 +370,21 @@ impl Drafting<'_> {
             .iter()
             .all(|candidate| candidate.strategy == Strategy::Shadow || candidate.impossible.is_some())
         {
-            evidence.no_key = key.as_ref().err().cloned();
+            match key.as_ref().err() {
+                Some(NoKey::Nullable(why)) => self.facts.nullable_key = Some(why.clone()),
+                Some(NoKey::Computed(why)) => self.facts.computed_key = Some(why.clone()),
+                Some(NoKey::Other(why)) => evidence.no_key = Some(why.clone()),
+                None => {}
+            }
+        }
+        self.facts.twins = twins(self.connection, &table.schema, &table.name).await?;
+        match are_visible(self.connection).await? {
+            true => {
+                let holders = holders(self.connection, &table.schema, &table.name, OLD_HOLDER).await?;
+                self.facts.holders =
+                    holders.iter().map(|holder| format!("{} ({})", holder.id, holder.about)).collect();
+            }
+            false => self.facts.has_unseen_holders = true,
         }
         let (rows, rows_exact) = count(self.connection, table).await?;
         Ok(Draft {
@@ -450,7 +401,7 @@ impl Drafting<'_> {
             },
             candidates,
             evidence,
-            driver_facts: Json::Null,
+            driver_facts: self.facts.write()?,
         })
     }
 
@@ -492,15 +443,10 @@ fn nothing() -> Candidate {
     native::candidate(Strategy::Instant, "there is nothing to change", Vec::new(), "there is nothing to undo")
 }
 
-fn dropped_columns(old: &Table, new: &Table, renames: &[(String, String)]) -> Vec<String> {
-    let is_gone = |name: &str| {
-        let renamed =
-            renames.iter().find(|(from, _)| from.eq_ignore_ascii_case(name)).map(|(_, to)| to.as_str());
-        new.column(renamed.unwrap_or(name)).is_none()
-    };
+fn dropped_columns(old: &Table, new: &Table, renames: &Renames) -> Vec<String> {
     old.columns
         .iter()
-        .filter(|column| !column.is_generated && is_gone(&column.name))
+        .filter(|column| !column.is_generated && new.column(renames.new_name(&column.name)).is_none())
         .map(|column| column.name.clone())
         .collect()
 }
@@ -526,90 +472,12 @@ fn changes(old: &Table, new: &Table, clauses: &[Clause]) -> Vec<String> {
     }
     let asks_to_rebuild = clauses.iter().any(|clause| {
         let text = clause.text.to_ascii_uppercase();
-        text.starts_with("ENGINE") || text.starts_with("FORCE")
+        ["ENGINE", "FORCE", "REBUILD PARTITION", "OPTIMIZE PARTITION"]
+            .iter()
+            .any(|word| text.starts_with(word))
     });
     if changes.is_empty() && asks_to_rebuild {
         changes.push("the table is written anew as it is".to_owned());
     }
     changes
-}
-
-fn shadow(table: &Table) -> Candidate {
-    let step = Step::of_engine;
-    Candidate {
-        strategy: Strategy::Shadow,
-        impossible: None,
-        reason: "MySQL itself would copy the table under a lock".to_owned(),
-        steps: vec![
-            step("make the new table, empty and without its secondary indexes", "drop it"),
-            step("copy rows in chunks, and apply changes from the binary log", "drop the new table"),
-            step("build the secondary indexes of the new table", "drop the new table"),
-            step("compare every row, both ways", "nothing"),
-            step("swap the names under a lock; the old table stays in step", "swap them back"),
-        ],
-        locks: vec![LockNote { what: "the table, for the swap: others wait".to_owned(), hold_ms: SWAP_MS }],
-        discards: Vec::new(),
-        // The table and its indexes, and as much again in the log of its copy.
-        disk_bytes: Some(table.bytes * 2),
-        undo: "`revert` swaps back, with every write made since; `finalize` drops the old table".to_owned(),
-        spec: Json::Null,
-    }
-}
-
-/// A table's part of the plan. `is_new`: its secondary indexes are built after the copy.
-fn side(table: &Table, is_new: bool) -> Side {
-    let counter = table.columns.iter().find(|column| column.is_counter);
-    let mut indexes = table.indexes.clone();
-    for index in &mut indexes {
-        let serves_counter = counter.is_some_and(|counter| serves(index.clause.as_str(), &counter.name));
-        let counts_by_key = counter.is_some_and(|counter| {
-            table
-                .unique
-                .iter()
-                .any(|unique| unique.name == "PRIMARY" && unique.parts[0] == crate::sql::ident(&counter.name))
-        });
-        let is_key = !table.unique.iter().any(|unique| unique.name == "PRIMARY") && index.is_unique;
-        let is_needed = is_key || (serves_counter && !counts_by_key);
-        index.is_deferred = is_new && index.is_deferred && !is_needed;
-    }
-    Side {
-        sql: table.sql.clone(),
-        columns: table
-            .columns
-            .iter()
-            .map(|column| table.column_line(&column.name).unwrap_or(&column.name).to_owned())
-            .collect(),
-        indexes,
-        unique: table.unique.clone(),
-        auto_increment: counter.map(|counter| counter.name.clone()),
-    }
-}
-
-fn serves(clause: &str, column: &str) -> bool {
-    clause.split_once(" (").is_some_and(|(_, parts)| parts.starts_with(&crate::sql::ident(column)))
-}
-
-/// Two unique keys that must be there while rows are copied would let rows of different moments collide.
-fn undeferrable(spec: &Spec, new: &Table) -> Option<String> {
-    let present = new.unique.iter().filter(|unique| {
-        unique.name == "PRIMARY"
-            || spec.new.indexes.iter().any(|index| index.name == unique.name && !index.is_deferred)
-    });
-    (present.count() > 1).then(|| "it has two unique keys that cannot be built after the copy".to_owned())
-}
-
-/// A check of both shapes whose name the server did not make: names of checks are unique in a database.
-fn shared_check(old: &Table, new: &Table) -> Option<String> {
-    let theirs = explicit_checks(new);
-    explicit_checks(old).into_iter().find(|name| theirs.contains(name)).map(ToOwned::to_owned)
-}
-
-fn explicit_checks(table: &Table) -> Vec<&str> {
-    let own = format!("{}_chk_", table.name);
-    items(&table.sql)
-        .into_iter()
-        .filter(|line| line.starts_with("CONSTRAINT") && line.contains(" CHECK "))
-        .filter_map(|line| line.split('`').nth(1))
-        .filter(|name| name.strip_prefix(&own).is_none_or(|rest| rest.parse::<u32>().is_err()))
-        .collect()
 }

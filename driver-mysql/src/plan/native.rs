@@ -4,6 +4,7 @@ use replank_core::ident::aside_name;
 use replank_core::plan::{Candidate, LockNote, Step, Strategy};
 use serde_json::json;
 
+use super::renames::Renames;
 use crate::inspect::{Table, items, options};
 use crate::parse::Clause;
 use crate::sql::{ident, table as qualified};
@@ -64,7 +65,7 @@ pub fn alter_step(
 
 /// Clauses that turn the new definition into the old one; `None` where it is not known how, or values would
 /// be gone for good on the way there.
-pub fn inverse(old: &Table, new: &Table, renames: &[(String, String)]) -> Option<Vec<String>> {
+pub fn inverse(old: &Table, new: &Table, renames: &Renames) -> Option<Vec<String>> {
     let mut clauses = Vec::new();
     columns_back(old, new, renames, &mut clauses)?;
     keys_back(old, new, &mut clauses);
@@ -72,19 +73,8 @@ pub fn inverse(old: &Table, new: &Table, renames: &[(String, String)]) -> Option
     Some(clauses)
 }
 
-fn columns_back(
-    old: &Table,
-    new: &Table,
-    renames: &[(String, String)],
-    clauses: &mut Vec<String>,
-) -> Option<()> {
-    let new_name = |name: &str| {
-        renames
-            .iter()
-            .find(|(from, _)| from.eq_ignore_ascii_case(name))
-            .map_or_else(|| name.to_owned(), |(_, to)| to.clone())
-    };
-    let kept: Vec<String> = old.columns.iter().map(|column| new_name(&column.name)).collect();
+fn columns_back(old: &Table, new: &Table, renames: &Renames, clauses: &mut Vec<String>) -> Option<()> {
+    let kept: Vec<&str> = old.columns.iter().map(|column| renames.new_name(&column.name)).collect();
     for column in &new.columns {
         if !kept.iter().any(|name| name.eq_ignore_ascii_case(&column.name)) {
             clauses.push(format!("DROP COLUMN {}", ident(&column.name)));
@@ -97,23 +87,23 @@ fn columns_back(
         .filter(|name| kept.iter().any(|kept| kept.eq_ignore_ascii_case(name)))
         .collect();
     for (index, column) in old.columns.iter().enumerate() {
-        let name = new_name(&column.name);
+        let name = renames.new_name(&column.name);
         // A column that is gone took its values along.
-        let line = new.column_line(&new.column(&name)?.name)?;
+        let line = new.column_line(&new.column(name)?.name)?;
         let old_line = old.column_line(&column.name)?;
         let head = |name: &str| format!("{} ", ident(name));
-        let is_same = line.strip_prefix(&head(&name)) == old_line.strip_prefix(&head(&column.name));
-        let is_moved = staying.get(index).is_none_or(|there| !there.eq_ignore_ascii_case(&name));
+        let is_same = line.strip_prefix(&head(name)) == old_line.strip_prefix(&head(&column.name));
+        let is_moved = staying.get(index).is_none_or(|there| !there.eq_ignore_ascii_case(name));
         let is_renamed = name != column.name;
         if is_same && !is_moved && is_renamed {
-            clauses.push(format!("RENAME COLUMN {} TO {}", ident(&name), ident(&column.name)));
+            clauses.push(format!("RENAME COLUMN {} TO {}", ident(name), ident(&column.name)));
         } else if !is_same || is_moved || is_renamed {
             let place = match index.checked_sub(1).and_then(|before| old.columns.get(before)) {
                 Some(before) => format!(" AFTER {}", ident(&before.name)),
                 None => " FIRST".to_owned(),
             };
             let place = if is_moved { place } else { String::new() };
-            clauses.push(format!("CHANGE COLUMN {} {old_line}{place}", ident(&name)));
+            clauses.push(format!("CHANGE COLUMN {} {old_line}{place}", ident(name)));
         }
     }
     Some(())

@@ -1,7 +1,8 @@
 //! Values of one type in a column of another: how they are compared, and which do not fit.
 
+use super::facts::members;
 use crate::inspect::Column;
-use crate::sql::ident;
+use crate::sql::{ident, text};
 
 /// What the written column must hold, and what it holds, in one form that tells apart all that the column can
 /// tell apart. `from` is the column that `expression` only names, if it does.
@@ -39,7 +40,6 @@ fn converted(value: &str, column: &Column) -> String {
         _ if column.is_text() => format!("CAST(CONVERT({value} USING {charset}) AS BINARY)"),
         "binary" => format!("RPAD(CAST({value} AS BINARY), {}, 0x00)", column.length.unwrap_or(0)),
         _ if column.is_binary() => format!("CAST({value} AS BINARY)"),
-        _ if column.is_integer() && column.is_unsigned() => format!("CAST({value} AS DECIMAL(30, 0))"),
         _ if column.is_integer() => format!("CAST({value} AS DECIMAL(30, 0))"),
         "decimal" => format!("CAST({value} AS DECIMAL({precision}, {scale}))"),
         "float" => format!("CAST({value} AS FLOAT)"),
@@ -150,6 +150,15 @@ pub fn does_not_fit(value: &str, from: &Column, to: &Column) -> Option<String> {
     if matches!(to.data_type.as_str(), "enum") {
         let members = to.column_type.strip_prefix("enum(")?.strip_suffix(')')?;
         return Some(format!("CONVERT({value} USING utf8mb4) NOT IN ({members})"));
+    }
+    if from.data_type == "set" && to.data_type == "set" {
+        let (before, after) = (members(&from.column_type)?, members(&to.column_type)?);
+        let gone: Vec<String> = before
+            .iter()
+            .filter(|member| !after.contains(member))
+            .map(|member| format!("FIND_IN_SET({}, {value}) > 0", text(member)))
+            .collect();
+        return (!gone.is_empty()).then(|| gone.join(" OR "));
     }
     if from.is_text() && matches!(to.data_type.as_str(), "date" | "datetime" | "timestamp") {
         return Some(format!("CAST({value} AS DATETIME(6)) IS NULL"));

@@ -21,7 +21,8 @@ use super::compare::{SOURCE_ALIASES, WRITTEN_ALIASES};
 use super::{Core, Handle, apply, compare, identity};
 use crate::error::{code, codes, from_mysql};
 use crate::feed;
-use crate::sql::{get, ident, number, rows, run, table, text};
+use crate::holders::holders;
+use crate::sql::{ident, number, run, table, text};
 use crate::state::{ObjectRole, check_token, save_run};
 
 /// So long a quiet moment is looked for, this often. Four writers with transactions of some milliseconds leave
@@ -32,12 +33,15 @@ const QUIET_PAUSE: Duration = Duration::from_millis(1);
 /// The server ends a session that says nothing for so long, and with it the lock: a runner that is stopped
 /// under it keeps writers out no longer. The server counts in whole seconds.
 const SILENCE_SECONDS: u64 = 1;
+/// A killed session rolls back what it did under the lock: some keys. What takes longer is left to the server.
+const END_WAIT: Duration = Duration::from_secs(10);
 
 #[async_trait]
 impl CutOver for Handle {
     async fn holders(&self, budget: Duration) -> Result<Vec<Holder>> {
         let mut connection = self.core.server.take().await?;
-        let holders = holders(&mut connection, &self.core, budget).await?;
+        let table = &self.core.job.table.name;
+        let holders = holders(&mut connection, self.core.schema(), table, budget).await?;
         self.core.server.keep(connection);
         Ok(holders)
     }
@@ -50,46 +54,6 @@ impl CutOver for Handle {
         // Not one that may have been opened before a failover.
         let mut connection = self.core.server.connect().await?;
         owner(&mut connection, &self.core).await
-    }
-}
-
-/// Sessions that hold a lock on the live table in a transaction or statement that is older than the budget.
-async fn holders(connection: &mut Conn, core: &Core, budget: Duration) -> Result<Vec<Holder>> {
-    // innodb_trx knows only whole seconds; a transaction that began in this one would look old.
-    let seconds = "COALESCE(x.timer_wait / 1000000000000, t.processlist_time - 1, 0)";
-    let sql = format!(
-        "SELECT t.processlist_id, MAX({seconds}), MAX(COALESCE(t.processlist_info, '')), MAX(t.processlist_user)
-         FROM performance_schema.metadata_locks AS l
-         JOIN performance_schema.threads AS t ON t.thread_id = l.owner_thread_id
-         LEFT JOIN performance_schema.events_transactions_current AS x
-           ON x.thread_id = l.owner_thread_id AND x.state = 'ACTIVE'
-         WHERE l.object_type = 'TABLE' AND l.object_schema = {} AND l.object_name = {} AND l.lock_status = 'GRANTED'
-         AND l.lock_duration IN ('TRANSACTION', 'EXPLICIT') AND t.processlist_id <> CONNECTION_ID()
-         GROUP BY t.processlist_id HAVING MAX({seconds}) > {}",
-        text(core.schema()),
-        text(&core.job.table.name),
-        budget.as_secs_f64()
-    );
-    rows(connection, sql)
-        .await?
-        .iter()
-        .map(|row| {
-            let (seconds, doing): (f64, String) = (get(row, 1)?, get(row, 2)?);
-            let user: Option<String> = get(row, 3)?;
-            let doing = if doing.is_empty() { "an idle transaction".to_owned() } else { shortened(&doing) };
-            Ok(Holder {
-                id: format!("connection {}", get::<u64>(row, 0)?),
-                about: format!("{}: {doing}, for {seconds:.1} s", user.unwrap_or_default()),
-            })
-        })
-        .collect()
-}
-
-fn shortened(statement: &str) -> String {
-    let line: String = statement.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(80) {
-        Some((at, _)) => format!("{}…", &line[..at]),
-        None => line,
     }
 }
 
@@ -108,20 +72,14 @@ async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> 
     // From here on every wait of others is ours: nothing that can be done before is done here.
     check_token(&mut aside, &core.names, &core.job.table, core.fence()).await?;
     core.check_definition(&mut connection).await?;
-    Ok(Box::new(Guard {
-        core: Arc::clone(core),
-        connection,
-        aside,
-        is_released: false,
-        is_registered: false,
-    }))
+    Ok(Box::new(Guard { core: Arc::clone(core), connection, aside, is_working: false, is_registered: false }))
 }
 
 /// Asks for the lock in a moment in which nobody holds the table, if there is one soon: whoever has read it and
 /// then writes it while a lock waits is told of a deadlock, since MySQL lets the lock win.
 async fn lock_within(connection: &mut Conn, aside: &mut Conn, core: &Core, budget: Duration) -> Result<()> {
     // In one packet, so that little can happen between the question and the lock.
-    let when_quiet = format!("{}; {}", question(core), lock_statement(core));
+    let when_quiet = format!("{}; {}", question(core), lock_statement(core)?);
     let until = Instant::now() + QUIET_WAIT;
     while Instant::now() < until {
         if ask(connection, aside, core, &when_quiet, budget).await? == Asked::Locked {
@@ -130,7 +88,7 @@ async fn lock_within(connection: &mut Conn, aside: &mut Conn, core: &Core, budge
         sleep(QUIET_PAUSE).await;
     }
     // It never is quiet here: then in the queue, behind those who are at it.
-    ask(connection, aside, core, &lock_statement(core), budget).await.map(drop)
+    ask(connection, aside, core, &lock_statement(core)?, budget).await.map(drop)
 }
 
 /// A query that fails with [`codes::SEVERAL_ROWS`] while somebody holds the table.
@@ -185,16 +143,16 @@ async fn ask(
     }
 }
 
-fn lock_statement(core: &Core) -> String {
+fn lock_statement(core: &Core) -> Result<String> {
     let mut locks = vec![format!("{} WRITE", core.source()), format!("{} WRITE", core.written())];
     let aliased = |name: String, alias: &str| format!("{name} AS {} WRITE", ident(alias));
     locks.extend(SOURCE_ALIASES.iter().map(|alias| aliased(core.source(), alias)));
-    if core.parks().unwrap_or(false) {
+    if core.parks()? {
         locks.push(format!("{} WRITE", core.parked()));
         locks.extend(["p", "p2"].iter().map(|alias| aliased(core.parked(), alias)));
     }
     locks.extend(WRITTEN_ALIASES.iter().map(|alias| aliased(core.written(), alias)));
-    format!("LOCK TABLES {}", locks.join(", "))
+    Ok(format!("LOCK TABLES {}", locks.join(", ")))
 }
 
 /// By identity: the server's number of the live table is the original's, or the shadow's.
@@ -225,7 +183,8 @@ struct Guard {
     connection: Conn,
     /// For what the lock does not shut others out of.
     aside: Conn,
-    is_released: bool,
+    /// A statement is on its way: true after a caller dropped a call half-way.
+    is_working: bool,
     is_registered: bool,
 }
 
@@ -265,35 +224,9 @@ impl Guard {
         }
         Ok(())
     }
-}
 
-#[async_trait]
-impl SwapGuard for Guard {
-    async fn head(&mut self) -> Result<Position> {
-        feed::head(&mut self.aside).await
-    }
-
-    async fn apply(&mut self, changes: &[Change]) -> Result<Applied> {
-        let applied = apply::apply(&mut self.connection, &self.core, changes).await?;
-        run(&mut self.connection, "COMMIT").await?;
-        Ok(applied)
-    }
-
-    async fn compare_keys(&mut self, keys: &[Key]) -> Result<Compared> {
-        compare::keys(&mut self.connection, &self.core, keys).await
-    }
-
-    async fn install_reverse(&mut self) -> Result<Position> {
-        // The log takes in every write anyhow: the reverse feed is a place in it.
-        feed::head(&mut self.aside).await
-    }
-
-    async fn save(&mut self, run: &Run, expected: Revision) -> Result<Revision> {
-        self.register_retired().await?;
-        save_run(&mut self.aside, &self.core.names, run, expected, self.core.fence()).await
-    }
-
-    async fn commit(&mut self) -> SwapOutcome {
+    /// Sends the rename.
+    async fn swap(&mut self) -> SwapOutcome {
         if let Err(error) = self.register_retired().await {
             return SwapOutcome::NotDone(error);
         }
@@ -317,20 +250,89 @@ impl SwapGuard for Guard {
             Err(error) => SwapOutcome::NotDone(error),
         }
     }
+}
 
-    async fn release(mut self: Box<Self>) -> Result<()> {
-        if !std::mem::replace(&mut self.is_released, true) {
-            // A session that is gone holds nothing.
-            match run(&mut self.connection, "UNLOCK TABLES").await {
-                Err(error) if error.kind() != ErrorKind::ConnectionLost => return Err(error),
-                _ => {}
-            }
+/// Notes in `is_working` that a statement is on its way, until its answer is in.
+async fn noted<T>(is_working: &mut bool, call: impl Future<Output = T>) -> T {
+    *is_working = true;
+    let answer = call.await;
+    *is_working = false;
+    answer
+}
+
+#[async_trait]
+impl SwapGuard for Guard {
+    async fn head(&mut self) -> Result<Position> {
+        noted(&mut self.is_working, feed::head(&mut self.aside)).await
+    }
+
+    async fn apply(&mut self, changes: &[Change]) -> Result<Applied> {
+        let Self { core, connection, .. } = self;
+        let applying = async {
+            let applied = apply::apply(connection, core, changes).await?;
+            run(connection, "COMMIT").await?;
+            Ok(applied)
+        };
+        noted(&mut self.is_working, applying).await
+    }
+
+    async fn compare_keys(&mut self, keys: &[Key]) -> Result<Compared> {
+        noted(&mut self.is_working, compare::keys(&mut self.connection, &self.core, keys)).await
+    }
+
+    async fn install_reverse(&mut self) -> Result<Position> {
+        // The log takes in every write anyhow: the reverse feed is a place in it.
+        self.head().await
+    }
+
+    async fn save(&mut self, run: &Run, expected: Revision) -> Result<Revision> {
+        self.is_working = true;
+        self.register_retired().await?;
+        let fence = self.core.fence();
+        let saved = save_run(&mut self.aside, &self.core.names, run, expected, fence).await;
+        self.is_working = false;
+        saved
+    }
+
+    async fn commit(&mut self) -> SwapOutcome {
+        self.is_working = true;
+        let outcome = self.swap().await;
+        self.is_working = false;
+        outcome
+    }
+
+    async fn release(self: Box<Self>) -> Result<()> {
+        let Self { mut connection, aside, core, is_working, .. } = *self;
+        if is_working {
+            // UNLOCK TABLES would wait for the end of whatever was dropped half-way.
+            return end_session(&core, &connection).await;
         }
-        let Self { connection, aside, core, .. } = *self;
+        match run(&mut connection, "UNLOCK TABLES").await {
+            // A session that is gone holds nothing.
+            Err(error) if error.kind() != ErrorKind::ConnectionLost => return Err(error),
+            _ => {}
+        }
         core.server.keep(aside);
         if let Err(error) = connection.disconnect().await {
             tracing::debug!(%error, "the lock's session did not end politely");
         }
         Ok(())
     }
+}
+
+/// Ends a session in the middle of its statement, and returns when the server has let go of its locks.
+async fn end_session(core: &Core, session: &Conn) -> Result<()> {
+    let mut connection = core.server.connect().await?;
+    let id = session.id();
+    match run(&mut connection, format!("KILL {id}")).await {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let until = Instant::now() + END_WAIT;
+    let there = format!("SELECT COUNT(*) FROM performance_schema.threads WHERE processlist_id = {id}");
+    while number(&mut connection, there.as_str()).await? > 0 && Instant::now() < until {
+        sleep(QUIET_PAUSE).await;
+    }
+    core.server.keep(connection);
+    Ok(())
 }

@@ -73,8 +73,7 @@ impl Core {
         Err(match present {
             Some(present) => error.with("now", present),
             None => error.with("now", "there is no such table"),
-        }
-        .hint(format!("`replank abort {}` removes the copy; then plan again", self.job.run)))
+        })
     }
 
     /// Notes by what the server knows the shadow.

@@ -235,5 +235,4 @@ fn age(at_ms: i64) -> Duration {
 
 fn gap(what: &str) -> Error {
     Error::new(ErrorKind::FeedGap, what.to_owned())
-        .hint("changes may be lost: abort the run and start again; nothing was applied that is wrong")
 }

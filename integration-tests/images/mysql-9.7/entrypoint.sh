@@ -14,7 +14,12 @@ main() {
 
     local options=()
     if [[ ! -e $data/mysql.ibd ]]; then
-        cp -a "$seed/." "$data/"
+        # How names are compared is decided when the data is made; the seed was made with the usual way.
+        if [[ "$*" == *lower-case-table-names* ]]; then
+            mysqld --initialize-insecure "$@"
+        else
+            cp -a "$seed/." "$data/"
+        fi
         write_first_sql
         options+=("--init-file=$first_sql")
     fi

@@ -36,7 +36,8 @@ pub fn replank(args: &[&str]) -> Command {
     command.args(args).env_remove("DATABASE_URL").env_remove("REPLANK_KILL_AT").env("NO_COLOR", "1");
     command.stdin(Stdio::null());
     // Tests share a server, and each keeps its records apart: `last` is its own last run.
-    if let Some(database) = args.iter().find_map(|arg| arg.strip_prefix("mysql://")?.rsplit('/').next()) {
+    if let Some(database) = args.iter().find_map(|arg| arg.strip_prefix("mysql://")?.split(['/', '?']).nth(1))
+    {
         command.env("REPLANK_STATE_NAME", format!("_replank_{database}"));
     }
     command

@@ -8,6 +8,7 @@ mod documents;
 mod kills;
 mod mysql;
 mod oracle;
+mod proxy;
 mod random;
 mod server;
 mod sqlite;

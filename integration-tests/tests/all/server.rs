@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Opts, OptsBuilder};
 use serde::Deserialize;
-use testcontainers::core::{IntoContainerPort, WaitFor};
+use testcontainers::core::{IntoContainerPort, Mount, WaitFor};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt};
 use tokio::sync::{Mutex, OnceCell};
@@ -67,7 +67,7 @@ pub async fn mysql_database() -> Database {
                 return (None, url.trim_end_matches('/').to_owned());
             }
             let row = row("mysql-9.7");
-            let container = start(&row, &[], None).await;
+            let container = start(&row, &[], None, None).await;
             let port = container.get_host_port_ipv4(row.ports[0]).await.expect("the port is published");
             let url = url(&row, port);
             await_server(&url).await;
@@ -79,12 +79,21 @@ pub async fn mysql_database() -> Database {
 
 /// A MySQL server of the caller's own, with more arguments than the shared one's.
 pub async fn mysql_own_server(args: &[&str]) -> OwnServer {
+    own_server(args, None).await
+}
+
+/// The same with its tables on a small disk in memory, of so many MiB, and its log elsewhere.
+pub async fn mysql_on_a_small_disk(mebibytes: u64) -> OwnServer {
+    own_server(&["--log-bin=/tmp/binlog", "--innodb-redo-log-capacity=33554432"], Some(mebibytes)).await
+}
+
+async fn own_server(args: &[&str], disk: Option<u64>) -> OwnServer {
     let row = row("mysql-9.7");
     let port = OWN_PORTS
         .skip(usize::try_from(std::process::id() % 4_000).expect("small"))
         .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .expect("a free port");
-    let container = start(&row, args, Some(port)).await;
+    let container = start(&row, args, Some(port), disk).await;
     let url = url(&row, port);
     await_server(&url).await;
     OwnServer { container, url }
@@ -107,6 +116,13 @@ impl OwnServer {
         await_server(&self.url).await;
     }
 
+    /// Runs a command in its container.
+    pub fn shell(&self, command: &str) {
+        let done = Command::new("docker").args(["exec", self.container.id(), "sh", "-c", command]).output();
+        let done = done.expect("docker runs");
+        assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+
     fn docker(&self, what: &str) {
         let done = Command::new("docker").args([what, self.container.id()]).output().expect("docker runs");
         assert!(done.status.success(), "docker {what}: {}", String::from_utf8_lossy(&done.stderr));
@@ -120,7 +136,12 @@ fn row(name: &str) -> Row {
     rows.server.into_iter().find(|row| row.name == name).expect("the server has a row")
 }
 
-async fn start(row: &Row, args: &[&str], port: Option<u16>) -> ContainerAsync<GenericImage> {
+async fn start(
+    row: &Row,
+    args: &[&str],
+    port: Option<u16>,
+    disk: Option<u64>,
+) -> ContainerAsync<GenericImage> {
     let image = if is_here(&row.official) { &row.official } else { &row.image };
     let (name, tag) = image.rsplit_once(':').expect("an image has a tag");
     let inner = row.ports[0].tcp();
@@ -138,6 +159,10 @@ async fn start(row: &Row, args: &[&str], port: Option<u16>) -> ContainerAsync<Ge
     }
     for (name, value) in &row.env {
         request = request.with_env_var(name, value);
+    }
+    if let Some(mebibytes) = disk {
+        request =
+            request.with_mount(Mount::tmpfs_mount("/var/lib/mysql").with_size(&format!("{mebibytes}m")));
     }
     if let Some(port) = port {
         request = request.with_mapped_port(port, inner);

@@ -27,7 +27,7 @@ impl Rule for DropColumn {
         subject
             .discards
             .iter()
-            .filter(|what| !what.starts_with("table "))
+            .filter(|what| !what.starts_with("table ") && !what.starts_with("partition "))
             .map(|what| {
                 Verdict::error(
                     format!("{what} would be gone for good"),

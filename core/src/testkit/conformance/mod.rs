@@ -19,6 +19,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub use fixture::{Fixture, Hold, Write};
+pub use rig::Rig;
 
 /// A case on its way.
 pub type Running<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;

@@ -21,13 +21,14 @@ pub(super) const LOCK_BUDGET: Duration = Duration::from_secs(2);
 /// As long as a lease of the engine's.
 pub(super) const TTL: Duration = Duration::from_secs(30);
 
-pub(super) struct Rig<'a> {
-    pub fixture: &'a dyn Fixture,
-    pub session: Arc<dyn Session>,
-    pub run: Run,
-    pub revision: Revision,
-    pub job: RebuildJob,
-    pub rebuild: Arc<dyn Rebuild>,
+/// A rebuild in the middle of its work.
+pub struct Rig<'a> {
+    pub(super) fixture: &'a dyn Fixture,
+    pub(super) session: Arc<dyn Session>,
+    pub(super) run: Run,
+    pub(super) revision: Revision,
+    pub(super) job: RebuildJob,
+    pub(super) rebuild: Arc<dyn Rebuild>,
 }
 
 pub(super) fn pairs(rows: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -70,7 +71,7 @@ pub(super) async fn run_of(fixture: &dyn Fixture, session: &dyn Session) -> Run 
 
 impl<'a> Rig<'a> {
     /// The table has these rows, and the run has the lease; nothing else is there.
-    pub async fn new(fixture: &'a dyn Fixture, rows: &[(&'static str, &'static str)]) -> Self {
+    pub(super) async fn new(fixture: &'a dyn Fixture, rows: &[(&'static str, &'static str)]) -> Self {
         let inserts: Vec<Write> = rows.iter().map(|(key, value)| Write::Insert(key, value)).collect();
         if !inserts.is_empty() {
             fixture.write(&fixture.table(), &inserts).await;
@@ -95,7 +96,10 @@ impl<'a> Rig<'a> {
         Self { fixture, session, run, revision, job, rebuild }
     }
 
-    /// The same, with the shadow made.
+    /// The table has these rows, and the shadow is made.
+    ///
+    /// # Panics
+    /// When the driver refuses.
     pub async fn prepared(fixture: &'a dyn Fixture, rows: &[(&'static str, &'static str)]) -> Self {
         let rig = Self::new(fixture, rows).await;
         rig.rebuild.prepare().await.expect("the shadow is made");
@@ -103,7 +107,7 @@ impl<'a> Rig<'a> {
     }
 
     /// The same, with every row copied and every index built.
-    pub async fn copied(fixture: &'a dyn Fixture, rows: &[(&'static str, &'static str)]) -> Self {
+    pub(super) async fn copied(fixture: &'a dyn Fixture, rows: &[(&'static str, &'static str)]) -> Self {
         let rig = Self::prepared(fixture, rows).await;
         rig.rebuild.copy(&Bounds::all()).await.expect("the rows are copied");
         for index in rig.rebuild.deferred_indexes().await.expect("the indexes are listed") {
@@ -112,46 +116,57 @@ impl<'a> Rig<'a> {
         rig
     }
 
-    pub async fn write(&self, writes: &[Write]) {
+    pub(super) async fn write(&self, writes: &[Write]) {
         self.fixture.write(&self.fixture.table(), writes).await;
     }
 
-    pub async fn live(&self) -> Vec<(String, String)> {
+    pub(super) async fn live(&self) -> Vec<(String, String)> {
         self.fixture.rows(&self.fixture.table()).await
     }
 
-    pub async fn written(&self) -> Vec<(String, String)> {
+    pub(super) async fn written(&self) -> Vec<(String, String)> {
         self.fixture.rows(&self.fixture.written(&self.job)).await
     }
 
     /// Does something to the written table that the rebuild does not know of.
-    pub async fn damage(&self, writes: &[Write]) {
+    pub(super) async fn damage(&self, writes: &[Write]) {
         self.fixture.write(&self.fixture.written(&self.job), writes).await;
     }
 
+    /// Where the server's log is now.
+    ///
+    /// # Panics
+    /// When the driver refuses.
     pub async fn head(&self) -> Position {
         self.rebuild.head().await.expect("the head is read")
     }
 
+    /// The changes from a position on.
+    ///
+    /// # Panics
+    /// When the driver refuses.
     pub async fn feed(&self, from: &Position) -> Box<dyn ChangeFeed> {
         self.rebuild.open_feed(from).await.expect("the feed opens")
     }
 
     /// Everything from the feed's place up to the head as it is now, and the last position.
+    ///
+    /// # Panics
+    /// When the feed does not get there.
     pub async fn drain(&self, feed: &mut dyn ChangeFeed) -> (Vec<Change>, Position) {
         let goal = self.head().await;
         drain(self.rebuild.as_ref(), feed, &goal).await
     }
 
     /// Does `writes` and gives back the changes that the feed hands out for them.
-    pub async fn changes_of(&self, writes: &[Write]) -> Vec<Change> {
+    pub(super) async fn changes_of(&self, writes: &[Write]) -> Vec<Change> {
         let from = self.head().await;
         self.write(writes).await;
         self.drain(self.feed(&from).await.as_mut()).await.0
     }
 
     /// Hands the lease to another holder, as a takeover does.
-    pub async fn next_token(&self) -> Fence {
+    pub(super) async fn next_token(&self) -> Fence {
         let state = self.session.state();
         let lease = state.lease(&self.job.table).await.expect("the lease is read").expect("it was taken");
         state
@@ -161,12 +176,16 @@ impl<'a> Rig<'a> {
             .expect("nobody was faster")
     }
 
+    /// The lock of the swap.
+    ///
+    /// # Panics
+    /// When the driver refuses.
     pub async fn lock(&self) -> Box<dyn SwapGuard> {
         self.rebuild.cut_over().lock(LOCK_BUDGET).await.expect("the lock is free")
     }
 
     /// Swaps with a reverse feed, and gives back its first position.
-    pub async fn swap(&self) -> Position {
+    pub(super) async fn swap(&self) -> Position {
         let mut guard = self.lock().await;
         let position = guard.install_reverse().await.expect("the reverse feed is made");
         let outcome = guard.commit().await;
@@ -176,7 +195,7 @@ impl<'a> Rig<'a> {
     }
 
     /// The rebuild the other way round, after a swap.
-    pub async fn reversed(&self) -> (RebuildJob, Arc<dyn Rebuild>) {
+    pub(super) async fn reversed(&self) -> (RebuildJob, Arc<dyn Rebuild>) {
         let job = RebuildJob { direction: Direction::Reverse, ..self.job.clone() };
         let rebuild = open(self.session.as_ref(), &job).await;
         (job, rebuild)

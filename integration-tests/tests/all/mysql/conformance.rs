@@ -1,16 +1,17 @@
 //! The contract's sentences, held against the driver on a real server.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
 use replank_core::driver::{Request, Session, Settings};
 use replank_core::ident::TableId;
-use replank_core::testkit::conformance::{Fixture, Hold, Write, cases};
+use replank_core::testkit::conformance::{Fixture, Hold, Rig, Write, cases};
 
 use super::table::connect;
-use crate::server::{Database, OwnServer, mysql_own_server};
+use crate::server::{Database, OwnServer, mysql_database, mysql_own_server};
 
 struct MySql {
     database: Database,
@@ -107,4 +108,34 @@ async fn on_mysql_every_sentence_of_the_contract_holds() {
         }
     }
     assert!(broken.is_empty(), "broken: {broken:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_mysql_a_drain_that_is_cut_short_gives_the_lock_back_at_once() {
+    let fixture = MySql { database: mysql_database().await };
+    let mut connection = connect(&fixture.database.url).await;
+    for statement in [
+        "CREATE TABLE t (k VARCHAR(20) NOT NULL PRIMARY KEY, v VARCHAR(20) NOT NULL)",
+        "SET SESSION cte_max_recursion_depth = 1000000",
+        "INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 90000)
+         SELECT i, i FROM n",
+    ] {
+        connection.query_drop(statement).await.expect(statement);
+    }
+    let rig = Rig::prepared(&fixture, &[]).await;
+    let from = rig.head().await;
+    connection.query_drop("UPDATE t SET v = v + 1").await.expect("written");
+    let changes = rig.drain(rig.feed(&from).await.as_mut()).await.0;
+    assert_eq!(changes.len(), 90_000);
+    let mut guard = rig.lock().await;
+    let cut = tokio::time::timeout(Duration::from_millis(100), guard.apply(&changes)).await;
+    assert!(cut.is_err(), "so many changes take longer");
+    let began = Instant::now();
+    let write = connection.query_drop("UPDATE t SET v = 7 WHERE k = '7'");
+    let (released, written) = tokio::join!(guard.release(), write);
+    released.expect("the lock is given back");
+    written.expect("the writer goes on");
+    println!("after {:?}", began.elapsed());
+    // The whole of it takes several seconds.
+    assert!(began.elapsed() < Duration::from_secs(1), "after {:?}", began.elapsed());
 }

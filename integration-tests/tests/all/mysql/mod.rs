@@ -2,10 +2,14 @@
 
 mod abuse;
 mod conformance;
+mod cuts;
 mod kills;
 mod oracle;
+mod rules;
 mod server_kills;
+mod shapes;
 mod table;
+mod trouble;
 mod writer;
 
 pub use table::Table;

@@ -151,7 +151,8 @@ impl Table {
         self.definition_of("orders").await
     }
 
-    async fn definition_of(&self, name: &str) -> String {
+    /// The same of another table.
+    pub async fn definition_of(&self, name: &str) -> String {
         let mut connection = self.connect().await;
         let row: Option<(String, String)> =
             connection.query_first(format!("SHOW CREATE TABLE {name}")).await.expect("it is there");

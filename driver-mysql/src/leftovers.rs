@@ -1,0 +1,48 @@
+//! Helper tables that no run knows any more: somebody removed the records, or restored a backup.
+
+use mysql_async::Conn;
+use replank_core::Result;
+use replank_core::driver::Check;
+use replank_core::driver::facts::CheckState;
+
+use crate::sql::{get, rows, table, text};
+use crate::state::{Names, all_runs};
+
+/// One line a table. A run that is over has removed what was its own, so only the others count.
+pub async fn checks(connection: &mut Conn, schema: &str, names: &Names) -> Result<Vec<Check>> {
+    let sql = format!(
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = {}
+         AND table_name LIKE '\\_rp\\_%' AND table_name NOT LIKE '\\_rp\\_scratch\\_%' ORDER BY table_name",
+        text(schema)
+    );
+    let present: Vec<String> =
+        rows(connection, sql).await?.iter().map(|row| get(row, 0)).collect::<Result<_>>()?;
+    if present.is_empty() {
+        return Ok(Vec::new());
+    }
+    let runs = all_runs(connection, names).await?;
+    let is_known = |name: &str| {
+        runs.iter().filter(|run| !run.state.is_final()).any(|run| {
+            let helpers = format!("_rp_{}_", run.id.short());
+            let is_aside = run.plan.steps.iter().any(|step| step.spec["to"] == *name);
+            name.starts_with(&helpers) || is_aside
+        })
+    };
+    Ok(present
+        .iter()
+        .filter(|name| !is_known(name))
+        .map(|name| {
+            let drop = format!("DROP TABLE {}", table(schema, name));
+            let holds_rows = ["_retired", "_dropped"].iter().any(|role| name.ends_with(role));
+            Check {
+                name: "leftovers".to_owned(),
+                state: CheckState::Warning,
+                found: format!("no run in `{}` knows the table {name}", names.schema()),
+                mend: Some(match holds_rows {
+                    true => format!("it may hold rows that no other table holds: look at it, then {drop}"),
+                    false => drop,
+                }),
+            }
+        })
+        .collect())
+}
