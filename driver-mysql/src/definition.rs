@@ -1,24 +1,41 @@
 //! Definitions as the server writes them, made comparable: another name, no counter.
 
 use mysql_async::Conn;
-use replank_core::{Error, ErrorKind, Result};
+use replank_core::{ErrorKind, Result};
 
-use crate::error::codes;
 use crate::sql::{first, get, ident, table};
 
-/// What `SHOW CREATE TABLE` says of a table under its own name; `None` where it is not there.
+/// What `SHOW CREATE TABLE` says of a table, without the counter of AUTO_INCREMENT; `None` where it is not there.
 pub async fn read(connection: &mut Conn, schema: &str, name: &str) -> Result<Option<String>> {
     match first(connection, format!("SHOW CREATE TABLE {}", table(schema, name))).await {
-        Ok(Some(row)) => Ok(Some(get(&row, 1)?)),
+        Ok(Some(row)) => Ok(Some(renamed(&get::<String>(&row, 1)?, name, name))),
         Ok(None) => Ok(None),
-        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn is_absent(error: &Error) -> bool {
-    error.kind() == ErrorKind::NotFound && error.to_string().contains(&codes::NO_SUCH_TABLE.to_string())
-        || error.kind() == ErrorKind::NotFound
+/// The definition as a statement that makes the table in a database.
+pub fn within(sql: &str, schema: &str) -> String {
+    sql.replacen("CREATE TABLE ", &format!("CREATE TABLE {}.", ident(schema)), 1)
+}
+
+/// Names of constraints that the server did not make itself: they are unique in a database.
+pub fn named_constraints<'a>(sql: &'a str, name: &str) -> Vec<&'a str> {
+    let own = format!("{name}_chk_");
+    let lines = sql.lines().map(str::trim_start).filter(|line| line.starts_with("CONSTRAINT `"));
+    lines
+        .filter_map(|line| line.split('`').nth(1))
+        .filter(|constraint| constraint.strip_prefix(&own).is_none_or(|rest| rest.parse::<u32>().is_err()))
+        .collect()
+}
+
+/// The same without its constraints.
+pub fn without_constraints(sql: &str) -> String {
+    let is_constraint = |line: &&str| line.trim_start().starts_with("CONSTRAINT `");
+    let lines: Vec<&str> = sql.lines().filter(is_constraint).collect();
+    let clauses: Vec<&str> = lines.iter().map(|line| line.trim().trim_end_matches(',')).collect();
+    without(sql, &clauses)
 }
 
 /// The definition of `from` as that of a table named `to`, without the counter of AUTO_INCREMENT.
@@ -77,6 +94,13 @@ mod tests {
         assert!(sql.contains("CONSTRAINT `new_chk_1`") && sql.contains("CONSTRAINT `t_chk_x`"), "{sql}");
         assert!(sql.ends_with(") ENGINE=InnoDB DEFAULT CHARSET=utf8mb4"), "{sql}");
         assert_eq!(renamed(&sql, "new", "t"), renamed(SQL, "t", "t"));
+    }
+
+    #[test]
+    fn constraints_with_names_of_their_own_are_told_from_others() {
+        assert_eq!(named_constraints(SQL, "t"), ["t_chk_x"]);
+        let bare = without_constraints(SQL);
+        assert!(!bare.contains("CONSTRAINT") && bare.contains("UNIQUE KEY `u` (`n`)\n)"), "{bare}");
     }
 
     #[test]

@@ -115,7 +115,6 @@ impl Table {
     /// Reads a table under its name; `None` where it is not there.
     pub async fn read(connection: &mut Conn, schema: &str, name: &str) -> Result<Option<Self>> {
         let Some(sql) = definition::read(connection, schema, name).await? else { return Ok(None) };
-        let sql = definition::renamed(&sql, name, name);
         let columns = columns(connection, schema, name).await?;
         let unique = unique(connection, schema, name).await?;
         let indexes = index_lines(&sql, &unique);
@@ -144,13 +143,6 @@ impl Table {
             bytes: bytes.unwrap_or(0),
             number: identity::read(connection, schema, name).await?,
         }))
-    }
-
-    /// The same table under another name, as far as definitions go.
-    pub fn named(mut self, name: &str) -> Self {
-        self.sql = definition::renamed(&self.sql, &self.name, name);
-        name.clone_into(&mut self.name);
-        self
     }
 
     /// A column; names are compared as MySQL does.

@@ -10,13 +10,19 @@ use crate::state::{Names, all_runs};
 
 /// One line a table. A run that is over has removed what was its own, so only the others count.
 pub async fn checks(connection: &mut Conn, schema: &str, names: &Names) -> Result<Vec<Check>> {
+    let homes = names.homes();
     let sql = format!(
-        "SELECT table_name FROM information_schema.tables WHERE table_schema = {}
-         AND table_name LIKE '\\_rp\\_%' AND table_name NOT LIKE '\\_rp\\_scratch\\_%' ORDER BY table_name",
-        text(schema)
+        "SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema IN ({}, {}, {})
+         AND table_name LIKE '\\_rp\\_%' ORDER BY 1, 2",
+        text(schema),
+        text(&homes.shadow),
+        text(&homes.retired)
     );
-    let present: Vec<String> =
-        rows(connection, sql).await?.iter().map(|row| get(row, 0)).collect::<Result<_>>()?;
+    let present: Vec<(String, String)> = rows(connection, sql)
+        .await?
+        .iter()
+        .map(|row| Ok((get(row, 0)?, get(row, 1)?)))
+        .collect::<Result<_>>()?;
     if present.is_empty() {
         return Ok(Vec::new());
     }
@@ -30,8 +36,8 @@ pub async fn checks(connection: &mut Conn, schema: &str, names: &Names) -> Resul
     };
     Ok(present
         .iter()
-        .filter(|name| !is_known(name))
-        .map(|name| {
+        .filter(|(_, name)| !is_known(name))
+        .map(|(schema, name)| {
             let drop = format!("DROP TABLE {}", table(schema, name));
             let holds_rows = ["_retired", "_dropped"].iter().any(|role| name.ends_with(role));
             Check {

@@ -6,15 +6,16 @@ use replank_core::driver::Check;
 use replank_core::driver::facts::CheckState;
 use replank_core::{ErrorKind, Result};
 
-use crate::sql::{first, get, number, rows};
+use crate::sql::{first, get, ident, number, rows};
+use crate::state::Names;
 
 /// Looks at everything; `schema` is the database whose tables are to be changed.
-pub async fn checks(connection: &mut Conn, schema: Option<&str>, state: &str) -> Result<Vec<Check>> {
+pub async fn checks(connection: &mut Conn, schema: Option<&str>, names: &Names) -> Result<Vec<Check>> {
     let mut found = vec![version_check(&version(connection).await?)];
     found.extend(log(connection).await?);
     found.push(retention(connection).await?);
     found.extend(topology(connection).await?);
-    found.extend(privileges(connection, schema, state).await?);
+    found.extend(privileges(connection, schema, names).await?);
     Ok(found)
 }
 
@@ -190,11 +191,10 @@ pub async fn kept_seconds(connection: &mut Conn) -> Result<Option<u64>> {
 const GLOBAL: [&str; 3] = ["REPLICATION SLAVE", "PROCESS", "XA_RECOVER_ADMIN"];
 const OF_SCHEMA: [&str; 9] =
     ["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX", "LOCK TABLES"];
-const OF_STATE: [&str; 5] = ["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE"];
 const OF_PERFORMANCE: [&str; 1] = ["SELECT"];
 
 /// What the login may do on the server, on a database, and with our records.
-pub async fn privileges(connection: &mut Conn, schema: Option<&str>, state: &str) -> Result<Vec<Check>> {
+pub async fn privileges(connection: &mut Conn, schema: Option<&str>, names: &Names) -> Result<Vec<Check>> {
     let grants: Vec<String> =
         rows(connection, "SHOW GRANTS").await?.iter().map(|row| get(row, 0)).collect::<Result<_>>()?;
     let user: String = match first(connection, "SELECT CURRENT_USER()").await? {
@@ -207,13 +207,11 @@ pub async fn privileges(connection: &mut Conn, schema: Option<&str>, state: &str
     };
     let held: Vec<Grant> = grants.iter().filter_map(|text| Grant::read(text)).collect();
     let mut found = Vec::new();
-    let mut look = |name: &str, scope: Option<&str>, wanted: &[&str]| {
-        let missing: Vec<&str> = wanted
-            .iter()
-            .copied()
-            .filter(|privilege| !held.iter().any(|grant| grant.gives(privilege, scope)))
-            .collect();
-        let on = scope.map_or_else(|| "*.*".to_owned(), |scope| format!("`{scope}`.*"));
+    let mut look = |name: &str, scopes: &[Option<&str>], on: &str, wanted: &[&str]| {
+        let is_missing = |privilege: &&str| {
+            scopes.iter().any(|scope| !held.iter().any(|grant| grant.gives(privilege, *scope)))
+        };
+        let missing: Vec<&str> = wanted.iter().copied().filter(is_missing).collect();
         found.push(match missing.is_empty() {
             true => check(name, CheckState::Good, format!("all that is needed on {on}"), None),
             false => check(
@@ -224,12 +222,18 @@ pub async fn privileges(connection: &mut Conn, schema: Option<&str>, state: &str
             ),
         });
     };
-    look("global privileges", None, &GLOBAL);
+    look("global privileges", &[None], "*.*", &GLOBAL);
     if let Some(schema) = schema {
-        look("privileges on the database", Some(schema), &OF_SCHEMA);
+        look("privileges on the database", &[Some(schema)], &format!("{}.*", ident(schema)), &OF_SCHEMA);
     }
-    look("privileges on the records", Some(state), &OF_STATE);
-    look("privileges on performance_schema", Some("performance_schema"), &OF_PERFORMANCE);
+    // The records, scratch tables, and tables that are not live: their names begin alike.
+    let homes = names.homes();
+    let scratch = format!("{}0", names.scratch_prefix());
+    let own = [names.schema(), scratch.as_str(), homes.shadow.as_str(), homes.retired.as_str()].map(Some);
+    let pattern = format!("{}.*", ident(&format!("{}%", names.schema().replace('_', "\\_"))));
+    look("privileges on replank's own databases", &own, &pattern, &OF_SCHEMA);
+    let performance = "performance_schema";
+    look("privileges on performance_schema", &[Some(performance)], "performance_schema.*", &OF_PERFORMANCE);
     Ok(found)
 }
 

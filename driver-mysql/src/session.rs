@@ -84,10 +84,10 @@ impl Session for Connected {
 
     async fn checks(&self) -> Result<Vec<Check>> {
         let mut connection = self.server.take().await?;
-        let state = &self.server.settings().state_name;
-        let mut checks = preflight::checks(&mut connection, self.server.schema(), state).await?;
+        let names = Names::new(&self.server.settings().state_name);
+        let mut checks = preflight::checks(&mut connection, self.server.schema(), &names).await?;
         if let Some(schema) = self.server.schema() {
-            checks.extend(leftovers::checks(&mut connection, schema, &Names::new(state)).await?);
+            checks.extend(leftovers::checks(&mut connection, schema, &names).await?);
         }
         self.server.keep(connection);
         Ok(checks)

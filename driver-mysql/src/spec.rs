@@ -18,6 +18,19 @@ pub struct Spec {
     pub forward: Flow,
     /// The way back, if there is one.
     pub backward: Option<Flow>,
+    /// Where the two tables are while they are not live; in the table's own database if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub homes: Option<Homes>,
+}
+
+/// Databases for tables that are not live. Names of constraints are unique in a database, and the two shapes
+/// have one in common: so both tables are never in one, and no table comes to where the other was a moment ago.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Homes {
+    /// Of the new shape.
+    pub shadow: String,
+    /// Of the old shape.
+    pub retired: String,
 }
 
 /// A table's definition.

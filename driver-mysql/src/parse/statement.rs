@@ -57,6 +57,16 @@ impl Clause {
     }
 }
 
+/// An ALTER TABLE of a quoted table: `how` is ALGORITHM and LOCK, or nothing.
+pub fn altering(table: &str, how: &str, clauses: &[Clause]) -> String {
+    let body: Vec<&str> = clauses.iter().map(|clause| clause.text.as_str()).collect();
+    let body = body.join(", ");
+    // PARTITION BY is no clause of the list.
+    let comma = if how.is_empty() || body.to_ascii_uppercase().starts_with("PARTITION ") { "" } else { "," };
+    let how = if how.is_empty() { String::new() } else { format!(" {how}") };
+    format!("ALTER TABLE {table}{how}{comma} {body}")
+}
+
 /// Reads one statement.
 ///
 /// # Errors

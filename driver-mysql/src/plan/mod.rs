@@ -92,7 +92,7 @@ impl Drafting<'_> {
         if SYSTEM.iter().any(|system| system.eq_ignore_ascii_case(schema)) {
             return Ok(false);
         }
-        let checks = preflight::privileges(self.connection, Some(schema), self.names.schema()).await?;
+        let checks = preflight::privileges(self.connection, Some(schema), &self.names).await?;
         self.facts.grants = preflight::blocking(checks);
         Ok(!self.facts.grants.is_empty())
     }
@@ -158,7 +158,7 @@ impl Drafting<'_> {
             let shadow = shadow::impossible(table, "the table has foreign keys of its own".to_owned());
             return self.finish(text, table, changes, vec![shadow], Evidence::default()).await;
         }
-        let mut scratch = Scratch::make(self.server, table).await?;
+        let mut scratch = Scratch::make(self.server, &self.names, table).await?;
         let drafted = self.alter_with(&mut scratch, text, table, clauses, given).await;
         scratch.remove().await?;
         drafted
@@ -185,9 +185,17 @@ impl Drafting<'_> {
         }
         facts::compare(table, &tried.after, &renames, clauses, &mut self.facts);
         let mut candidates = self.natives(scratch, table, &tried, clauses, &renames).await?;
-        let (mut shadow, mut evidence) =
-            shadow::shadow(self.connection, scratch, table, &tried.after, &renames, given, &mut self.facts)
-                .await?;
+        let (mut shadow, mut evidence) = shadow::shadow(
+            self.connection,
+            &self.names,
+            scratch,
+            table,
+            &tried.after,
+            &renames,
+            given,
+            &mut self.facts,
+        )
+        .await?;
         if let Some(column) = self.facts.replaced.first() {
             shadow.impossible = Some(format!("a rebuild would carry the values of {column} over"));
         }
@@ -292,12 +300,20 @@ impl Drafting<'_> {
             return self.without_looking(&format!("OPTIMIZE TABLE {name}"), &schema, name).await;
         }
         let table = self.table(&schema, name).await?;
-        let mut scratch = Scratch::make(self.server, &table).await?;
+        let mut scratch = Scratch::make(self.server, &self.names, &table).await?;
         let given = Given { forward: &[], reverse: &[] };
         let renames = Renames::default();
-        let shadow =
-            shadow::shadow(self.connection, &mut scratch, &table, &table, &renames, &given, &mut self.facts)
-                .await;
+        let shadow = shadow::shadow(
+            self.connection,
+            &self.names,
+            &mut scratch,
+            &table,
+            &table,
+            &renames,
+            &given,
+            &mut self.facts,
+        )
+        .await;
         scratch.remove().await?;
         let (shadow, evidence) = shadow?;
         let changes = vec!["the table is written anew as it is".to_owned()];

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::renames::Renames;
 use crate::inspect::{Table, items, options};
-use crate::parse::Clause;
+use crate::parse::{Clause, altering};
 use crate::sql::{ident, table as qualified};
 
 /// An exclusive metadata lock at the end of a statement: some milliseconds. Measured on an idle table.
@@ -44,13 +44,7 @@ pub fn alter_step(
     inverse: Option<&[String]>,
 ) -> Step {
     let name = qualified(&old.schema, &old.name);
-    let body: Vec<&str> = clauses.iter().map(|clause| clause.text.as_str()).collect();
-    let comma = if body.first().is_some_and(|first| first.to_ascii_uppercase().starts_with("PARTITION ")) {
-        ""
-    } else {
-        ","
-    };
-    let statement = format!("ALTER TABLE {name} {how}{comma} {}", body.join(", "));
+    let statement = altering(&name, how, clauses);
     let inverse = inverse.map(|clauses| format!("ALTER TABLE {name} {}", clauses.join(", ")));
     Step {
         title: format!("alter table {}", old.name),

@@ -209,15 +209,16 @@ impl Guard {
         if core.spec.written(core.job.direction).auto_increment.is_none() {
             return Ok(());
         }
-        let counter = |name: &str| {
+        let counter = |schema: &str, name: &str| {
             format!(
                 "SELECT auto_increment FROM information_schema.tables WHERE table_schema = {} AND table_name = {}",
-                text(core.schema()),
+                text(schema),
                 text(name)
             )
         };
-        let live = number(&mut self.connection, counter(&core.job.table.name)).await?;
-        let written = number(&mut self.connection, counter(&core.written_name())).await?;
+        let live = number(&mut self.connection, counter(core.schema(), &core.job.table.name)).await?;
+        let written = counter(core.written_home(), &core.written_name());
+        let written = number(&mut self.connection, written).await?;
         if live > written {
             run(&mut self.connection, format!("ALTER TABLE {} AUTO_INCREMENT = {live}", core.written()))
                 .await?;
@@ -240,7 +241,7 @@ impl Guard {
         let sql = format!(
             "RENAME TABLE {} TO {}, {} TO {}",
             core.source(),
-            table(core.schema(), &self.retired_name()),
+            table(core.home(core.retiring_role().1), &self.retired_name()),
             core.written(),
             core.source()
         );

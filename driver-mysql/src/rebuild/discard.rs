@@ -17,11 +17,12 @@ pub async fn discard(core: &Core) -> Result<()> {
             if object.role == ObjectRole::Live {
                 continue;
             }
-            if exists(&mut connection, core.schema(), &object.name).await? {
+            if exists(&mut connection, core.home(object.role), &object.name).await? {
                 reached(Boundary::DropBegun);
                 // Somebody may have taken over since the last one.
                 check_token(&mut connection, &core.names, &core.job.table, core.fence()).await?;
-                run(&mut connection, format!("DROP TABLE {}", table(core.schema(), &object.name))).await?;
+                run(&mut connection, format!("DROP TABLE {}", table(core.home(object.role), &object.name)))
+                    .await?;
                 reached(Boundary::DropDone);
             }
             core.objects.remove(&mut connection, object.role, &object.name).await?;

@@ -17,12 +17,12 @@ pub async fn fence(core: &Core, to: Fence) -> Result<()> {
     let (name_role, role) = core.written_role();
     let name = helper_name(&core.job.run, to, name_role);
     for present in core.objects.of(&mut connection, role).await? {
-        if present.name == name || !exists(&mut connection, core.schema(), &present.name).await? {
+        if present.name == name || !exists(&mut connection, core.home(role), &present.name).await? {
             continue;
         }
         end_users(core, &mut connection, &present.name).await?;
         core.objects.put(&mut connection, role, &name, &present.extra).await?;
-        let (from, to) = (table(core.schema(), &present.name), table(core.schema(), &name));
+        let (from, to) = (table(core.home(role), &present.name), table(core.home(role), &name));
         run(&mut connection, format!("RENAME TABLE {from} TO {to}")).await?;
         core.objects.remove(&mut connection, role, &present.name).await?;
     }
@@ -39,7 +39,7 @@ async fn end_users(core: &Core, connection: &mut Conn, name: &str) -> Result<()>
          JOIN performance_schema.threads AS t ON t.thread_id = l.owner_thread_id
          WHERE l.object_type = 'TABLE' AND l.object_schema = {} AND l.object_name = {}
          AND t.processlist_id IS NOT NULL AND t.processlist_id <> CONNECTION_ID()",
-        text(core.schema()),
+        text(core.written_home()),
         text(name)
     );
     for user in rows(connection, sql).await? {

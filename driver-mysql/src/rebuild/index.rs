@@ -21,7 +21,7 @@ pub async fn missing<'a>(connection: &mut Conn, core: &'a Core) -> Result<Vec<&'
     }
     let sql = format!(
         "SELECT DISTINCT index_name FROM information_schema.statistics WHERE table_schema = {} AND table_name = {}",
-        text(core.schema()),
+        text(core.written_home()),
         text(&core.written_name())
     );
     let found = rows(connection, sql).await?;

@@ -83,7 +83,21 @@ impl Core {
         self.spec.flow(self.job.direction)
     }
 
-    /// The database of both tables.
+    /// The database of a table that is not live.
+    fn home(&self, role: ObjectRole) -> &str {
+        match (&self.spec.homes, role) {
+            (Some(homes), ObjectRole::Shadow) => &homes.shadow,
+            (Some(homes), ObjectRole::Retired) => &homes.retired,
+            _ => self.schema(),
+        }
+    }
+
+    /// That of the table that is written in this direction.
+    fn written_home(&self) -> &str {
+        self.home(self.written_role().1)
+    }
+
+    /// The database of the live table.
     fn schema(&self) -> &str {
         &self.spec.schema
     }
@@ -115,7 +129,7 @@ impl Core {
     }
 
     fn written(&self) -> String {
-        table(self.schema(), &self.written_name())
+        table(self.written_home(), &self.written_name())
     }
 
     fn source_key(&self) -> Result<Vec<&str>> {

@@ -59,8 +59,9 @@ pub async fn make(connection: &mut Conn, core: &Core) -> Result<()> {
         })
         .map(|index| index.clause.as_str())
         .collect();
-    let sql = definition::renamed(&definition::without(&old.sql, &others), &core.job.table.name, &name);
-    let sql = sql.replacen("CREATE TABLE ", &format!("CREATE TABLE {}.", ident(core.schema())), 1);
+    // What satisfied them once need not do so while it waits, and their names are taken.
+    let sql = definition::without_constraints(&definition::without(&old.sql, &others));
+    let sql = definition::within(&definition::renamed(&sql, &core.job.table.name, &name), core.schema());
     run(connection, sql).await.map(drop)
 }
 

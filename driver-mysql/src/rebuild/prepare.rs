@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Core, identity, parked};
 use crate::definition;
-use crate::sql::run;
+use crate::sql::{ident, run};
 use crate::state::{ObjectRole, check_token};
 
 /// Creates the shadow.
@@ -25,12 +25,13 @@ pub async fn prepare(core: &Core) -> Result<()> {
     let name = core.written_name();
     core.objects.put(&mut connection, ObjectRole::Shadow, &name, &json!({})).await?;
     let sql = wanted(core, &name);
-    // The definition says where the table is.
-    let created =
-        sql.replacen("CREATE TABLE ", &format!("CREATE TABLE {}.", crate::sql::ident(core.schema())), 1);
-    run(&mut connection, created).await?;
-    let made = definition::read(&mut connection, core.schema(), &name).await?.unwrap_or_default();
-    let made = definition::renamed(&made, &name, &name);
+    if let Some(homes) = &core.spec.homes {
+        for home in [&homes.shadow, &homes.retired] {
+            run(&mut connection, format!("CREATE DATABASE IF NOT EXISTS {}", ident(home))).await?;
+        }
+    }
+    run(&mut connection, definition::within(&sql, core.written_home())).await?;
+    let made = definition::read(&mut connection, core.written_home(), &name).await?.unwrap_or_default();
     if made != sql {
         return Err(Error::new(
             ErrorKind::Refused,
@@ -60,9 +61,7 @@ impl Core {
     pub(super) async fn check_definition(&self, connection: &mut Conn) -> Result<()> {
         let live = &self.job.table.name;
         let planned = &self.spec.source(self.job.direction).sql;
-        let present = definition::read(connection, self.schema(), live)
-            .await?
-            .map(|present| definition::renamed(&present, live, live));
+        let present = definition::read(connection, self.schema(), live).await?;
         if present.as_ref() == Some(planned) {
             return Ok(());
         }
@@ -78,7 +77,7 @@ impl Core {
 
     /// Notes by what the server knows the shadow.
     pub(super) async fn remember_shadow(&self, connection: &mut Conn) -> Result<()> {
-        let shadow = identity::read(connection, self.schema(), &self.written_name()).await?;
+        let shadow = identity::read(connection, self.written_home(), &self.written_name()).await?;
         let Some(live) = self.objects.one(connection, ObjectRole::Live).await? else { return Ok(()) };
         let mut extra = live.extra.clone();
         extra["shadow"] = json!(shadow);

@@ -23,6 +23,7 @@ use replank_core::run::Run;
 use replank_core::{Error, ErrorKind, Result};
 
 use crate::connect::Server;
+use crate::spec::Homes;
 use crate::sql::{ident, number, run as execute, table, text};
 
 pub use lease::check_token;
@@ -49,6 +50,16 @@ impl Names {
         &self.schema
     }
 
+    /// The databases of tables that are not live, where they cannot be in the table's own.
+    pub fn homes(&self) -> Homes {
+        Homes { shadow: format!("{}_new", self.schema), retired: format!("{}_old", self.schema) }
+    }
+
+    /// What the names of databases with scratch tables begin with.
+    pub fn scratch_prefix(&self) -> String {
+        format!("{}_scratch_", self.schema)
+    }
+
     /// A table's quoted name.
     pub fn table(&self, part: &str) -> String {
         table(&self.schema, part)
@@ -56,7 +67,9 @@ impl Names {
 
     /// Whether a table is one of ours.
     pub fn is_own(&self, schema: &str, name: &str) -> bool {
-        schema.eq_ignore_ascii_case(&self.schema) || name.to_ascii_lowercase().starts_with("_rp_")
+        let Homes { shadow, retired } = self.homes();
+        let is_ours = [&self.schema, &shadow, &retired].iter().any(|ours| ours.eq_ignore_ascii_case(schema));
+        is_ours || schema.starts_with(&self.scratch_prefix()) || name.to_ascii_lowercase().starts_with("_rp_")
     }
 
     fn ddl(&self) -> [String; 6] {

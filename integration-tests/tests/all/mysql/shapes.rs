@@ -1,10 +1,12 @@
 //! Tables of many shapes: keys of every type, partitions. What happens to the table under change happens to a
 //! twin as well, which the server alters by itself; both must hold the same.
 
+use replank_core::engine::boundary::Boundary;
 use tokio::task::JoinSet;
 
 use super::Table;
 use crate::binary::run_beside;
+use crate::kills::go_on;
 use crate::server::{Database, mysql_own_server};
 use crate::stopped::Stopped;
 
@@ -199,6 +201,55 @@ async fn on_mysql_a_server_that_ignores_the_case_of_names_is_no_trouble() {
     twins.both("INSERT INTO T VALUES (1, '1'), (2, '2')").await;
     let meanwhile = ["UPDATE T SET v = '3' WHERE ID = 1".to_owned(), "DELETE FROM T WHERE id = 2".to_owned()];
     twins.change("ALTER TABLE T MODIFY V INT NOT NULL", &meanwhile).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_mysql_constraints_keep_their_names() {
+    let columns = "id INT PRIMARY KEY, v VARCHAR(20) NOT NULL, n INT NOT NULL, CHECK (n < 1000),
+         CONSTRAINT positive CHECK (n > 0), CONSTRAINT short CHECK (CHAR_LENGTH(v) < 9) NOT ENFORCED";
+    let statement = "ALTER TABLE goods MODIFY v INT NOT NULL, DROP CHECK short, ADD INDEX by_v (v)";
+    for kill in [
+        None,
+        Some(Boundary::ShadowCreated),
+        Some(Boundary::ChunkCommitted),
+        Some(Boundary::SwapSent),
+        Some(Boundary::SwapAcknowledged),
+    ] {
+        let table = Table::with_rows(1).await;
+        let url = table.url();
+        table.execute(&format!("CREATE TABLE goods ({columns})")).await;
+        let before = table.definition_of("goods").await;
+        table.execute("INSERT INTO goods VALUES (1, '1', 1), (2, '2', 2), (3, '3', 3)").await;
+        // What the server's own ALTER makes of it.
+        table.execute(statement).await;
+        let wanted = table.definition_of("goods").await;
+        table.execute("DROP TABLE goods").await;
+        table.execute(&format!("CREATE TABLE goods ({columns})")).await;
+        table.execute("INSERT INTO goods VALUES (1, '1', 1), (2, '2', 2), (3, '3', 3)").await;
+        let apply = ["apply", "-t", &url, "-e", statement, "--yes"];
+        match kill {
+            None => {
+                let stopped = Stopped::at("chunk_committed", &apply).await;
+                table.execute("UPDATE goods SET v = '7', n = 8 WHERE id = 2").await;
+                stopped.go_on().await.exits(0);
+            }
+            Some(boundary) => {
+                run_beside(&apply, &[("REPLANK_KILL_AT", boundary.name())]).await.was_killed();
+                table.execute("UPDATE goods SET v = '7', n = 8 WHERE id = 2").await;
+                run_beside(&go_on(&url, statement, boundary), &[]).await.exits(0);
+            }
+        }
+        assert_eq!(table.definition_of("goods").await, wanted);
+        assert_eq!(table.text("SELECT GROUP_CONCAT(v, n ORDER BY id) FROM goods").await, "11,78,33");
+        table.execute("INSERT INTO goods VALUES (4, 4, 4)").await;
+        run_beside(&["revert", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+        assert_eq!(table.definition_of("goods").await, before, "taken back");
+        assert_eq!(table.text("SELECT GROUP_CONCAT(v, n ORDER BY id) FROM goods").await, "11,78,33,44");
+        run_beside(&apply, &[]).await.exits(0);
+        run_beside(&["finalize", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+        assert_eq!(table.definition_of("goods").await, wanted, "made final");
+        table.assert_no_helpers().await;
+    }
 }
 
 /// `Subject`, which replank changes, and `Twin`, which the server does. In statements both are called T.

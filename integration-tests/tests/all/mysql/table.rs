@@ -182,8 +182,14 @@ impl Table {
 
     /// Fails if replank left anything but its records.
     pub async fn assert_no_helpers(&self) {
-        let left: Vec<String> =
-            self.tables().await.into_iter().filter(|table| table.starts_with("_rp_")).collect();
+        let sql = format!(
+            "SELECT CONCAT(table_schema, '.', table_name) FROM information_schema.tables
+             WHERE (table_schema = '{0}' OR table_schema LIKE '\\_replank\\_{0}\\_%') AND table_name LIKE '\\_rp\\_%'
+             UNION SELECT schema_name FROM information_schema.schemata
+             WHERE schema_name LIKE '\\_replank\\_{0}\\_scratch\\_%'",
+            self.name()
+        );
+        let left: Vec<String> = self.connect().await.query(&sql).await.expect(&sql);
         assert!(left.is_empty(), "left behind: {left:?}");
     }
 }
