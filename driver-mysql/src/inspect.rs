@@ -5,7 +5,6 @@ use replank_core::{Error, ErrorKind, Result};
 
 use crate::definition;
 use crate::key::is_floating;
-use crate::rebuild::identity;
 use crate::spec::{Index, KeyKind, Unique};
 use crate::sql::{first, get, ident, rows, table as qualified, text};
 
@@ -107,8 +106,6 @@ pub struct Table {
     pub rows: u64,
     /// Bytes of rows and indexes, as the server estimates.
     pub bytes: u64,
-    /// By what InnoDB knows it.
-    pub number: Option<u64>,
 }
 
 impl Table {
@@ -141,7 +138,6 @@ impl Table {
             unique,
             rows: rows.unwrap_or(0),
             bytes: bytes.unwrap_or(0),
-            number: identity::read(connection, schema, name).await?,
         }))
     }
 

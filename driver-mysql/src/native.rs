@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use crate::connect::Server;
 use crate::definition;
-use crate::sql::{number, run, text};
+use crate::sql::{get, number, rows, run, text};
 
 /// Runs steps on a server.
 pub struct Native {
@@ -71,6 +71,20 @@ impl NativeDdl for Native {
         }
     }
 
+    async fn cancel(&self, step: &Step) -> Result<()> {
+        let mut connection = self.server.take().await?;
+        for row in rows(&mut connection, running(step)).await? {
+            let id: u64 = get(&row, 0)?;
+            match run(&mut connection, format!("KILL QUERY {id}")).await {
+                // It has ended by itself.
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        self.server.keep(connection);
+        Ok(())
+    }
+
     async fn probe(&self, step: &Step) -> Result<Probe> {
         let mut connection = self.server.take().await?;
         let found = probe(&mut connection, step).await?;
@@ -79,26 +93,26 @@ impl NativeDdl for Native {
     }
 }
 
+/// Sessions that run the step's statement, this runner's or an earlier one's.
+fn running(step: &Step) -> String {
+    format!(
+        "SELECT processlist_id FROM performance_schema.threads
+         WHERE processlist_info = {} AND processlist_id <> CONNECTION_ID()",
+        text(&step.statement)
+    )
+}
+
 async fn probe(connection: &mut Conn, step: &Step) -> Result<Probe> {
     let field = |name: &str| step.spec.get(name).and_then(Json::as_str);
     let (Some(schema), Some(name), Some(forward)) = (field("schema"), field("table"), field("forward"))
     else {
         return Err(Error::new(ErrorKind::Internal, "a step without its notes").with("step", &step.title));
     };
-    let is_running = number(
-        connection,
-        format!(
-            "SELECT COUNT(*) FROM performance_schema.threads WHERE processlist_info = {} AND processlist_id <> CONNECTION_ID()",
-            text(&step.statement)
-        ),
-    )
-    .await?;
-    if is_running > 0 {
+    if !rows(connection, running(step)).await?.is_empty() {
         return Ok(Probe::Running);
     }
     let is_forward = step.statement == forward;
     let live = definition::read(connection, schema, name).await?;
-    let live = live.map(|sql| definition::renamed(&sql, name, name));
     if let Some(after) = field("after") {
         let (goal, start) = match is_forward {
             true => (Some(after), field("before")),

@@ -14,6 +14,7 @@ use crate::connect::Server;
 use crate::definition;
 use crate::inspect::Table;
 use crate::parse::{Clause, altering};
+use crate::rebuild::identity::{self, FileName, spellings};
 use crate::sql::{first, get, ident, rows, run, table, text};
 use crate::state::Names;
 
@@ -97,13 +98,13 @@ impl Scratch {
             (Way::Copy, ""),
         ];
         let mut rejected = Vec::new();
-        let before = self.read().await?;
+        let before = self.number().await?;
         for (way, how) in ways {
             let statement = altering(&self.own(), how, clauses);
             match run(&mut self.connection, statement).await {
                 Ok(_) => {
                     let after = self.read().await?;
-                    let is_rebuilt = after.number != before.number;
+                    let is_rebuilt = self.number().await? != before;
                     return Ok(Tried { way, rejected, after, is_rebuilt });
                 }
                 Err(error) if way == Way::Copy => return Err(refused(error, &self.schema)),
@@ -121,6 +122,23 @@ impl Scratch {
         let statement = format!("ALTER TABLE {} {}", self.own(), clauses.join(", "));
         run(&mut self.connection, statement).await?;
         self.read().await
+    }
+
+    /// Makes the table anew from a whole definition, and answers with what came out.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] with the server's words, or when the definition is another table's.
+    pub async fn shaped(&mut self, shape: &str) -> Result<Table> {
+        let (own, schema) = (self.own(), ident(&self.schema));
+        run(&mut self.connection, format!("DROP TABLE {own}")).await?;
+        run(&mut self.connection, format!("USE {schema}")).await?;
+        run(&mut self.connection, shape).await.map_err(|error| refused(error, &self.schema))?;
+        let found = Table::read(&mut self.connection, &self.schema, &self.of.name).await?;
+        let found = found.ok_or_else(|| {
+            let said = format!("the definition does not make a table of the name `{}`", self.of.name);
+            Error::new(ErrorKind::Usage, said).hint("give one CREATE TABLE of just that name")
+        })?;
+        Ok(Table { schema: self.of.schema.clone(), ..found })
     }
 
     /// Whether an expression can be computed from the table's columns, and is the same for every read.
@@ -141,6 +159,48 @@ impl Scratch {
             Error::new(ErrorKind::Refused, format!("`{expression}` cannot be used"))
                 .with("mysql", error.message())
                 .hint("an expression may use the table's columns, and neither clock nor chance")
+        })
+    }
+
+    /// By what InnoDB knows the copy: another table if the server wrote it anew.
+    async fn number(&mut self) -> Result<Option<u64>> {
+        let schema = self.schema_file()?;
+        let spelt = spellings(&mut self.connection, &schema).await?;
+        let Some(table) = spelt.into_iter().next() else { return Ok(None) };
+        identity::read(&mut self.connection, &FileName { schema, table }).await
+    }
+
+    /// How InnoDB spells the name of a table of any database. Where that cannot be told from here, tables of such
+    /// names are made in the scratch database, and looked at.
+    pub async fn file_name(&mut self, of: &Table) -> Result<FileName> {
+        if let Some(file) = FileName::of(&of.schema, &of.name) {
+            return Ok(file);
+        }
+        Ok(FileName { schema: self.spelling(&of.schema).await?, table: self.spelling(&of.name).await? })
+    }
+
+    fn schema_file(&self) -> Result<String> {
+        identity::spelt(&self.schema).ok_or_else(|| {
+            Error::new(ErrorKind::Usage, "the name of replank's own database has letters with marks")
+                .hint("choose another for `state_name`")
+        })
+    }
+
+    async fn spelling(&mut self, name: &str) -> Result<String> {
+        if let Some(spelt) = identity::spelt(name) {
+            return Ok(spelt);
+        }
+        let own = self.own();
+        run(&mut self.connection, format!("DROP TABLE IF EXISTS {own}")).await?;
+        let probe = table(&self.schema, name);
+        run(&mut self.connection, format!("CREATE TABLE {probe} (a INT)")).await?;
+        let schema = self.schema_file()?;
+        let spelt = spellings(&mut self.connection, &schema).await?.into_iter().next();
+        run(&mut self.connection, format!("DROP TABLE {probe}")).await?;
+        let created = definition::within(&self.of.sql, &self.schema);
+        run(&mut self.connection, created).await?;
+        spelt.ok_or_else(|| {
+            Error::new(ErrorKind::Internal, format!("InnoDB does not know the table `{name}`"))
         })
     }
 

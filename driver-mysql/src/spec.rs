@@ -5,11 +5,15 @@ use replank_core::run::Direction;
 use replank_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::rebuild::identity::FileName;
+
 /// What a rebuild does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
     /// The database of the table, as the server spells it.
     pub schema: String,
+    /// The live table's name as InnoDB spells it.
+    pub file: FileName,
     /// The table as it was when the plan was made.
     pub old: Side,
     /// The table as it will be.

@@ -123,6 +123,11 @@ impl NativeDdl for Native {
         commit(connection).await
     }
 
+    async fn cancel(&self, _step: &Step) -> Result<()> {
+        // A statement runs within a process: with the process, or the call, it is over.
+        Ok(())
+    }
+
     async fn probe(&self, step: &Step) -> Result<Probe> {
         let statement = parse(&step.statement)?;
         let mut tx = self.database.read().await?;

@@ -14,6 +14,10 @@ pub trait NativeDdl: Send + Sync {
     /// never repeats blindly.
     async fn run(&self, step: &Step, lock_budget: std::time::Duration) -> Result<()>;
 
+    /// Ends the step's statement where it is still running, whoever sent it. Harmless when it is not, and when
+    /// called twice; whether the statement was faster says [`NativeDdl::probe`] afterwards.
+    async fn cancel(&self, step: &Step) -> Result<()>;
+
     /// How a step stands, from the catalogue.
     async fn probe(&self, step: &Step) -> Result<Probe>;
 }

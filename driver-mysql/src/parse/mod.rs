@@ -4,4 +4,4 @@
 mod statement;
 mod token;
 
-pub use statement::{Action, Clause, altering, parse};
+pub use statement::{Action, Clause, altering, parse, parse_shape};

@@ -67,6 +67,39 @@ pub fn altering(table: &str, how: &str, clauses: &[Clause]) -> String {
     format!("ALTER TABLE {table}{how}{comma} {body}")
 }
 
+/// Reads a whole definition: one `CREATE TABLE name (…) …`, and nothing that takes rows or a shape from elsewhere.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] for anything else.
+pub fn parse_shape(sql: &str) -> Result<String> {
+    let mut all = tokens(sql)?;
+    while all.last().is_some_and(|token| token.is_sign(';')) {
+        all.pop();
+    }
+    let usage = |what: &str| {
+        Error::new(ErrorKind::Usage, what)
+            .hint("the shape is one CREATE TABLE statement, as SHOW CREATE TABLE prints it")
+    };
+    if all.iter().any(|token| token.is_sign(';')) {
+        return Err(usage("exactly one statement is taken; there are several"));
+    }
+    let mut cursor = Cursor { sql, tokens: &all, at: 0 };
+    if !cursor.words(&["CREATE", "TABLE"]) {
+        return Err(usage("the shape is no CREATE TABLE statement"));
+    }
+    let _ = cursor.words(&["IF", "NOT", "EXISTS"]);
+    let (schema, table) = cursor.name()?;
+    if schema.is_some() {
+        return Err(usage("the shape names a database: leave it out"));
+    }
+    let has_columns = cursor.peek().is_some_and(|token| token.is_sign('('))
+        && !cursor.tokens.get(cursor.at + 1).is_some_and(|token| token.is("LIKE"));
+    if !has_columns || all.iter().any(|token| token.is("SELECT")) {
+        return Err(usage("the shape does not list its columns"));
+    }
+    Ok(table)
+}
+
 /// Reads one statement.
 ///
 /// # Errors
@@ -509,6 +542,18 @@ mod tests {
     fn renamed_tables(#[case] sql: &str) {
         let action = parse(sql).expect(sql).action;
         assert_eq!(action, Action::Rename { schema: None, table: "u".to_owned() });
+    }
+
+    #[rstest]
+    #[case("CREATE TABLE `t` (id INT PRIMARY KEY, `like` INT) ENGINE=InnoDB;", Some("t"))]
+    #[case("CREATE TABLE t LIKE u", None)]
+    #[case("CREATE TABLE t (LIKE u)", None)]
+    #[case("CREATE TABLE t (a INT) AS SELECT 1", None)]
+    #[case("CREATE TABLE s.t (a INT)", None)]
+    #[case("CREATE TABLE t (a INT); DROP TABLE t", None)]
+    #[case("CREATE TEMPORARY TABLE t (a INT)", None)]
+    fn shapes_are_one_plain_definition(#[case] sql: &str, #[case] table: Option<&str>) {
+        assert_eq!(parse_shape(sql).ok().as_deref(), table);
     }
 
     #[rstest]

@@ -21,7 +21,7 @@ use crate::connect::Server;
 use crate::holders::{are_visible, holders};
 use crate::inspect::{NoKey, Table, count, dependants, items, named, twins, usable_key};
 use crate::lint::Facts;
-use crate::parse::{Action, Clause, parse};
+use crate::parse::{Action, Clause, parse, parse_shape};
 use crate::preflight;
 use crate::scratch::{Scratch, Tried, Way};
 use crate::sql::number;
@@ -288,12 +288,12 @@ impl Drafting<'_> {
             Some((schema, name)) => (Some(schema), name),
             None => (None, name),
         };
-        if shape.is_some() {
-            return Err(Error::new(
-                ErrorKind::Refused,
-                "a new shape as a whole is not supported on MySQL yet",
-            )
-            .hint("say what changes: replank apply -e 'ALTER TABLE …'"));
+        if let Some(shape) = shape {
+            let named = parse_shape(shape)?;
+            if !named.eq_ignore_ascii_case(name) {
+                let said = format!("the shape is one of `{named}`, and the table is `{name}`");
+                return Err(Error::new(ErrorKind::Usage, said).hint("give the shape the table's own name"));
+            }
         }
         let schema = self.schema(schema)?;
         if self.lacks_privileges(&schema).await? {
@@ -301,23 +301,43 @@ impl Drafting<'_> {
         }
         let table = self.table(&schema, name).await?;
         let mut scratch = Scratch::make(self.server, &self.names, &table).await?;
-        let given = Given { forward: &[], reverse: &[] };
-        let renames = Renames::default();
-        let shadow = shadow::shadow(
+        let drafted = self.rebuild_with(&mut scratch, &table, shape).await;
+        scratch.remove().await?;
+        drafted
+    }
+
+    async fn rebuild_with(
+        &mut self,
+        scratch: &mut Scratch,
+        table: &Table,
+        shape: Option<&str>,
+    ) -> Result<Draft> {
+        let (given, renames) = (Given { forward: &[], reverse: &[] }, Renames::default());
+        let new = match shape {
+            Some(shape) => scratch.shaped(shape).await?,
+            None => table.clone(),
+        };
+        facts::compare(table, &new, &renames, &[], &mut self.facts);
+        let (shadow, evidence) = shadow::shadow(
             self.connection,
             &self.names,
-            &mut scratch,
-            &table,
-            &table,
+            scratch,
+            table,
+            &new,
             &renames,
             &given,
             &mut self.facts,
         )
-        .await;
-        scratch.remove().await?;
-        let (shadow, evidence) = shadow?;
-        let changes = vec!["the table is written anew as it is".to_owned()];
-        self.finish(&format!("OPTIMIZE TABLE {name}"), &table, changes, vec![shadow], evidence).await
+        .await?;
+        self.judge_strictness(table, &new, &renames).await?;
+        let (text, changes) = match shape {
+            Some(shape) => (shape.to_owned(), changes(table, &new, &[])),
+            None => (
+                format!("OPTIMIZE TABLE {}", table.name),
+                vec!["the table is written anew as it is".to_owned()],
+            ),
+        };
+        self.finish(&text, table, changes, vec![shadow], evidence).await
     }
 
     /// Whether NULLs turn into zeros after the change.

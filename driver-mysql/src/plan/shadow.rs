@@ -45,6 +45,7 @@ pub async fn shadow(
     let mut evidence = evidence::gather(connection, old, new, &forward).await?;
     let spec = Spec {
         schema: old.schema.clone(),
+        file: scratch.file_name(old).await?,
         old: side(old, false),
         new: side(new, true),
         forward,
@@ -125,11 +126,6 @@ async fn unsuitable(
     }
     if items(&new.sql).iter().any(|line| line.contains(" FOREIGN KEY ")) {
         return Ok(Some("a new foreign key is not supported in a rebuild yet".to_owned()));
-    }
-    if old.number.is_none() {
-        return Ok(Some(
-            "its name has letters with marks, by which InnoDB's own records cannot be read yet".to_owned(),
-        ));
     }
     if let Some(why) = time_zones(connection, old, new).await? {
         return Ok(Some(why));

@@ -158,7 +158,7 @@ fn lock_statement(core: &Core) -> Result<String> {
 /// By identity: the server's number of the live table is the original's, or the shadow's.
 async fn owner(connection: &mut Conn, core: &Core) -> Result<Owner> {
     let Some(live) = core.objects.one(connection, ObjectRole::Live).await? else { return Ok(Owner::Unknown) };
-    let number = identity::read(connection, core.schema(), &core.job.table.name).await?;
+    let number = identity::read(connection, &core.spec.file).await?;
     let (Some(number), Some(original), Some(shadow)) =
         (number, live.extra["original"].as_u64(), live.extra["shadow"].as_u64())
     else {

@@ -4,14 +4,35 @@
 
 use mysql_async::Conn;
 use replank_core::Result;
+use serde::{Deserialize, Serialize};
 
-use crate::sql::{first, get, text};
+use crate::sql::{first, get, rows, text};
 
-/// The number of a table, or the least of its partitions'; `None` where it is not there, or has a name that
-/// cannot be looked up.
-pub async fn read(connection: &mut Conn, schema: &str, name: &str) -> Result<Option<u64>> {
-    let (Some(schema), Some(name)) = (file_name(schema), file_name(name)) else { return Ok(None) };
-    let file = format!("{schema}/{name}");
+/// A table's name as InnoDB spells it, that of its file: `a-b` is `a@002db`. See
+/// <https://dev.mysql.com/doc/refman/9.7/en/identifier-mapping.html>.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileName {
+    /// Of the database.
+    pub schema: String,
+    /// Of the table.
+    pub table: String,
+}
+
+impl FileName {
+    /// The name's spelling, where it can be told from here.
+    pub fn of(schema: &str, table: &str) -> Option<Self> {
+        Some(Self { schema: spelt(schema)?, table: spelt(table)? })
+    }
+
+    /// That of another table of ours in the same database.
+    pub fn beside(&self, helper: &str) -> Self {
+        Self { schema: self.schema.clone(), table: helper.to_owned() }
+    }
+}
+
+/// The number of a table, or the least of its partitions'; `None` where it is not there.
+pub async fn read(connection: &mut Conn, file: &FileName) -> Result<Option<u64>> {
+    let file = format!("{}/{}", file.schema, file.table);
     let sql = format!(
         "SELECT MIN(table_id) FROM information_schema.innodb_tables
          WHERE CAST(name AS BINARY) = {0} OR LEFT(CAST(name AS BINARY), {1}) = CONCAT({0}, '#p#')",
@@ -24,10 +45,19 @@ pub async fn read(connection: &mut Conn, schema: &str, name: &str) -> Result<Opt
     }
 }
 
-/// A name as InnoDB spells it: that of the file, `a-b` is `a@002db`. Letters with marks have a table of their
-/// own there, which is not repeated here: `None`. See
-/// <https://dev.mysql.com/doc/refman/9.7/en/identifier-mapping.html>.
-fn file_name(name: &str) -> Option<String> {
+/// How InnoDB spells the names of the tables in a database of ours, partitions once.
+pub async fn spellings(connection: &mut Conn, schema: &str) -> Result<Vec<String>> {
+    let sql = format!(
+        "SELECT DISTINCT SUBSTRING_INDEX(SUBSTRING(name, {}), '#p#', 1) FROM information_schema.innodb_tables
+         WHERE LEFT(CAST(name AS BINARY), {0} - 1) = {1} ORDER BY 1",
+        schema.len() + 2,
+        text(&format!("{schema}/"))
+    );
+    rows(connection, sql).await?.iter().map(|row| get(row, 0)).collect()
+}
+
+/// Letters with marks, and some more, have a table of their own, which is not repeated here: `None`.
+pub fn spelt(name: &str) -> Option<String> {
     let mut spelt = String::with_capacity(name.len());
     for c in name.chars() {
         match u32::from(c) {
@@ -47,9 +77,9 @@ mod tests {
 
     #[test]
     fn names_are_spelt_as_files() {
-        assert_eq!(file_name("orders_2").as_deref(), Some("orders_2"));
-        assert_eq!(file_name("a-b c").as_deref(), Some("a@002db@0020c"));
-        assert_eq!(file_name("表").as_deref(), Some("@8868"));
-        assert_eq!(file_name("größe"), None);
+        assert_eq!(spelt("orders_2").as_deref(), Some("orders_2"));
+        assert_eq!(spelt("a-b c").as_deref(), Some("a@002db@0020c"));
+        assert_eq!(spelt("表").as_deref(), Some("@8868"));
+        assert_eq!(spelt("größe"), None);
     }
 }

@@ -13,6 +13,7 @@ mod prepare;
 mod range;
 
 pub use compare::grouped;
+use identity::FileName;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -130,6 +131,14 @@ impl Core {
 
     fn written(&self) -> String {
         table(self.written_home(), &self.written_name())
+    }
+
+    /// How InnoDB spells the name of the table that is written.
+    fn written_file(&self) -> FileName {
+        let name = self.written_name();
+        // Our own databases' names can be spelt from here.
+        let at_home = self.spec.homes.as_ref().and_then(|_| FileName::of(self.written_home(), &name));
+        at_home.unwrap_or_else(|| self.spec.file.beside(&name))
     }
 
     fn source_key(&self) -> Result<Vec<&str>> {

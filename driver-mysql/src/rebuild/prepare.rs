@@ -18,7 +18,7 @@ pub async fn prepare(core: &Core) -> Result<()> {
     }
     core.check_definition(&mut connection).await?;
     let live = core.job.table.name.clone();
-    let original = identity::read(&mut connection, core.schema(), &live)
+    let original = identity::read(&mut connection, &core.spec.file)
         .await?
         .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("InnoDB does not know the table `{live}`")))?;
     core.objects.put(&mut connection, ObjectRole::Live, &live, &json!({ "original": original })).await?;
@@ -77,7 +77,7 @@ impl Core {
 
     /// Notes by what the server knows the shadow.
     pub(super) async fn remember_shadow(&self, connection: &mut Conn) -> Result<()> {
-        let shadow = identity::read(connection, self.written_home(), &self.written_name()).await?;
+        let shadow = identity::read(connection, &self.written_file()).await?;
         let Some(live) = self.objects.one(connection, ObjectRole::Live).await? else { return Ok(()) };
         let mut extra = live.extra.clone();
         extra["shadow"] = json!(shadow);

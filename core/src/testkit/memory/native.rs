@@ -29,6 +29,11 @@ impl NativeDdl for Client {
         self.call(Kind::Write, format!("run {}", step.statement), run).await
     }
 
+    async fn cancel(&self, step: &Step) -> Result<()> {
+        // A statement that was sent is one moment of the server's: it took place, or will.
+        self.call(Kind::Read, format!("cancel {}", step.statement), |_| async { Ok(()) }).await
+    }
+
     async fn probe(&self, step: &Step) -> Result<Probe> {
         let statement = step.statement.clone();
         let probe = |server: Server| async move {

@@ -259,3 +259,48 @@ async fn on_mysql_a_value_that_the_new_type_cannot_hold_and_comes_later_fails_th
     run_beside(&["resume", "last", "-t", &url, "--yes"], &[]).await.exits(0);
     assert_eq!(table.text("SELECT version FROM orders WHERE id = 7").await, "7");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_mysql_a_statement_of_the_servers_own_is_steered_and_given_up() {
+    use mysql_async::prelude::Queryable as _;
+    let table = Table::with_rows(200_000).await;
+    let (url, before) = (table.url(), table.definition().await);
+    let index =
+        ["apply", "-t", &url, "-e", "ALTER TABLE orders ADD INDEX wide (note, code, amount)", "--yes"];
+    // Waiting for its lock.
+    let mut holder = table.connect().await;
+    for statement in ["START TRANSACTION", "SELECT COUNT(*) FROM orders"] {
+        holder.query_drop(statement).await.expect("held");
+    }
+    let stopped = Stopped::at("run_saved", &index).await;
+    stopped.wake();
+    run_beside(&["pause", "last", "-t", &url], &[]).await.says("not obeyed");
+    run_beside(&["abort", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    stopped.end().await;
+    holder.query_drop("COMMIT").await.expect("let go");
+    assert_eq!(table.definition().await, before);
+    // Building.
+    let stopped = Stopped::at("run_saved", &index).await;
+    stopped.wake();
+    let building =
+        "SELECT COUNT(*) FROM performance_schema.threads WHERE processlist_info LIKE 'ALTER TABLE%wide%'";
+    while table.text(building).await == "0" {}
+    run_beside(&["abort", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    stopped.end().await;
+    assert_eq!(table.definition().await, before);
+    // Interrupted: the server's statement ends as well.
+    let stopped = Stopped::at("run_saved", &index).await;
+    stopped.wake();
+    while table.text(building).await == "0" {}
+    stopped.signal("INT");
+    stopped.end().await.exits(130).says("resume");
+    assert_eq!(table.text(building).await, "0");
+    // Killed after the statement and before its record: an abort takes it back all the same.
+    let ended = run_beside(&index, &[("REPLANK_KILL_AT", "step_done")]).await;
+    ended.was_killed();
+    assert_ne!(table.definition().await, before);
+    run_beside(&["abort", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    assert_eq!(table.definition().await, before);
+    run_beside(&index, &[]).await.exits(0);
+    assert_ne!(table.definition().await, before);
+}
