@@ -55,6 +55,9 @@ pub fn from_mysql(error: mysql_async::Error) -> Error {
     let (kind, message) = match &error {
         mysql_async::Error::Server(server) => (kind(server.code), server.message.clone()),
         // What was sent may run, or run later.
+        mysql_async::Error::Io(io) if io.to_string().contains("close_notify") => {
+            (ErrorKind::ConnectionLost, "the server closed the connection".to_owned())
+        }
         mysql_async::Error::Io(io) => (ErrorKind::ConnectionLost, io.to_string()),
         mysql_async::Error::Driver(DriverError::ConnectionClosed | DriverError::PoolDisconnected) => {
             (ErrorKind::ConnectionLost, error.to_string())

@@ -13,6 +13,9 @@ use crate::journal::patience::patiently;
 use crate::run::{Run, RunState};
 use crate::{Error, ErrorKind, Result};
 
+/// Taking a token can be repeated: it is taken from under the one that we hold.
+const TOKEN_TRIES: u32 = 5;
+
 /// A run, the lease on its table, and who hears about it.
 pub struct Record {
     /// Where it is kept.
@@ -76,6 +79,17 @@ impl Record {
         Ok(())
     }
 
+    /// Goes on from what the journal says, under the next token: after the server was away, what was sent before
+    /// may still come.
+    pub async fn take_up_again(&mut self) -> Result<()> {
+        let stored = self.store().load(&self.run.id).await?;
+        let (run, revision) = stored.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("the record of run `{}` is gone", self.run.id))
+        })?;
+        (self.run, self.revision) = (run, revision);
+        self.next_token().await.map(drop)
+    }
+
     /// Saves the run as it is now.
     ///
     /// After a lost reply the store is asked: a save that took effect is as good as one acknowledged.
@@ -135,27 +149,36 @@ impl Record {
 
     /// Takes the next token of the lease that we hold (R5), and saves it.
     pub async fn next_token(&mut self) -> Result<Fence> {
-        let next = self.store().take_lease(&self.run.table, Some(self.token), &self.me, lease::TTL).await;
-        self.token = match next {
-            Ok(Some(token)) => token,
-            // Somebody's token is newer: perhaps ours, when only the reply was lost.
-            Ok(None) | Err(_) => self.newer_token().await?,
+        let mut tries = 0;
+        self.token = loop {
+            match self.store().take_lease(&self.run.table, Some(self.token), &self.me, lease::TTL).await {
+                Ok(Some(token)) => break token,
+                // Somebody's token is newer: perhaps ours, when only the reply was lost.
+                Err(error) if tries >= TOKEN_TRIES => return Err(error),
+                Ok(None) | Err(_) => tries += 1,
+            }
+            match self.newer_token().await? {
+                Some(token) => break token,
+                None if tries > TOKEN_TRIES => {
+                    return Err(Error::new(
+                        ErrorKind::ConnectionLost,
+                        "the next fencing token could not be taken",
+                    ));
+                }
+                None => {}
+            }
         };
         self.run.fence = self.token;
         self.save().await?;
         Ok(self.token)
     }
 
-    /// The token of the lease, if it is newer than ours and we hold it.
-    async fn newer_token(&self) -> Result<Fence> {
+    /// The token of the lease, if it is newer than ours and we hold it; `None` where ours is the newest still.
+    async fn newer_token(&self) -> Result<Option<Fence>> {
         let lease = patiently(|| self.store().lease(&self.run.table)).await?;
         match lease {
-            Some(lease) if lease.holder.as_ref() == Some(&self.me) && lease.token > self.token => {
-                Ok(lease.token)
-            }
             Some(lease) if lease.holder.as_ref() == Some(&self.me) => {
-                Err(Error::new(ErrorKind::Server, "the next fencing token could not be taken")
-                    .hint(format!("go on with `replank resume {}`", self.run.id)))
+                Ok((lease.token > self.token).then_some(lease.token))
             }
             _ => Err(Error::new(ErrorKind::Fenced, format!("another runner took over `{}`", self.run.table))
                 .hint(format!("watch it with `replank status {}`", self.run.id))),

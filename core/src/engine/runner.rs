@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::boundary::Boundary;
 use super::cut_over::{fence, owner, unknown_owner};
@@ -19,6 +21,12 @@ use crate::journal::{host, lease};
 use crate::plan::Plan;
 use crate::run::{Checkpoint, Direction, Run, RunOptions, RunState};
 use crate::{Error, ErrorKind, Result};
+
+/// A restart with recovery takes minutes; who is away for longer needs a person. Chosen.
+const AWAY_MAX: Duration = Duration::from_secs(300);
+const AWAY_PAUSE: Duration = Duration::from_secs(1);
+/// A server that goes away so often in one run has another trouble. Chosen.
+const RETURNS_MAX: u32 = 20;
 
 /// Carries runs out on one target.
 ///
@@ -286,6 +294,29 @@ impl Runner {
     /// Works on a run under its lease, and records how that ended.
     async fn finish(&self, mut record: Record, work: Work) -> Result<Run> {
         let mut result = self.work(&mut record, work).await;
+        let (mut work, mut returns) = (work, 0);
+        while let Err(lost) = &result
+            && matches!(lost.kind(), ErrorKind::ConnectionLost | ErrorKind::Retry)
+            && returns < RETURNS_MAX
+        {
+            returns += 1;
+            let message = format!("the server was lost ({}); waiting for it", lost.message());
+            record.say(Body::Warning { message });
+            match self.returned(&mut record).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+            let Some(left) = left_to_do(work, &record.run) else {
+                result = Ok(());
+                break;
+            };
+            work = left;
+            result = self.work(&mut record, work).await;
+        }
         if let Err(error) = &result
             && let Some(overtaken) = self.record_failure(&mut record, error).await
         {
@@ -296,6 +327,26 @@ impl Runner {
         result.map_err(|error| with_way_out(error, &record.run))?;
         released?;
         Ok(record.run)
+    }
+
+    /// Waits for a server that is away. Answers false when it stays away, or the person does not want to wait.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`] when another runner took over meanwhile.
+    async fn returned(&self, record: &mut Record) -> Result<bool> {
+        let until = Instant::now() + AWAY_MAX;
+        while Instant::now() < until && !*self.stop.borrow() {
+            match record.take_up_again().await {
+                Ok(()) => return Ok(true),
+                Err(error) if matches!(error.kind(), ErrorKind::Fenced | ErrorKind::NotFound) => {
+                    return Err(error);
+                }
+                // A server that is starting answers in many ways.
+                Err(error) => tracing::debug!(%error, "not back yet"),
+            }
+            tokio::time::sleep(AWAY_PAUSE).await;
+        }
+        Ok(false)
     }
 
     async fn work(&self, record: &mut Record, work: Work) -> Result<()> {
@@ -644,6 +695,18 @@ enum Work {
     Warm,
     Finalize,
     Abort,
+}
+
+/// What of the work is left, by what the journal says of the run.
+fn left_to_do(work: Work, run: &Run) -> Option<Work> {
+    if run.state.is_final() {
+        return None;
+    }
+    match work {
+        Work::Forward if run.state.is_reversible() => (!run.options.revertible).then_some(Work::Finalize),
+        Work::Abort if run.state.is_reversible() => None,
+        work => Some(work),
+    }
 }
 
 /// Where a run goes on. A comparison that was complete stays so: what was applied later was compared then.
