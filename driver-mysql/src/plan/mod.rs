@@ -28,6 +28,7 @@ use crate::sql::number;
 use crate::state::{Names, all_runs};
 use mapping::Given;
 use renames::Renames;
+use shadow::Change;
 
 /// An index over so many rows keeps a replica's applier busy for more than a moment. Chosen.
 const REPLICA_ROWS_MAX: u64 = 50_000;
@@ -185,17 +186,9 @@ impl Drafting<'_> {
         }
         facts::compare(table, &tried.after, &renames, clauses, &mut self.facts);
         let mut candidates = self.natives(scratch, table, &tried, clauses, &renames).await?;
-        let (mut shadow, mut evidence) = shadow::shadow(
-            self.connection,
-            &self.names,
-            scratch,
-            table,
-            &tried.after,
-            &renames,
-            given,
-            &mut self.facts,
-        )
-        .await?;
+        let change = Change { old: table, new: &tried.after, renames: &renames, given };
+        let (mut shadow, mut evidence) =
+            shadow::shadow(self.connection, &self.names, scratch, change, &mut self.facts).await?;
         if let Some(column) = self.facts.replaced.first() {
             shadow.impossible = Some(format!("a rebuild would carry the values of {column} over"));
         }
@@ -318,17 +311,9 @@ impl Drafting<'_> {
             None => table.clone(),
         };
         facts::compare(table, &new, &renames, &[], &mut self.facts);
-        let (shadow, evidence) = shadow::shadow(
-            self.connection,
-            &self.names,
-            scratch,
-            table,
-            &new,
-            &renames,
-            &given,
-            &mut self.facts,
-        )
-        .await?;
+        let change = Change { old: table, new: &new, renames: &renames, given: &given };
+        let (shadow, evidence) =
+            shadow::shadow(self.connection, &self.names, scratch, change, &mut self.facts).await?;
         self.judge_strictness(table, &new, &renames).await?;
         let (text, changes) = match shape {
             Some(shape) => (shape.to_owned(), changes(table, &new, &[])),

@@ -20,17 +20,28 @@ use crate::state::Names;
 /// The lock, the drain of the last changes, and the rename. Measured: 20 to 60 ms under load.
 const SWAP_MS: u64 = 60;
 
+/// A table's two shapes, and how they hang together.
+#[derive(Clone, Copy)]
+pub struct Change<'a> {
+    /// As it is.
+    pub old: &'a Table,
+    /// As it will be.
+    pub new: &'a Table,
+    /// By the statement.
+    pub renames: &'a Renames,
+    /// By the person.
+    pub given: &'a Given<'a>,
+}
+
 /// The candidate, with what the rows that are there say.
 pub async fn shadow(
     connection: &mut Conn,
     names: &Names,
     scratch: &mut Scratch,
-    old: &Table,
-    new: &Table,
-    renames: &Renames,
-    given: &Given<'_>,
+    change: Change<'_>,
     facts: &mut Facts,
 ) -> Result<(Candidate, Evidence)> {
+    let Change { old, new, renames, given } = change;
     let mapping = mapping(scratch, old, new, renames, given).await?;
     let forward = match mapping.forward {
         Ok(forward) => forward,
