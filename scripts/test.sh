@@ -10,10 +10,11 @@ scripts/docker-engine.sh start
 environment=$(scripts/docker-engine.sh env)
 eval "$environment"
 export REPLANK_TEST_LABEL=replank-run=$$
-remove_containers() {
+clean_up() {
+  rm --force "${images_log:-}"
   docker ps --all --quiet --filter "label=$REPLANK_TEST_LABEL" | xargs --no-run-if-empty docker rm --force --volumes >/dev/null
 }
-trap remove_containers EXIT
+trap clean_up EXIT
 images_log=$(mktemp)
 scripts/server-images.sh >"$images_log" 2>&1 &
 images=$!

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use replank_core::control::Control;
+use replank_core::control::{Answer, Control};
 use replank_core::driver::{CommandState, Lease, LeaseHolder, Session, StateStore};
 use replank_core::journal::host;
 use replank_core::run::Run;
@@ -42,6 +42,7 @@ fn living(run: &Run, lease: Option<Lease>, is_dead: impl Fn(&LeaseHolder) -> boo
 /// Leaves a command for the runner, and waits for its answer.
 ///
 /// # Errors
+/// [`ErrorKind::Refused`] when it does not do what is asked, with its reason;
 /// [`ErrorKind::Server`] when it does not answer in time: the command stays, and is obeyed if the runner
 /// comes back.
 pub async fn tell(session: &dyn Session, run: &Run, runner: &Runner, control: &Control) -> Result<String> {
@@ -50,7 +51,15 @@ pub async fn tell(session: &dyn Session, run: &Run, runner: &Runner, control: &C
     let deadline = Instant::now() + ANSWER_WITHIN;
     loop {
         if let CommandState::Answered(answer) = store.command(command).await? {
-            return Ok(answer);
+            let answer = Answer::read(&answer);
+            if answer.obeyed {
+                return Ok(answer.text);
+            }
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!("run {}: not obeyed: {}", run.id, answer.text),
+            )
+            .hint(format!("see `replank status {}`", run.id.short())));
         }
         if Instant::now() >= deadline {
             return Err(unanswered(store, run, runner).await);

@@ -1,8 +1,8 @@
 //! `replank resume`: go on.
 
-use replank_core::Result;
 use replank_core::control::Control;
 use replank_core::run::RunState;
+use replank_core::{ErrorKind, Result};
 
 use super::change::applied;
 use super::selected::select;
@@ -19,6 +19,7 @@ pub async fn run(shell: &Shell, text: &str) -> Result<Outcome> {
     if let Some(runner) = &selected.runner {
         match live::tell(&*selected.session, run, runner, &Control::Resume).await {
             Ok(answer) => return Ok(Outcome::done(format!("run {}: {answer}", run.id))),
+            Err(refused) if refused.kind() == ErrorKind::Refused => return Err(refused),
             // It may be cut off or stopped: taken over when its lease ends, unless it renews it meanwhile.
             Err(silent) => shell.output.note(&format!("{silent}; waiting for its lease to end")),
         }

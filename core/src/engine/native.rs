@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::boundary::Boundary;
 use super::record::Record;
-use crate::control::Control;
+use crate::control::{Answer, Control};
 use crate::driver::{NativeDdl, Probe, Session};
 use crate::error::Retry;
 use crate::event::Body;
@@ -203,18 +203,19 @@ async fn run(
 async fn obey(record: &Record, can_be_given_up: bool) -> Result<bool> {
     for command in record.store().pending(&record.run.id).await? {
         let (answer, is_given_up) = match command.control {
-            Control::Abort if can_be_given_up => ("aborting", true),
-            Control::Abort => ("not aborted: it is being taken back, or made final, already", false),
+            Control::Abort if can_be_given_up => (Answer::obeyed("aborting"), true),
+            Control::Abort => (Answer::refused("it is being taken back, or made final, already"), false),
             Control::Stop => {
-                record.store().acknowledge(command.id, "stopping").await?;
+                record.store().acknowledge(command.id, &Answer::obeyed("stopping").write()).await?;
                 return Err(Error::new(ErrorKind::Gate, "stopped by command")
                     .hint(format!("go on with `replank resume {}`", record.run.id)));
             }
             Control::Pause | Control::Resume | Control::Throttle { .. } | Control::Cutover => {
-                ("not obeyed: the server runs this statement by itself; `replank abort` ends it", false)
+                let why = "the server runs this statement by itself; `replank abort` ends it";
+                (Answer::refused(why), false)
             }
         };
-        record.store().acknowledge(command.id, answer).await?;
+        record.store().acknowledge(command.id, &answer.write()).await?;
         if is_given_up {
             return Ok(true);
         }

@@ -14,7 +14,7 @@ use super::cut_over::{Attempt, CutOver};
 use super::flight::{self, Landed};
 use super::machine::{Action, Machine, Milestone, Outcome, Setup};
 use super::record::Record;
-use crate::control::Control;
+use crate::control::{Answer, Control};
 use crate::driver::{ChangeFeed, Rebuild};
 use crate::event::{Body, Progress};
 use crate::ident::Fence;
@@ -529,7 +529,7 @@ impl<'a> Pump<'a> {
         };
         for command in pending {
             let (answer, end) = self.obey_one(command.control).await?;
-            self.record.store().acknowledge(command.id, &answer).await?;
+            self.record.store().acknowledge(command.id, &answer.write()).await?;
             if end.is_some() {
                 return Ok(end);
             }
@@ -537,48 +537,48 @@ impl<'a> Pump<'a> {
         Ok(None)
     }
 
-    async fn obey_one(&mut self, control: Control) -> Result<(String, Option<End>)> {
+    async fn obey_one(&mut self, control: Control) -> Result<(Answer, Option<End>)> {
         let run = &mut self.record.run;
         match control {
-            Control::Pause if run.state == RunState::Paused => Ok(("paused already".to_owned(), None)),
+            Control::Pause if run.state == RunState::Paused => Ok((Answer::obeyed("paused already"), None)),
             // A run that has been applied only follows its live table: paused, it would be neither
             // reversible nor on its way.
             Control::Pause if self.goal != Goal::Swap => {
-                Ok((format!("nothing to pause: the run is {}", run.state), None))
+                Ok((Answer::refused(format!("nothing to pause: the run is {}", run.state)), None))
             }
             Control::Pause => {
                 run.resume_state = Some(run.state);
                 self.machine.set_paused(true);
                 self.record.enter(RunState::Paused, "paused; changes are still applied").await?;
-                Ok(("paused".to_owned(), None))
+                Ok((Answer::obeyed("paused"), None))
             }
             Control::Resume => {
                 let Some(state) = run.resume_state.take() else {
-                    return Ok(("it was not paused".to_owned(), None));
+                    return Ok((Answer::obeyed("it was not paused"), None));
                 };
                 self.machine.set_paused(false);
                 self.record.enter(state, "going on").await?;
-                Ok(("going on".to_owned(), None))
+                Ok((Answer::obeyed("going on"), None))
             }
             Control::Throttle { set } => {
                 let mut limits = run.options.limits.clone();
                 for (name, value) in &set {
                     if let Err(error) = limits.set(name, value) {
-                        return Ok((error.to_string(), None));
+                        return Ok((Answer::refused(error.to_string()), None));
                     }
                 }
                 run.options.limits = limits.clone();
                 self.machine.set_limits(limits);
                 self.record.save().await?;
                 self.due.load = Instant::now();
-                Ok(("limits changed".to_owned(), None))
+                Ok((Answer::obeyed("limits changed"), None))
             }
             Control::Cutover => {
                 run.cutover_requested = true;
                 self.record.save().await?;
-                Ok(("will cut over when it is safe".to_owned(), None))
+                Ok((Answer::obeyed("will cut over when it is safe"), None))
             }
-            Control::Abort => Ok(("aborting".to_owned(), Some(End::Abort))),
+            Control::Abort => Ok((Answer::obeyed("aborting"), Some(End::Abort))),
             Control::Stop => Err(Error::new(ErrorKind::Gate, "stopped by command; the checkpoint is saved")
                 .hint(format!("go on with `replank resume {}`", self.record.run.id))),
         }

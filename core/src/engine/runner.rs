@@ -14,6 +14,7 @@ use super::cut_over::{fence, owner, unknown_owner};
 use super::native;
 use super::pump::{End, Goal, Pump};
 use super::record::Record;
+use crate::control::Answer;
 use crate::driver::{Owner, Rebuild, RebuildJob, Revision, Session};
 use crate::event::{Body, Reporter};
 use crate::ident::{Fence, RunId, TableId};
@@ -567,8 +568,8 @@ impl Runner {
         // What was asked of the runner before us was not asked of us: it may be long ago, and about a run
         // that has turned round since.
         for stale in self.session.state().pending(id).await? {
-            let answer = "not obeyed: that runner is gone; ask again";
-            self.session.state().acknowledge(stale.id, answer).await?;
+            let answer = Answer::refused("that runner is gone; ask again").write();
+            self.session.state().acknowledge(stale.id, &answer).await?;
         }
         Ok(record)
     }

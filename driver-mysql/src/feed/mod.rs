@@ -83,7 +83,7 @@ pub async fn open(
     run(
         &mut connection,
         format!(
-            "SET @source_heartbeat_period = {HEARTBEAT}, @master_heartbeat_period = {HEARTBEAT},
+            "SET @replank_feed = 1, @source_heartbeat_period = {HEARTBEAT}, @master_heartbeat_period = {HEARTBEAT},
              @source_binlog_checksum = 'CRC32', SESSION net_write_timeout = 86400"
         ),
     )

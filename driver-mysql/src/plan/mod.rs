@@ -267,7 +267,10 @@ impl Drafting<'_> {
         }
         let replicas = number(
             self.connection,
-            "SELECT COUNT(*) FROM performance_schema.threads WHERE processlist_command LIKE 'Binlog Dump%'",
+            // A feed of ours reads the log as a replica does, and is none.
+            "SELECT COUNT(*) FROM performance_schema.threads AS t WHERE processlist_command LIKE 'Binlog Dump%'
+             AND NOT EXISTS (SELECT 1 FROM performance_schema.user_variables_by_thread AS v
+                             WHERE v.thread_id = t.thread_id AND v.variable_name = 'replank_feed')",
         )
         .await?;
         if replicas > 0 && table.rows > REPLICA_ROWS_MAX {

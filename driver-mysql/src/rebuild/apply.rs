@@ -32,52 +32,25 @@ pub async fn apply(connection: &mut Conn, core: &Core, changes: &[Change]) -> Re
             .or_insert((values, change));
     }
     let batch: Vec<(Values, &Change)> = batch.into_values().collect();
+    let all = Condition::keys(batch.iter().map(|(values, _)| values), &flow.key);
     if flow.keeps_something() {
-        return with_kept(connection, core, &batch).await;
+        let afresh = batch.iter().filter(|(_, change)| change.removed).map(|(values, _)| values);
+        parked::park(connection, core, &all, &Condition::keys(afresh, &flow.key)).await?;
+    } else {
+        delete(connection, core, &all).await?;
     }
-    let all = Condition::keys(batch.iter().map(|(values, _)| values), &flow.key);
-    delete(connection, core, &all).await?;
-    match insert(connection, core, &all).await {
-        Ok(()) => Ok(Applied::default()),
-        // A statement that fails is undone as a whole, and the transaction goes on: the rows are deleted.
-        Err(error) if error.kind() == ErrorKind::Duplicate => {
-            let mut displaced = Vec::new();
-            for (values, change) in &batch {
-                match insert(connection, core, &Condition::keys([values], &flow.key)).await {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == ErrorKind::Duplicate => displaced.push((*change).clone()),
-                    Err(error) => return Err(named(error, change)),
-                }
-            }
-            Ok(Applied { displaced })
-        }
-        Err(error) if batch.len() == 1 => Err(named(error, batch[0].1)),
-        Err(error) => Err(error),
-    }
-}
-
-/// The written table knows something that the source does not: see [`parked`].
-async fn with_kept(connection: &mut Conn, core: &Core, batch: &[(Values, &Change)]) -> Result<Applied> {
-    let flow = core.flow()?;
-    let all = Condition::keys(batch.iter().map(|(values, _)| values), &flow.key);
-    let afresh = batch.iter().filter(|(_, change)| change.removed).map(|(values, _)| values);
-    parked::park(connection, core, &all, &Condition::keys(afresh, &flow.key)).await?;
-    match parked::bring_back(connection, core, &all).await {
-        Ok(()) => {
-            parked::forget(connection, core, &all).await?;
-            return Ok(Applied::default());
-        }
-        Err(error) if error.kind() == ErrorKind::Duplicate => {}
+    match bring(connection, core, &all).await {
+        Ok(()) => return Ok(Applied::default()),
+        // A statement that fails is undone as a whole, and the transaction goes on. The first of two statements
+        // may have done its part.
+        Err(error) if error.kind() == ErrorKind::Duplicate => delete(connection, core, &all).await?,
         Err(error) if batch.len() == 1 => return Err(named(error, batch[0].1)),
         Err(error) => return Err(error),
     }
-    // The first of the two statements may have done its part.
-    delete(connection, core, &all).await?;
     let mut displaced = Vec::new();
-    for (values, change) in batch {
-        let one = Condition::keys([values], &flow.key);
-        match parked::bring_back(connection, core, &one).await {
-            Ok(()) => parked::forget(connection, core, &one).await?,
+    for (values, change) in &batch {
+        match bring(connection, core, &Condition::keys([values], &flow.key)).await {
+            Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Duplicate => displaced.push((*change).clone()),
             Err(error) => return Err(named(error, change)),
         }
@@ -85,14 +58,20 @@ async fn with_kept(connection: &mut Conn, core: &Core, batch: &[(Values, &Change
     Ok(Applied { displaced })
 }
 
+/// Writes rows that are not there as the source has them now. Where the written table knows something that the
+/// source does not, see [`parked`].
+async fn bring(connection: &mut Conn, core: &Core, condition: &Condition) -> Result<()> {
+    if !core.flow()?.keeps_something() {
+        return run(connection, inserting(core, condition)?).await.map(drop);
+    }
+    parked::bring_back(connection, core, condition).await?;
+    parked::forget(connection, core, condition).await
+}
+
 async fn delete(connection: &mut Conn, core: &Core, condition: &Condition) -> Result<()> {
     let (written, name) = (core.written(), ident(&core.written_name()));
     let condition = condition.sql(&name, &core.written_key()?);
     run(connection, format!("DELETE FROM {written} WHERE {condition}")).await.map(drop)
-}
-
-async fn insert(connection: &mut Conn, core: &Core, condition: &Condition) -> Result<()> {
-    run(connection, inserting(core, condition)?).await.map(drop)
 }
 
 fn inserting(core: &Core, condition: &Condition) -> Result<String> {

@@ -7,8 +7,9 @@ use replank_core::value::{Bounds, Change, Key};
 
 use super::Core;
 use super::range::{Condition, same_key};
+use super::slots::Slots;
 use crate::key::{Values, selected};
-use crate::spec::{KeyColumn, Unique};
+use crate::spec::Unique;
 use crate::sql::{get, ident, rows};
 
 /// Under LOCK TABLES a statement may use a table only under names that are locked, and each only once: every
@@ -36,10 +37,9 @@ async fn compare(connection: &mut Conn, core: &Core, condition: &Condition) -> R
     let flow = core.flow()?;
     let (source, written) = (core.source(), core.written());
     let (source_key, written_key) = (core.source_key()?, core.written_key()?);
-    let slots: Vec<String> = (0..flow.key.len()).map(|index| format!("_rp_k{index}")).collect();
-    let slots: Vec<&str> = slots.iter().map(String::as_str).collect();
-    let mut from_source = keyed("s", &source_key);
-    let mut from_written = keyed("w", &written_key);
+    let slots = Slots::of(&flow.key);
+    let mut from_source = slots.keyed("s", &source_key);
+    let mut from_written = slots.keyed("w", &written_key);
     let mut equal = Vec::new();
     for (index, column) in flow.columns.iter().enumerate() {
         from_source.push(format!("({}) AS `_rp_v{index}`", column.expected));
@@ -54,12 +54,6 @@ async fn compare(connection: &mut Conn, core: &Core, condition: &Condition) -> R
             }
         }
     }
-    let slot_columns: Vec<KeyColumn> = flow
-        .key
-        .iter()
-        .zip(&slots)
-        .map(|(column, slot)| KeyColumn { source: (*slot).to_owned(), ..column.clone() })
-        .collect();
     let nulls = vec!["NULL"; flow.key.len()].join(", ");
     let sql = format!(
         "SELECT NULL, {of_slots} FROM (SELECT {from_source} FROM {source} AS s WHERE {of_source}) AS n
@@ -70,11 +64,11 @@ async fn compare(connection: &mut Conn, core: &Core, condition: &Condition) -> R
          AND NOT EXISTS (SELECT 1 FROM {source} AS s2 WHERE {absent})
          UNION ALL SELECT COUNT(*), {nulls} FROM {source} AS s3 WHERE {of_source_3}
          UNION ALL SELECT COUNT(*), {nulls} FROM {written} AS w3 WHERE {of_written_3}",
-        of_slots = selected("n", &slot_columns, |column| &column.source),
+        of_slots = selected("n", &slots.columns(&flow.key), |column| &column.source),
         from_source = from_source.join(", "),
         of_source = condition.sql("s", &source_key),
         from_written = from_written.join(", "),
-        joined = same_key("n", &slots, "o", &slots),
+        joined = same_key("n", &slots.names(), "o", &slots.names()),
         equal = if equal.is_empty() { "TRUE".to_owned() } else { equal.join(" AND ") },
         of_written_key = selected("w2", &flow.key, |column| &column.written),
         of_written = condition.sql("w2", &written_key),
@@ -95,14 +89,6 @@ async fn compare(connection: &mut Conn, core: &Core, condition: &Condition) -> R
     Ok(compared)
 }
 
-fn keyed(alias: &str, names: &[&str]) -> Vec<String> {
-    names
-        .iter()
-        .enumerate()
-        .map(|(index, name)| format!("{alias}.{} AS `_rp_k{index}`", ident(name)))
-        .collect()
-}
-
 /// Groups of source rows that collide under the written table's unique keys, one of these rows among them.
 pub async fn collisions(connection: &mut Conn, core: &Core, keys: &[Key]) -> Result<Vec<String>> {
     let mut found = Vec::new();
@@ -111,8 +97,7 @@ pub async fn collisions(connection: &mut Conn, core: &Core, keys: &[Key]) -> Res
     }
     let flow = core.flow()?;
     let asked = Condition::keys(&core.decoded(keys)?, &flow.key);
-    let slots: Vec<String> = (0..flow.key.len()).map(|index| format!("_rp_k{index}")).collect();
-    let slots: Vec<&str> = slots.iter().map(String::as_str).collect();
+    let slots = Slots::of(&flow.key);
     let columns: Vec<String> = flow
         .columns
         .iter()
@@ -120,12 +105,12 @@ pub async fn collisions(connection: &mut Conn, core: &Core, keys: &[Key]) -> Res
         .collect();
     let mapped = format!(
         "SELECT {}, {} FROM {} AS s",
-        keyed("s", &core.source_key()?).join(", "),
+        slots.keyed("s", &core.source_key()?).join(", "),
         columns.join(", "),
         core.source()
     );
     for unique in &core.spec.written(core.job.direction).unique {
-        let sql = grouped(unique, &mapped, &slots, Some(&asked.sql("m", &slots)));
+        let sql = grouped(unique, &mapped, &slots.names(), Some(&asked.sql("m", &slots.names())));
         for row in rows(connection, sql).await? {
             let (value, others): (String, String) = (get(&row, 0)?, get(&row, 1)?);
             let names = core.source_key()?.join(", ");
@@ -160,19 +145,13 @@ pub async fn duplicates(connection: &mut Conn, core: &Core, unique: &Unique) -> 
         unique.parts.iter().enumerate().map(|(index, part)| format!("({part}) AS `_rp_p{index}`")).collect();
     let same: Vec<String> =
         (0..unique.parts.len()).map(|index| format!("m.`_rp_p{index}` = g.`_rp_p{index}`")).collect();
-    let slots: Vec<String> = (0..flow.key.len()).map(|index| format!("_rp_k{index}")).collect();
-    let slot_columns: Vec<KeyColumn> = flow
-        .key
-        .iter()
-        .zip(&slots)
-        .map(|(column, slot)| KeyColumn { source: slot.clone(), ..column.clone() })
-        .collect();
+    let slots = Slots::of(&flow.key);
     let written = core.written();
     let sql = format!(
         "SELECT {} FROM (SELECT {}, {} FROM {written} AS w) AS m
          JOIN (SELECT {} FROM {written} AS w2 WHERE {} GROUP BY {parts} HAVING COUNT(*) > 1 LIMIT 1000) AS g ON {}",
-        selected("m", &slot_columns, |column| &column.source),
-        keyed("w", &core.written_key()?).join(", "),
+        selected("m", &slots.columns(&flow.key), |column| &column.source),
+        slots.keyed("w", &core.written_key()?).join(", "),
         values.join(", "),
         values.join(", "),
         not_null.join(" AND "),

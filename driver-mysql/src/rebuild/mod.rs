@@ -11,6 +11,7 @@ mod index;
 mod parked;
 mod prepare;
 mod range;
+mod slots;
 
 pub use compare::grouped;
 use identity::FileName;

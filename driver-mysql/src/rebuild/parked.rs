@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::Core;
 use super::range::{Condition, same_key};
+use super::slots::Slots;
 use crate::definition;
 use crate::sql::{ident, run, table};
 use crate::state::ObjectRole;
@@ -100,13 +101,9 @@ pub async fn park(connection: &mut Conn, core: &Core, all: &Condition, afresh: &
 pub async fn bring_back(connection: &mut Conn, core: &Core, condition: &Condition) -> Result<()> {
     let flow = core.flow()?;
     let (source_key, written_key) = (core.source_key()?, core.written_key()?);
-    let slots: Vec<String> = (0..flow.key.len()).map(|index| format!("_rp_k{index}")).collect();
-    let slots: Vec<&str> = slots.iter().map(String::as_str).collect();
-    let keyed = |alias: &str, names: &[&str]| -> Vec<String> {
-        names.iter().zip(&slots).map(|(name, slot)| format!("{alias}.{} AS `{slot}`", ident(name))).collect()
-    };
-    let mut from_source = keyed("s", &source_key);
-    let mut from_parked = keyed("p", &written_key);
+    let slots = Slots::of(&flow.key);
+    let mut from_source = slots.keyed("s", &source_key);
+    let mut from_parked = slots.keyed("p", &written_key);
     from_parked.push("1 AS `_rp_there`".to_owned());
     let mut columns = Vec::new();
     let mut values = Vec::new();
@@ -139,7 +136,7 @@ pub async fn bring_back(connection: &mut Conn, core: &Core, condition: &Conditio
         kept_values.push(format!("o.`_rp_x{index}`"));
     }
     let parked = format!("(SELECT {} FROM {} AS p) AS o", from_parked.join(", "), core.parked());
-    let same = same_key("n", &slots, "o", &slots);
+    let same = same_key("n", &slots.names(), "o", &slots.names());
     // Rows that were there, and then those that were not: their other columns get their defaults.
     run(
         connection,
@@ -152,8 +149,11 @@ pub async fn bring_back(connection: &mut Conn, core: &Core, condition: &Conditio
     )
     .await?;
     let plain: Vec<String> = (0..flow.columns.len()).map(|index| format!("n.`_rp_v{index}`")).collect();
-    let there =
-        format!("SELECT 1 FROM {} AS p2 WHERE {}", core.parked(), same_key("n", &slots, "p2", &written_key));
+    let there = format!(
+        "SELECT 1 FROM {} AS p2 WHERE {}",
+        core.parked(),
+        same_key("n", &slots.names(), "p2", &written_key)
+    );
     run(
         connection,
         format!(

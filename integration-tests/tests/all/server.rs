@@ -3,11 +3,12 @@
 //!
 //! A server that is already there can be named by `REPLANK_TEST_MYSQL=mysql://root:…@host:port`.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable as _;
-use mysql_async::{Conn, Opts, OptsBuilder};
+use mysql_async::{Conn, Opts, OptsBuilder, SslOpts};
 use serde::Deserialize;
 use testcontainers::core::{IntoContainerPort, Mount, WaitFor};
 use testcontainers::runners::AsyncRunner;
@@ -59,6 +60,9 @@ static MYSQL: OnceCell<(Option<ContainerAsync<GenericImage>>, String)> = OnceCel
 // Two databases that are made at once must not get one name.
 static NUMBER: Mutex<u32> = Mutex::const_new(0);
 
+// That of a server which is dead just now looks free.
+static TAKEN_PORTS: Mutex<BTreeSet<u16>> = Mutex::const_new(BTreeSet::new());
+
 /// A new database on the shared MySQL server.
 pub async fn mysql_database() -> Database {
     let (_, server) = MYSQL
@@ -89,10 +93,16 @@ pub async fn mysql_on_a_small_disk(mebibytes: u64) -> OwnServer {
 
 async fn own_server(args: &[&str], disk: Option<u64>) -> OwnServer {
     let row = row("mysql-9.7");
-    let port = OWN_PORTS
-        .skip(usize::try_from(std::process::id() % 4_000).expect("small"))
-        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("a free port");
+    let port = {
+        let mut taken = TAKEN_PORTS.lock().await;
+        let port = OWN_PORTS
+            .skip(usize::try_from(std::process::id() % 4_000).expect("small"))
+            .filter(|port| !taken.contains(port))
+            .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+            .expect("a free port");
+        taken.insert(port);
+        port
+    };
     let container = start(&row, args, Some(port), disk).await;
     let url = url(&row, port);
     await_server(&url).await;
@@ -212,7 +222,14 @@ async fn await_server(url: &str) {
     }
 }
 
-async fn connect(url: &str) -> mysql_async::Result<Conn> {
+/// How an application connects.
+pub fn options(url: &str) -> OptsBuilder {
     let opts = Opts::from_url(url).expect("the harness makes URLs that can be read");
-    Conn::new(OptsBuilder::from_opts(opts).prefer_socket(false)).await
+    OptsBuilder::from_opts(opts)
+        .prefer_socket(false)
+        .ssl_opts(SslOpts::default().with_danger_accept_invalid_certs(true))
+}
+
+async fn connect(url: &str) -> mysql_async::Result<Conn> {
+    Conn::new(options(url)).await
 }

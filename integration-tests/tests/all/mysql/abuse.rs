@@ -267,6 +267,11 @@ async fn on_mysql_a_statement_of_the_servers_own_is_steered_and_given_up() {
     let (url, before) = (table.url(), table.definition().await);
     let index =
         ["apply", "-t", &url, "-e", "ALTER TABLE orders ADD INDEX wide (note, code, amount)", "--yes"];
+    // Another run reads the log at the same time, and is no replica that would stand still.
+    let other = Table::with_rows(500).await;
+    let feeding = Stopped::at("chunk_committed", &["apply", "-t", &other.url(), "-e", RETYPE, "--yes"]).await;
+    run_beside(&["plan", "-t", &url, "-e", index[4]], &[]).await.exits(0).says("native-online");
+    feeding.go_on().await.exits(0);
     // Waiting for its lock.
     let mut holder = table.connect().await;
     for statement in ["START TRANSACTION", "SELECT COUNT(*) FROM orders"] {
@@ -274,7 +279,7 @@ async fn on_mysql_a_statement_of_the_servers_own_is_steered_and_given_up() {
     }
     let stopped = Stopped::at("run_saved", &index).await;
     stopped.wake();
-    run_beside(&["pause", "last", "-t", &url], &[]).await.says("not obeyed");
+    run_beside(&["pause", "last", "-t", &url], &[]).await.exits(3).says("not obeyed");
     run_beside(&["abort", "last", "-t", &url, "--yes"], &[]).await.exits(0);
     stopped.end().await;
     holder.query_drop("COMMIT").await.expect("let go");

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mysql_async::Conn;
 use mysql_async::prelude::{FromValue, Queryable as _};
-use mysql_async::{Conn, Opts, OptsBuilder, SslOpts};
 
-use crate::server::{Database, mysql_database};
+use crate::server::{Database, mysql_database, options};
 use crate::workload::Journal;
 
 /// What each row is, in every shape that the tests give the table.
@@ -200,14 +200,6 @@ impl Table {
 /// When the server does not take it.
 pub async fn connect(url: &str) -> Conn {
     Conn::new(options(url)).await.expect("the server takes a connection")
-}
-
-/// How an application connects.
-pub fn options(url: &str) -> OptsBuilder {
-    let opts = Opts::from_url(url).expect("the harness makes URLs that can be read");
-    OptsBuilder::from_opts(opts)
-        .prefer_socket(false)
-        .ssl_opts(SslOpts::default().with_danger_accept_invalid_certs(true))
 }
 
 fn shown(value: mysql_async::Value) -> String {

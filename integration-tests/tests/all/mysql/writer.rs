@@ -7,7 +7,7 @@ use mysql_async::{Conn, Params, params};
 use tokio::time::timeout;
 
 use super::Table;
-use super::table::{ROW, options};
+use super::table::ROW;
 use crate::workload::{Client, Operation, Outcome, Transaction, Writers};
 
 const DEADLOCK: u16 = 1213;
@@ -45,7 +45,7 @@ impl Application {
     }
 
     async fn open(url: &str) -> mysql_async::Result<Conn> {
-        let opening = Conn::new(options(url));
+        let opening = Conn::new(crate::server::options(url));
         let mut connection = timeout(Duration::from_secs(5), opening).await.unwrap_or_else(|_elapsed| {
             let slow = std::io::Error::new(std::io::ErrorKind::TimedOut, "the server did not answer");
             Err(mysql_async::Error::from(slow))
