@@ -34,7 +34,7 @@ pub fn not_null<'t>(old: &Table, new: &'t Table, renames: &Renames) -> Vec<&'t C
 }
 
 /// Columns that a statement drops and adds.
-pub fn replaced(clauses: &[Clause]) -> Vec<String> {
+fn replaced(clauses: &[Clause]) -> Vec<String> {
     let adds = |name: &&String| {
         clauses.iter().flat_map(|clause| &clause.adds).any(|add| add.eq_ignore_ascii_case(name))
     };

@@ -19,7 +19,7 @@ use replank_core::{Error, ErrorKind, Result};
 
 use crate::connect::Server;
 use crate::holders::{are_visible, holders};
-use crate::inspect::{NoKey, Table, count, dependants, items, named, twins, usable_key};
+use crate::inspect::{Dependants, NoKey, Table, count, items, named, twins, usable_key};
 use crate::lint::Facts;
 use crate::parse::{Action, Clause, parse, parse_shape};
 use crate::preflight;
@@ -40,7 +40,13 @@ const SYSTEM: [&str; 4] = ["mysql", "sys", "information_schema", "performance_sc
 pub async fn draft(server: &Server, request: &Request) -> Result<Draft> {
     let mut connection = server.take().await?;
     let names = Names::new(&server.settings().state_name);
-    let mut drafting = Drafting { server, connection: &mut connection, names, facts: Facts::default() };
+    let mut drafting = Drafting {
+        server,
+        connection: &mut connection,
+        names,
+        dependants: Dependants::default(),
+        facts: Facts::default(),
+    };
     let draft = match request {
         Request::Statement { text, forward, reverse } => {
             drafting.statement(text, &Given { forward, reverse }).await?
@@ -55,6 +61,8 @@ struct Drafting<'a> {
     server: &'a Server,
     connection: &'a mut Conn,
     names: Names,
+    /// Of the table, once it was read.
+    dependants: Dependants,
     facts: Facts,
 }
 
@@ -122,7 +130,10 @@ impl Drafting<'_> {
         if let Some(engine) = found.engine.filter(|engine| !engine.eq_ignore_ascii_case("InnoDB")) {
             return refused(format!("`{name}` is stored by {engine}; only InnoDB can be changed online"));
         }
-        Table::read(self.connection, &found.schema, &found.name).await?.ok_or_else(missing)
+        let table = Table::read(self.connection, &found.schema, &found.name).await?.ok_or_else(missing)?;
+        self.dependants = Dependants::read(self.connection, &table).await?;
+        self.facts.foreign_keys.clone_from(&self.dependants.foreign_keys);
+        Ok(table)
     }
 
     async fn rename(&mut self, text: &str, table: &Table, schema: &str, to: &str) -> Result<Draft> {
@@ -148,13 +159,8 @@ impl Drafting<'_> {
         clauses: &[Clause],
         given: &Given<'_>,
     ) -> Result<Draft> {
-        self.facts.foreign_keys = dependants(self.connection, &table.schema, &table.name)
-            .await?
-            .into_iter()
-            .filter(|dependant| dependant.starts_with("foreign key "))
-            .collect();
         if items(&table.sql).iter().any(|line| line.contains(" FOREIGN KEY ")) {
-            // Two tables of one database cannot have constraints of one name, so no copy can be tried.
+            // They come with the carrying over of foreign keys; until then not even MySQL's own ways are tried.
             let changes = clauses.iter().map(|clause| clause.text.clone()).collect();
             let shadow = shadow::impossible(table, "the table has foreign keys of its own".to_owned());
             return self.finish(text, table, changes, vec![shadow], Evidence::default()).await;
@@ -176,23 +182,18 @@ impl Drafting<'_> {
         let renames = Renames::of(clauses);
         let tried = scratch.alter(clauses).await?;
         let mut changes = changes(table, &tried.after, clauses);
-        changes.extend(
-            facts::replaced(clauses)
-                .iter()
-                .map(|column| format!("column {column} is dropped and added anew")),
-        );
+        facts::compare(table, &tried.after, &renames, clauses, &mut self.facts);
+        let replaced = self.facts.replaced.iter();
+        changes.extend(replaced.map(|column| format!("column {column} is dropped and added anew")));
         if changes.is_empty() {
             return self.finish(text, table, changes, vec![nothing()], Evidence::default()).await;
         }
-        facts::compare(table, &tried.after, &renames, clauses, &mut self.facts);
         let mut candidates = self.natives(scratch, table, &tried, clauses, &renames).await?;
         let change = Change { old: table, new: &tried.after, renames: &renames, given };
-        let (mut shadow, mut evidence) =
-            shadow::shadow(self.connection, &self.names, scratch, change, &mut self.facts).await?;
+        let (mut shadow, mut evidence) = self.shadow(scratch, change).await?;
         if let Some(column) = self.facts.replaced.first() {
             shadow.impossible = Some(format!("a rebuild would carry the values of {column} over"));
         }
-        self.judge_strictness(table, &tried.after, &renames).await?;
         if let Some(partition) = clauses.iter().flat_map(|clause| &clause.empties).next() {
             shadow.impossible = Some(format!("a rebuild would keep the rows of partition {partition}"));
         }
@@ -222,7 +223,7 @@ impl Drafting<'_> {
             Way::Copy => return Ok(candidates),
         };
         let mut dropped = dropped_columns(table, &tried.after, renames);
-        dropped.extend(facts::replaced(clauses));
+        dropped.extend(self.facts.replaced.iter().cloned());
         let inverse = match native::inverse(table, &tried.after, renames).filter(|_| dropped.is_empty()) {
             Some(inverse) if inverse.is_empty() => Some(inverse),
             // Believed only where it gives back what was there.
@@ -279,6 +280,14 @@ impl Drafting<'_> {
         Ok(None)
     }
 
+    async fn shadow(&mut self, scratch: &mut Scratch, change: Change<'_>) -> Result<(Candidate, Evidence)> {
+        let found =
+            shadow::shadow(self.connection, &self.names, scratch, change, &self.dependants, &mut self.facts)
+                .await?;
+        self.judge_strictness(change).await?;
+        Ok(found)
+    }
+
     async fn rebuild(&mut self, name: &str, shape: Option<&str>) -> Result<Draft> {
         let (schema, name) = match name.split_once('.') {
             Some((schema, name)) => (Some(schema), name),
@@ -315,9 +324,7 @@ impl Drafting<'_> {
         };
         facts::compare(table, &new, &renames, &[], &mut self.facts);
         let change = Change { old: table, new: &new, renames: &renames, given: &given };
-        let (shadow, evidence) =
-            shadow::shadow(self.connection, &self.names, scratch, change, &mut self.facts).await?;
-        self.judge_strictness(table, &new, &renames).await?;
+        let (shadow, evidence) = self.shadow(scratch, change).await?;
         let (text, changes) = match shape {
             Some(shape) => (shape.to_owned(), changes(table, &new, &[])),
             None => (
@@ -329,8 +336,8 @@ impl Drafting<'_> {
     }
 
     /// Whether NULLs turn into zeros after the change.
-    async fn judge_strictness(&mut self, old: &Table, new: &Table, renames: &Renames) -> Result<()> {
-        let columns = facts::not_null(old, new, renames);
+    async fn judge_strictness(&mut self, change: Change<'_>) -> Result<()> {
+        let columns = facts::not_null(change.old, change.new, change.renames);
         if columns.is_empty() {
             return Ok(());
         }
@@ -421,7 +428,7 @@ impl Drafting<'_> {
                 rows_exact,
                 bytes: Some(table.bytes),
                 key: key.unwrap_or_default().into_iter().map(|column| column.name.clone()).collect(),
-                dependants: dependants(self.connection, &table.schema, &table.name).await?,
+                dependants: self.dependants.all(),
             },
             candidates,
             evidence,

@@ -9,7 +9,7 @@ use super::evidence;
 use super::mapping::{Given, mapping};
 use super::renames::Renames;
 use crate::definition;
-use crate::inspect::{Table, dependants, items};
+use crate::inspect::{Dependants, Table, items};
 use crate::lint::Facts;
 use crate::preflight;
 use crate::scratch::Scratch;
@@ -39,6 +39,7 @@ pub async fn shadow(
     names: &Names,
     scratch: &mut Scratch,
     change: Change<'_>,
+    dependants: &Dependants,
     facts: &mut Facts,
 ) -> Result<(Candidate, Evidence)> {
     let Change { old, new, renames, given } = change;
@@ -64,7 +65,7 @@ pub async fn shadow(
         homes: shares_names(old, new).then(|| names.homes()),
     };
     let mut candidate = candidate(old);
-    candidate.impossible = match unsuitable(connection, old, new, facts, &mut evidence).await? {
+    candidate.impossible = match unsuitable(connection, change, dependants, facts, &mut evidence).await? {
         None => undeferrable(&spec, new),
         why => why,
     };
@@ -116,23 +117,18 @@ fn candidate(table: &Table) -> Candidate {
 /// What about the table or the server stands in the way of a rebuild. What a rule judges is in `facts` as well.
 async fn unsuitable(
     connection: &mut Conn,
-    old: &Table,
-    new: &Table,
+    Change { old, new, .. }: Change<'_>,
+    dependants: &Dependants,
     facts: &mut Facts,
     evidence: &mut Evidence,
 ) -> Result<Option<String>> {
-    let triggers: Vec<String> = dependants(connection, &old.schema, &old.name)
-        .await?
-        .into_iter()
-        .filter(|dependant| dependant.starts_with("trigger "))
-        .collect();
-    if !facts.foreign_keys.is_empty() {
+    if !dependants.foreign_keys.is_empty() {
         return Ok(Some("foreign keys would not follow the name".to_owned()));
     }
-    if !triggers.is_empty() {
+    if !dependants.triggers.is_empty() {
         return Ok(Some(format!(
             "{} would not follow the name: tables with triggers are not supported yet",
-            triggers.join(", ")
+            dependants.triggers.join(", ")
         )));
     }
     if items(&new.sql).iter().any(|line| line.contains(" FOREIGN KEY ")) {

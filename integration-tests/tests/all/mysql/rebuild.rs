@@ -51,3 +51,23 @@ fn shape_without_note(definition: &str) -> String {
     let lines: Vec<&str> = definition.lines().filter(|line| !line.contains("note")).collect();
     lines.join("\n").replace(",\n)", "\n)")
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_mysql_a_rebuild_refuses_what_would_not_follow_the_name() {
+    let table = Table::with_rows(5).await;
+    let url = table.url();
+    for statement in [
+        "CREATE TABLE parent (id INT PRIMARY KEY, v INT)",
+        "CREATE TABLE child (id INT PRIMARY KEY, p INT, FOREIGN KEY (p) REFERENCES parent (id))",
+        "CREATE TABLE watched (id INT PRIMARY KEY, v INT)",
+        "CREATE TRIGGER watcher AFTER INSERT ON watched FOR EACH ROW SET @seen = 1",
+    ] {
+        table.execute(statement).await;
+    }
+    let before = table.tables().await;
+    for (name, says) in [("parent", "M208"), ("child", "M208"), ("watched", "trigger")] {
+        run_beside(&["rebuild", name, "-t", &url, "--yes"], &[]).await.exits(3).says(says);
+    }
+    assert_eq!(table.tables().await, before);
+    table.assert_no_helpers().await;
+}

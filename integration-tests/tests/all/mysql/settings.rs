@@ -91,4 +91,18 @@ async fn on_mysql_statements_and_names_in_any_script_are_no_trouble() {
     }
     asleep.await.expect("slept");
     table.assert_no_helpers().await;
+    // The database's own name is spelt by InnoDB as well.
+    let database = format!("größe_{}", table.name());
+    for statement in [
+        format!("CREATE DATABASE `{database}`"),
+        format!("CREATE TABLE `{database}`.`été` (id INT PRIMARY KEY, v INT)"),
+        format!("INSERT INTO `{database}`.`été` VALUES (1, 2)"),
+    ] {
+        table.execute(&statement).await;
+    }
+    let statement = format!("ALTER TABLE `{database}`.`été` MODIFY v BIGINT NOT NULL");
+    run_beside(&["apply", "-t", &url, "-e", &statement, "--yes"], &[]).await.exits(0);
+    run_beside(&["revert", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    assert_eq!(table.text(&format!("SELECT v FROM `{database}`.`été`")).await, "2");
+    table.execute(&format!("DROP DATABASE `{database}`")).await;
 }
