@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use crate::connect::Server;
 use crate::definition;
-use crate::sql::{get, number, rows, run, text};
+use crate::sql::{end, get, number, rows, run, text};
 
 /// Runs steps on a server.
 pub struct Native {
@@ -75,11 +75,7 @@ impl NativeDdl for Native {
         let mut connection = self.server.take().await?;
         for row in rows(&mut connection, running(step)).await? {
             let id: u64 = get(&row, 0)?;
-            match run(&mut connection, format!("KILL QUERY {id}")).await {
-                // It has ended by itself.
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            end(&mut connection, "KILL QUERY", id).await?;
         }
         self.server.keep(connection);
         Ok(())

@@ -171,7 +171,7 @@ impl Scratch {
     }
 
     /// How InnoDB spells the name of a table of any database. Where that cannot be told from here, tables of such
-    /// names are made in the scratch database, and looked at.
+    /// names are looked at in the scratch database: the copy, and one that is made for it.
     pub async fn file_name(&mut self, of: &Table) -> Result<FileName> {
         if let Some(file) = FileName::of(&of.schema, &of.name) {
             return Ok(file);
@@ -190,15 +190,17 @@ impl Scratch {
         if let Some(spelt) = identity::spelt(name) {
             return Ok(spelt);
         }
-        let own = self.own();
-        run(&mut self.connection, format!("DROP TABLE IF EXISTS {own}")).await?;
-        let probe = table(&self.schema, name);
-        run(&mut self.connection, format!("CREATE TABLE {probe} (a INT)")).await?;
         let schema = self.schema_file()?;
-        let spelt = spellings(&mut self.connection, &schema).await?.into_iter().next();
-        run(&mut self.connection, format!("DROP TABLE {probe}")).await?;
-        let created = definition::within(&self.of.sql, &self.schema);
-        run(&mut self.connection, created).await?;
+        let known = spellings(&mut self.connection, &schema).await?;
+        let spelt = if name == self.of.name {
+            known.into_iter().next()
+        } else {
+            let probe = table(&self.schema, name);
+            run(&mut self.connection, format!("CREATE TABLE {probe} (a INT)")).await?;
+            let both = spellings(&mut self.connection, &schema).await?;
+            run(&mut self.connection, format!("DROP TABLE {probe}")).await?;
+            both.into_iter().find(|spelt| !known.contains(spelt))
+        };
         spelt.ok_or_else(|| {
             Error::new(ErrorKind::Internal, format!("InnoDB does not know the table `{name}`"))
         })

@@ -49,6 +49,14 @@ pub async fn run(connection: &mut Conn, sql: impl AsRef<str> + Send) -> Result<u
     Ok(connection.affected_rows())
 }
 
+/// Ends a session (`KILL`), or only its statement (`KILL QUERY`); one that has ended by itself is as good.
+pub async fn end(connection: &mut Conn, how: &str, id: impl std::fmt::Display + Send) -> Result<()> {
+    match run(connection, format!("{how} {id}")).await {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Runs a query. By the text protocol: every value comes as the server prints it.
 pub async fn rows(connection: &mut Conn, sql: impl AsRef<str> + Send) -> Result<Vec<Row>> {
     connection.query(sql.as_ref()).await.map_err(from_mysql)

@@ -14,5 +14,6 @@ mod record;
 mod runner;
 pub mod suspects;
 pub mod sweep;
+mod way_out;
 
 pub use runner::{Runner, Verified};

@@ -14,6 +14,7 @@ use super::cut_over::{fence, owner, unknown_owner};
 use super::native;
 use super::pump::{End, Goal, Pump};
 use super::record::Record;
+use super::way_out::with_way_out;
 use crate::control::Answer;
 use crate::driver::{Owner, Rebuild, RebuildJob, Revision, Session};
 use crate::event::{Body, Reporter};
@@ -294,30 +295,7 @@ impl Runner {
 
     /// Works on a run under its lease, and records how that ended.
     async fn finish(&self, mut record: Record, work: Work) -> Result<Run> {
-        let mut result = self.work(&mut record, work).await;
-        let (mut work, mut returns) = (work, 0);
-        while let Err(lost) = &result
-            && matches!(lost.kind(), ErrorKind::ConnectionLost | ErrorKind::Retry)
-            && returns < RETURNS_MAX
-        {
-            returns += 1;
-            let message = format!("the server was lost ({}); waiting for it", lost.message());
-            record.say(Body::Warning { message });
-            match self.returned(&mut record).await {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) => {
-                    result = Err(error);
-                    break;
-                }
-            }
-            let Some(left) = left_to_do(work, &record.run) else {
-                result = Ok(());
-                break;
-            };
-            work = left;
-            result = self.work(&mut record, work).await;
-        }
+        let mut result = self.work_on(&mut record, work).await;
         if let Err(error) = &result
             && let Some(overtaken) = self.record_failure(&mut record, error).await
         {
@@ -328,6 +306,26 @@ impl Runner {
         result.map_err(|error| with_way_out(error, &record.run))?;
         released?;
         Ok(record.run)
+    }
+
+    /// Works, and goes on where the server was away meanwhile.
+    async fn work_on(&self, record: &mut Record, mut work: Work) -> Result<()> {
+        for _ in 0..RETURNS_MAX {
+            let lost = match self.work(record, work).await {
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionLost | ErrorKind::Retry) => error,
+                ended => return ended,
+            };
+            let message = format!("the server was lost ({}); waiting for it", lost.message());
+            record.say(Body::Warning { message });
+            if !self.returned(record).await? {
+                return Err(lost);
+            }
+            match left_to_do(work, &record.run) {
+                Some(left) => work = left,
+                None => return Ok(()),
+            }
+        }
+        self.work(record, work).await
     }
 
     /// Waits for a server that is away. Answers false when it stays away, or the person does not want to wait.
@@ -733,31 +731,6 @@ fn ended(run: &Run) -> Error {
 
 fn is_no_way_back(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Refused | ErrorKind::Unfit | ErrorKind::FeedGap | ErrorKind::ForeignDdl)
-}
-
-/// What to type next, after what the driver says of it.
-fn with_way_out(error: Error, run: &Run) -> Error {
-    let id = &run.id;
-    let way_out = match error.kind() {
-        ErrorKind::FeedGap | ErrorKind::ForeignDdl if run.direction == Direction::Reverse => {
-            format!(
-                "the new table stays as it is, with every write; `replank finalize {id}` ends the way back"
-            )
-        }
-        ErrorKind::FeedGap | ErrorKind::ForeignDdl => {
-            format!("the live table is untouched; `replank abort {id}` removes the copy, then apply again")
-        }
-        ErrorKind::DiskFull => format!("free some room on the server, then `replank resume {id}`"),
-        kind if kind.exit_code() == 1 && error.hint_text().is_none() => {
-            format!("go on with `replank resume {id}`")
-        }
-        _ => return error,
-    };
-    let hint = match error.hint_text() {
-        Some(hint) => format!("{hint}; {way_out}"),
-        None => way_out,
-    };
-    error.hint(hint)
 }
 
 fn refuse(error: Error) -> Error {

@@ -2,7 +2,7 @@
 
 use replank_core::lint::{Rule, Severity, Subject, Verdict};
 
-use super::Facts;
+use super::{Facts, refusals};
 
 /// See `grants.md`.
 pub struct Grants;
@@ -25,15 +25,6 @@ impl Rule for Grants {
     }
 
     fn check(&self, subject: &Subject<'_>) -> Vec<Verdict> {
-        Facts::of(subject)
-            .grants
-            .iter()
-            .map(|check| {
-                Verdict::error(
-                    format!("{}: {}", check.name, check.found),
-                    check.mend.clone().unwrap_or_default(),
-                )
-            })
-            .collect()
+        refusals(&Facts::of(subject).grants)
     }
 }

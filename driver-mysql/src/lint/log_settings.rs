@@ -3,7 +3,7 @@
 use replank_core::lint::{Rule, Severity, Subject, Verdict};
 use replank_core::plan::Strategy;
 
-use super::Facts;
+use super::{Facts, refusals};
 
 /// See `log_settings.md`.
 pub struct LogSettings;
@@ -29,15 +29,6 @@ impl Rule for LogSettings {
         if subject.strategy != Strategy::Shadow {
             return Vec::new();
         }
-        Facts::of(subject)
-            .log
-            .iter()
-            .map(|check| {
-                Verdict::error(
-                    format!("{}: {}", check.name, check.found),
-                    check.mend.clone().unwrap_or_default(),
-                )
-            })
-            .collect()
+        refusals(&Facts::of(subject).log)
     }
 }

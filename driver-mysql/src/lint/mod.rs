@@ -21,7 +21,8 @@ mod zero_date;
 
 pub use facts::{Facts, PrimaryKey, ZeroDefault};
 
-use replank_core::lint::Rule;
+use replank_core::driver::Check;
+use replank_core::lint::{Rule, Verdict};
 
 /// Every rule of this driver, in the order of their codes.
 pub fn rules() -> Vec<&'static dyn Rule> {
@@ -44,6 +45,16 @@ pub fn rules() -> Vec<&'static dyn Rule> {
         &topology::Topology,
         &old_holders::OldHolders,
     ]
+}
+
+/// Checks that came out badly, each with what mends it.
+fn refusals(checks: &[Check]) -> Vec<Verdict> {
+    checks
+        .iter()
+        .map(|check| {
+            Verdict::error(format!("{}: {}", check.name, check.found), check.mend.clone().unwrap_or_default())
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use super::{Core, Handle, apply, compare, identity};
 use crate::error::{code, codes, from_mysql};
 use crate::feed;
 use crate::holders::holders;
-use crate::sql::{ident, number, run, table, text};
+use crate::sql::{end, ident, number, run, table, text};
 use crate::state::{ObjectRole, check_token, save_run};
 
 /// So long a quiet moment is looked for, this often. Four writers with transactions of some milliseconds leave
@@ -325,10 +325,7 @@ impl SwapGuard for Guard {
 async fn end_session(core: &Core, session: &Conn) -> Result<()> {
     let mut connection = core.server.connect().await?;
     let id = session.id();
-    match run(&mut connection, format!("KILL {id}")).await {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    end(&mut connection, "KILL", id).await?;
     let until = Instant::now() + END_WAIT;
     let there = format!("SELECT COUNT(*) FROM performance_schema.threads WHERE processlist_id = {id}");
     while number(&mut connection, there.as_str()).await? > 0 && Instant::now() < until {

@@ -60,10 +60,5 @@ async fn broken_at(name: &str, trigger: Trigger, fault: Fault) {
     writers.write_on(30).await;
     let journal = writers.stop().await;
     judge(name, &journal);
-    table.check(&journal).await;
-    table.check_against_blocking(&before, RETYPE).await;
-    run_beside(&["revert", "last", "-t", &url, "--yes"], &[]).await.exits(0);
-    table.check(&journal).await;
-    assert_eq!(table.definition().await, before);
-    table.assert_no_helpers().await;
+    table.check_there_and_back(&journal, &before, RETYPE).await;
 }

@@ -5,7 +5,6 @@ use replank_core::engine::boundary::Boundary;
 
 use super::oracle::RETYPE;
 use super::{Application, Table};
-use crate::binary::run_beside;
 use crate::kills::BETWEEN;
 use crate::random::seed;
 use crate::server::mysql_own_server;
@@ -31,11 +30,6 @@ async fn on_mysql_the_server_killed_at_dangerous_boundaries_loses_nothing() {
         let journal = writers.stop().await;
         println!("{}: {:?}", boundary.name(), journal.summary());
         assert!(journal.summary().acknowledged > 20, "the writers wrote next to nothing");
-        table.check(&journal).await;
-        table.check_against_blocking(&before, RETYPE).await;
-        run_beside(&["revert", "last", "-t", &url, "--yes"], &[]).await.exits(0);
-        table.check(&journal).await;
-        assert_eq!(table.definition().await, before);
-        table.assert_no_helpers().await;
+        table.check_there_and_back(&journal, &before, RETYPE).await;
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mysql_async::Conn;
 use mysql_async::prelude::{FromValue, Queryable as _};
 
+use crate::binary::run_beside;
 use crate::server::{Database, mysql_database, options};
 use crate::workload::Journal;
 
@@ -144,6 +145,19 @@ impl Table {
             .await;
         assert_eq!(differing, "", "online and blocking, rows differ");
         connection.query_drop("DROP TABLE plain").await.expect("dropped");
+    }
+
+    /// Checks a change that was applied under writers, takes it back, and checks again.
+    ///
+    /// # Panics
+    /// At the first difference.
+    pub async fn check_there_and_back(&self, journal: &Journal, before: &str, statement: &str) {
+        self.check(journal).await;
+        self.check_against_blocking(before, statement).await;
+        run_beside(&["revert", "last", "-t", &self.url(), "--yes"], &[]).await.exits(0);
+        self.check(journal).await;
+        assert_eq!(self.definition().await, before);
+        self.assert_no_helpers().await;
     }
 
     /// What SHOW CREATE TABLE says of `orders`, without the counter.
