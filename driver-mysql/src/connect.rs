@@ -4,11 +4,13 @@
 //! resume and on the way back. A session whose statement failed, or whose caller was dropped half-way, is
 //! closed and never used again: its transaction rolls back, and what it was at is a matter of the fence.
 
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use mysql_async::{ClientIdentity, Conn, Opts, OptsBuilder, SslOpts};
+use mysql_async::prelude::Queryable as _;
+use mysql_async::{ClientIdentity, Opts, OptsBuilder, SslOpts};
 use replank_core::driver::Settings;
 use replank_core::{Error, ErrorKind, Result};
 use tokio::time::timeout;
@@ -22,14 +24,91 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// More idle sessions than copy workers, appliers, feed and journal together need. Chosen.
 const IDLE_MAX: usize = 16;
 
+/// A runner that is stopped in the middle of a batch holds its rows no longer than this. Chosen: a batch takes
+/// milliseconds.
+const IDLE_TRANSACTION_SECONDS: u32 = 5;
+
 /// What decides how a value is converted, compared or refused. Not NO_ZERO_DATE and NO_ZERO_IN_DATE: what
 /// the table holds already must be copied.
 const SQL_MODE: &str =
     "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO,ERROR_FOR_DIVISION_BY_ZERO";
 
+/// Whose server it is: the two speak one language, and differ in their locks, logs and catalogues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Product {
+    /// From 8.0.13.
+    MySql,
+    /// From 10.6.
+    MariaDb,
+}
+
+impl Product {
+    /// By what the server says of its version.
+    pub fn of(version: &str) -> Self {
+        match version.contains("MariaDB") {
+            true => Self::MariaDb,
+            false => Self::MySql,
+        }
+    }
+
+    /// As its makers write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MySql => "MySQL",
+            Self::MariaDb => "MariaDB",
+        }
+    }
+
+    /// What makes a setting last.
+    pub fn set(self) -> &'static str {
+        match self {
+            Self::MySql => "SET PERSIST",
+            Self::MariaDb => "SET GLOBAL",
+        }
+    }
+}
+
+/// A session, and on whose server it is.
+pub struct Conn {
+    inner: mysql_async::Conn,
+    product: Product,
+}
+
+impl Conn {
+    /// Whose server it is on.
+    pub fn product(&self) -> Product {
+        self.product
+    }
+
+    /// Whether it is on MariaDB.
+    pub fn is_mariadb(&self) -> bool {
+        self.product == Product::MariaDb
+    }
+
+    /// The client's own, for what ends with it.
+    pub fn into_inner(self) -> mysql_async::Conn {
+        self.inner
+    }
+}
+
+impl Deref for Conn {
+    type Target = mysql_async::Conn;
+
+    fn deref(&self) -> &mysql_async::Conn {
+        &self.inner
+    }
+}
+
+impl DerefMut for Conn {
+    fn deref_mut(&mut self) -> &mut mysql_async::Conn {
+        &mut self.inner
+    }
+}
+
 /// A server, and the sessions on it.
 pub struct Server {
     opts: Opts,
+    product: Product,
     schema: Option<String>,
     settings: Settings,
     idle: Mutex<Vec<Conn>>,
@@ -49,15 +128,19 @@ impl Server {
         let mut tls = target.tls()?;
         let first = loop {
             let opts = Opts::from(target.opts().ssl_opts(tls.clone()));
-            match (within(Conn::new(opts.clone())).await, &target.mode) {
+            match (within(mysql_async::Conn::new(opts.clone())).await, &target.mode) {
                 (Ok(connection), _) => break (opts, connection),
                 // A server without TLS, and nobody insists on it.
                 (Err(error), Mode::Preferred) if tls.is_some() && is_without_tls(&error) => tls = None,
                 (Err(error), _) => return Err(refused(error, &target)),
             }
         };
-        let (opts, mut connection) = first;
-        let server = Self { opts, schema: target.schema, settings: settings.clone(), idle: Mutex::default() };
+        let (opts, mut inner) = first;
+        let version: Option<String> = inner.query_first("SELECT VERSION()").await.map_err(from_mysql)?;
+        let product = Product::of(&version.unwrap_or_default());
+        let server =
+            Self { opts, product, schema: target.schema, settings: settings.clone(), idle: Mutex::default() };
+        let mut connection = Conn { inner, product };
         server.pin(&mut connection).await?;
         server.keep(connection);
         Ok(server)
@@ -68,6 +151,11 @@ impl Server {
         self.schema.as_deref()
     }
 
+    /// Whose it is.
+    pub fn product(&self) -> Product {
+        self.product
+    }
+
     /// What the person set.
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -75,12 +163,13 @@ impl Server {
 
     /// A new connection with our settings, which nobody else will get.
     pub async fn connect(&self) -> Result<Conn> {
-        let opened = within(Conn::new(self.opts.clone())).await;
-        let mut connection = opened.map_err(|error| match code(&error) {
+        let opened = within(mysql_async::Conn::new(self.opts.clone())).await;
+        let inner = opened.map_err(|error| match code(&error) {
             Some(_) => from_mysql(error),
             // Nothing was sent, so it can be tried again: a server that restarts is back in a while.
             None => Error::new(ErrorKind::Retry, format!("the server does not answer: {error}")),
         })?;
+        let mut connection = Conn { inner, product: self.product };
         self.pin(&mut connection).await?;
         Ok(connection)
     }
@@ -105,15 +194,24 @@ impl Server {
 
     async fn pin(&self, connection: &mut Conn) -> Result<()> {
         let busy_seconds = self.settings.busy_timeout.as_secs().max(1);
+        let own = match self.product {
+            Product::MySql => "max_execution_time = 0, information_schema_stats_expiry = 0".to_owned(),
+            // Where nobody can see who holds a table, the server itself ends a session of ours that is stopped in
+            // the middle of a transaction.
+            Product::MariaDb => format!(
+                "max_statement_time = 0, check_constraint_checks = 1,
+                 idle_transaction_timeout = {IDLE_TRANSACTION_SECONDS}"
+            ),
+        };
         run(
             connection,
             format!(
-                "SET NAMES utf8mb4, SESSION sql_mode = {}, time_zone = '+00:00', autocommit = 1, \
-                 transaction_isolation = 'READ-COMMITTED', foreign_key_checks = 0, unique_checks = 1, \
-                 innodb_lock_wait_timeout = {busy_seconds}, lock_wait_timeout = {busy_seconds}, \
-                 sql_safe_updates = 0, sql_select_limit = DEFAULT, sql_big_selects = 1, \
-                 group_concat_max_len = 1048576, wait_timeout = 86400, max_execution_time = 0, \
-                 information_schema_stats_expiry = 0",
+                "SET NAMES utf8mb4, SESSION sql_mode = {}, time_zone = '+00:00', autocommit = 1,
+                 foreign_key_checks = 0, unique_checks = 1,
+                 innodb_lock_wait_timeout = {busy_seconds}, lock_wait_timeout = {busy_seconds},
+                 sql_safe_updates = 0, sql_select_limit = DEFAULT, sql_big_selects = 1,
+                 group_concat_max_len = 1048576, wait_timeout = 86400, {own};
+                 SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
                 text(SQL_MODE)
             ),
         )
@@ -122,9 +220,9 @@ impl Server {
     }
 }
 
-async fn within<F>(connecting: F) -> mysql_async::Result<Conn>
+async fn within<F>(connecting: F) -> mysql_async::Result<mysql_async::Conn>
 where
-    F: Future<Output = mysql_async::Result<Conn>>,
+    F: Future<Output = mysql_async::Result<mysql_async::Conn>>,
 {
     timeout(CONNECT_DEADLINE, connecting).await.unwrap_or_else(|_elapsed| {
         let slow = std::io::Error::new(std::io::ErrorKind::TimedOut, "the server did not answer");
@@ -151,7 +249,7 @@ fn refused(error: mysql_async::Error, target: &Target) -> Error {
         )
         .caused_by(error),
         Some(_) => from_mysql(error),
-        None => Error::new(ErrorKind::NotFound, format!("no MySQL server answers at {at}: {error}"))
+        None => Error::new(ErrorKind::NotFound, format!("no server answers at {at}: {error}"))
             .hint("check host, port and TLS mode of the target")
             .caused_by(error),
     }
@@ -181,7 +279,7 @@ struct Target {
 }
 
 impl Target {
-    /// Reads `mysql://user:password@host:port/database?ssl-mode=…&ssl-ca=…&ssl-cert=…&ssl-key=…`.
+    /// Reads `mysql://` or `mariadb://user:password@host:port/database?ssl-mode=…&ssl-ca=…&ssl-cert=…&ssl-key=…`.
     fn read(text: &str) -> Result<Self> {
         // Never the URL itself: it holds a password.
         let usage = |what: String| {

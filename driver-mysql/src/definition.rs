@@ -1,6 +1,6 @@
 //! Definitions as the server writes them, made comparable: another name, no counter.
 
-use mysql_async::Conn;
+use crate::connect::{Conn, Product};
 use replank_core::{ErrorKind, Result};
 
 use crate::sql::{first, get, ident, table};
@@ -8,7 +8,7 @@ use crate::sql::{first, get, ident, table};
 /// What `SHOW CREATE TABLE` says of a table, without the counter of AUTO_INCREMENT; `None` where it is not there.
 pub async fn read(connection: &mut Conn, schema: &str, name: &str) -> Result<Option<String>> {
     match first(connection, format!("SHOW CREATE TABLE {}", table(schema, name))).await {
-        Ok(Some(row)) => Ok(Some(renamed(&get::<String>(&row, 1)?, name, name))),
+        Ok(Some(row)) => Ok(Some(without_counter(&get::<String>(&row, 1)?))),
         Ok(None) => Ok(None),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -40,15 +40,15 @@ pub fn without_constraints(sql: &str) -> String {
 
 /// The definition of `from` as that of a table named `to`, without the counter of AUTO_INCREMENT.
 ///
-/// Checks that the server named itself (`orders_chk_1`) are renamed by the server with their table, and so
-/// they are here.
-pub fn renamed(sql: &str, from: &str, to: &str) -> String {
+/// Checks that MySQL named itself (`orders_chk_1`) are renamed by it with their table, and so they are here. In
+/// MariaDB a check's name is its table's own affair.
+pub fn renamed(product: Product, sql: &str, from: &str, to: &str) -> String {
     let head = format!("CREATE TABLE {} ", ident(from));
     let Some(rest) = sql.strip_prefix(&head) else { return sql.to_owned() };
     let own = format!("CONSTRAINT {}", ident(&format!("{from}_chk_")).trim_end_matches('`'));
     let new = format!("CONSTRAINT {}", ident(&format!("{to}_chk_")).trim_end_matches('`'));
     let lines = rest.split('\n').map(|line| match line.trim_start().strip_prefix(&own) {
-        Some(tail) if tail.starts_with(|first: char| first.is_ascii_digit()) => format!("  {new}{tail}"),
+        Some(tail) if product == Product::MySql && tail.starts_with(|first: char| first.is_ascii_digit()) => format!("  {new}{tail}"),
         _ => line.to_owned(),
     });
     let text = format!("CREATE TABLE {} {}", ident(to), lines.collect::<Vec<_>>().join("\n"));
@@ -89,11 +89,13 @@ mod tests {
 
     #[test]
     fn a_definition_gets_another_name_and_loses_its_counter() {
-        let sql = renamed(SQL, "t", "new");
+        let sql = renamed(Product::MySql, SQL, "t", "new");
         assert!(sql.starts_with("CREATE TABLE `new` (\n"), "{sql}");
         assert!(sql.contains("CONSTRAINT `new_chk_1`") && sql.contains("CONSTRAINT `t_chk_x`"), "{sql}");
         assert!(sql.ends_with(") ENGINE=InnoDB DEFAULT CHARSET=utf8mb4"), "{sql}");
-        assert_eq!(renamed(&sql, "new", "t"), renamed(SQL, "t", "t"));
+        assert_eq!(renamed(Product::MySql, &sql, "new", "t"), without_counter(SQL));
+        let sql = renamed(Product::MariaDb, SQL, "t", "new");
+        assert!(sql.contains("CONSTRAINT `t_chk_1`"), "{sql}");
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub fn code(error: &mysql_async::Error) -> Option<u16> {
 pub mod codes {
     /// ER_DUP_ENTRY.
     pub const DUPLICATE: u16 = 1062;
+    /// ER_LOCK_WAIT_TIMEOUT.
+    pub const LOCK_TIMEOUT: u16 = 1205;
     /// ER_QUERY_INTERRUPTED: by `KILL QUERY`.
     pub const INTERRUPTED: u16 = 1317;
     /// ER_SUBQUERY_NO_1_ROW.
@@ -31,10 +33,10 @@ pub mod codes {
 /// What the server's code means to the engine.
 fn kind(code: u16) -> ErrorKind {
     match code {
-        1205 | 3572 => ErrorKind::LockTimeout,
+        codes::LOCK_TIMEOUT | 3572 => ErrorKind::LockTimeout,
         // Deadlock; too many connections; a lock that the server broke to let DDL through.
         1213 | 1040 | 3132 => ErrorKind::Retry,
-        codes::INTERRUPTED | 3024 => ErrorKind::LockTimeout,
+        codes::INTERRUPTED | 1969 | 3024 => ErrorKind::LockTimeout,
         codes::DUPLICATE | 1586 | 1859 => ErrorKind::Duplicate,
         1049 | 1051 | codes::NO_SUCH_SESSION | codes::NO_SUCH_TABLE => ErrorKind::NotFound,
         1021 | 1041 | 1114 => ErrorKind::DiskFull,

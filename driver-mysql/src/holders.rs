@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
-use mysql_async::Conn;
+use crate::connect::Conn;
 use replank_core::Result;
 use replank_core::driver::Holder;
 
 use crate::sql::{get, number, rows, text};
 
-/// Sessions that hold a lock on a table in a transaction or statement that is older than `age`.
+/// Sessions that hold a lock on a table in a transaction or statement that is older than `age`. None where the
+/// server does not tell.
 pub async fn holders(connection: &mut Conn, schema: &str, name: &str, age: Duration) -> Result<Vec<Holder>> {
+    if connection.is_mariadb() && !are_visible(connection).await? {
+        return Ok(Vec::new());
+    }
     // innodb_trx knows only whole seconds; a transaction that began in this one would look old.
     let seconds = "COALESCE(x.timer_wait / 1000000000000, t.processlist_time - 1, 0)";
     let sql = format!(
@@ -35,6 +39,27 @@ pub async fn holders(connection: &mut Conn, schema: &str, name: &str, age: Durat
             Ok(Holder {
                 id: format!("connection {}", get::<u64>(row, 0)?),
                 about: format!("{}: {doing}, for {seconds:.1} s", user.unwrap_or_default()),
+            })
+        })
+        .collect()
+}
+
+/// Where nobody can see who holds which table (MariaDB, by default): transactions of others that are older than a
+/// moment. The clock of these has whole seconds.
+pub async fn old_transactions(connection: &mut Conn) -> Result<Vec<Holder>> {
+    let sql = "SELECT trx_mysql_thread_id, TIMESTAMPDIFF(SECOND, trx_started, CONVERT_TZ(UTC_TIMESTAMP(), '+00:00', 'SYSTEM')) AS age,
+                      COALESCE(trx_query, '')
+               FROM information_schema.innodb_trx
+               WHERE trx_mysql_thread_id NOT IN (0, CONNECTION_ID()) HAVING age > 1";
+    rows(connection, sql)
+        .await?
+        .iter()
+        .map(|row| {
+            let (seconds, doing): (i64, String) = (get(row, 1)?, get(row, 2)?);
+            let doing = if doing.is_empty() { "an idle transaction".to_owned() } else { shortened(&doing) };
+            Ok(Holder {
+                id: format!("connection {}", get::<u64>(row, 0)?),
+                about: format!("{doing}, for {seconds} s"),
             })
         })
         .collect()

@@ -1,6 +1,6 @@
 //! What the catalogue says of a table.
 
-use mysql_async::Conn;
+use crate::connect::Conn;
 use replank_core::{Error, ErrorKind, Result};
 
 use crate::definition;
@@ -189,7 +189,7 @@ fn index_lines(sql: &str, unique: &[Unique]) -> Vec<Index> {
 async fn columns(connection: &mut Conn, schema: &str, name: &str) -> Result<Vec<Column>> {
     let sql = format!(
         "SELECT column_name, data_type, column_type, character_set_name, collation_name, is_nullable = 'YES',
-                generation_expression <> '', extra LIKE '%auto_increment%',
+                COALESCE(generation_expression, '') <> '', extra LIKE '%auto_increment%',
                 column_default IS NOT NULL OR is_nullable = 'YES' OR extra LIKE '%DEFAULT_GENERATED%',
                 COALESCE(IF(character_set_name IS NULL, character_octet_length, character_maximum_length), 0),
                 COALESCE(numeric_precision, 0), COALESCE(numeric_scale, 0), COALESCE(datetime_precision, 0)
@@ -223,8 +223,10 @@ async fn columns(connection: &mut Conn, schema: &str, name: &str) -> Result<Vec<
 }
 
 async fn unique(connection: &mut Conn, schema: &str, name: &str) -> Result<Vec<Unique>> {
+    // MariaDB has no keys over expressions.
+    let expression = if connection.is_mariadb() { "NULL" } else { "expression" };
     let sql = format!(
-        "SELECT index_name, column_name, sub_part, expression FROM information_schema.statistics
+        "SELECT index_name, column_name, sub_part, {expression} FROM information_schema.statistics
          WHERE table_schema = {} AND table_name = {} AND non_unique = 0
          ORDER BY index_name = 'PRIMARY' DESC, index_name, seq_in_index",
         text(schema),
@@ -301,6 +303,12 @@ pub fn key_columns<'a>(table: &'a Table, unique: &Unique) -> std::result::Result
                 });
             };
             let name = &column.name;
+            if column.is_generated {
+                return Err(NoKey::Computed(format!(
+                    "column {name} of the key `{}` is computed",
+                    unique.name
+                )));
+            }
             if column.is_nullable {
                 let why = format!("column {name} of the unique key `{}` may be NULL", unique.name);
                 return Err(NoKey::Nullable(why));
@@ -308,12 +316,6 @@ pub fn key_columns<'a>(table: &'a Table, unique: &Unique) -> std::result::Result
             if is_floating(&column.data_type) {
                 let why = format!("column {name} is floating point: equal values may be written unequally");
                 return Err(NoKey::Other(why));
-            }
-            if column.is_generated {
-                return Err(NoKey::Computed(format!(
-                    "column {name} of the key `{}` is computed",
-                    unique.name
-                )));
             }
             if column.key_kind().is_none() {
                 return Err(NoKey::Other(format!(

@@ -1,10 +1,11 @@
 //! Helper tables that no run knows any more: somebody removed the records, or restored a backup.
 
-use mysql_async::Conn;
+use crate::connect::Conn;
 use replank_core::Result;
 use replank_core::driver::Check;
 use replank_core::driver::facts::CheckState;
 
+use crate::rebuild::names::{bare, is_helper};
 use crate::sql::{get, rows, table, text};
 use crate::state::{Names, all_runs};
 
@@ -13,7 +14,7 @@ pub async fn checks(connection: &mut Conn, schema: &str, names: &Names) -> Resul
     let homes = names.homes();
     let sql = format!(
         "SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema IN ({}, {}, {})
-         AND table_name LIKE '\\_rp\\_%' ORDER BY 1, 2",
+         AND table_name LIKE '%\\_rp\\_%' ORDER BY 1, 2",
         text(schema),
         text(&homes.shadow),
         text(&homes.retired)
@@ -22,6 +23,7 @@ pub async fn checks(connection: &mut Conn, schema: &str, names: &Names) -> Resul
         .await?
         .iter()
         .map(|row| Ok((get(row, 0)?, get(row, 1)?)))
+        .filter(|found: &Result<(String, String)>| found.as_ref().map_or(true, |(_, name)| is_helper(name)))
         .collect::<Result<_>>()?;
     if present.is_empty() {
         return Ok(Vec::new());
@@ -31,7 +33,7 @@ pub async fn checks(connection: &mut Conn, schema: &str, names: &Names) -> Resul
         runs.iter().filter(|run| !run.state.is_final()).any(|run| {
             let helpers = format!("_rp_{}_", run.id.short());
             let is_aside = run.plan.steps.iter().any(|step| step.spec["to"] == *name);
-            name.starts_with(&helpers) || is_aside
+            bare(name).starts_with(&helpers) || is_aside
         })
     };
     Ok(present

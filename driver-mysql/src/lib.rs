@@ -1,4 +1,4 @@
-//! replank's MySQL driver.
+//! replank's driver for MySQL and MariaDB.
 //!
 //! Changes that the server can make itself are tried by `ALGORITHM=INSTANT` and `INPLACE, LOCK=NONE`; all
 //! others are a shadow rebuild: rows are copied by `INSERT … SELECT`, changes are read from the binary log,
@@ -20,8 +20,10 @@ mod parse;
 mod plan;
 mod preflight;
 mod rebuild;
+mod replicas;
 mod scratch;
 mod session;
+mod sessions;
 mod spec;
 mod sql;
 mod state;

@@ -1,6 +1,6 @@
 //! Load signals.
 
-use mysql_async::Conn;
+use crate::connect::Conn;
 use replank_core::Result;
 use replank_core::throttle::Reading;
 

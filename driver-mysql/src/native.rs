@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mysql_async::Conn;
+use crate::connect::{Conn, Product, Server};
 use replank_core::driver::{NativeDdl, Probe};
 use replank_core::plan::Step;
 use replank_core::{Error, ErrorKind, Result};
 use serde_json::Value as Json;
 use tokio::time::sleep;
 
-use crate::connect::Server;
 use crate::definition;
-use crate::sql::{end, get, number, rows, run, text};
+use crate::sessions::{end, sessions, waits_for_table};
+use crate::sql::{get, rows, run, text};
 
 /// Runs steps on a server.
 pub struct Native {
@@ -46,15 +46,7 @@ impl NativeDdl for Native {
                     () = sleep(lock_budget) => {}
                 }
                 // Only a statement that waits for its lock keeps others out; one that builds is let alone.
-                let waits = number(
-                    &mut aside,
-                    format!(
-                        "SELECT COUNT(*) FROM performance_schema.threads WHERE processlist_id = {id}
-                         AND processlist_state = 'Waiting for table metadata lock'"
-                    ),
-                )
-                .await?;
-                if waits > 0 {
+                if waits_for_table(&mut aside, id).await? {
                     run(&mut aside, format!("KILL QUERY {id}")).await?;
                 }
             }
@@ -73,7 +65,8 @@ impl NativeDdl for Native {
 
     async fn cancel(&self, step: &Step) -> Result<()> {
         let mut connection = self.server.take().await?;
-        for row in rows(&mut connection, running(step)).await? {
+        let running = running(connection.product(), step);
+        for row in rows(&mut connection, running).await? {
             let id: u64 = get(&row, 0)?;
             end(&mut connection, "KILL QUERY", id).await?;
         }
@@ -90,10 +83,10 @@ impl NativeDdl for Native {
 }
 
 /// Sessions that run the step's statement, this runner's or an earlier one's.
-fn running(step: &Step) -> String {
+fn running(product: Product, step: &Step) -> String {
     format!(
-        "SELECT processlist_id FROM performance_schema.threads
-         WHERE processlist_info = {} AND processlist_id <> CONNECTION_ID()",
+        "SELECT id FROM {} WHERE info = {} AND id <> CONNECTION_ID()",
+        sessions(product),
         text(&step.statement)
     )
 }
@@ -104,7 +97,8 @@ async fn probe(connection: &mut Conn, step: &Step) -> Result<Probe> {
     else {
         return Err(Error::new(ErrorKind::Internal, "a step without its notes").with("step", &step.title));
     };
-    if !rows(connection, running(step)).await?.is_empty() {
+    let running = running(connection.product(), step);
+    if !rows(connection, running).await?.is_empty() {
         return Ok(Probe::Running);
     }
     let is_forward = step.statement == forward;

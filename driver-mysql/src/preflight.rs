@@ -1,7 +1,9 @@
 //! What the server and the login must allow, each with the statement that mends it. One list, for `doctor` and
 //! for the plan.
 
-use mysql_async::Conn;
+use mysql_async::Row;
+
+use crate::connect::{Conn, Product};
 use replank_core::driver::Check;
 use replank_core::driver::facts::CheckState;
 use replank_core::{ErrorKind, Result};
@@ -11,7 +13,7 @@ use crate::state::Names;
 
 /// Looks at everything; `schema` is the database whose tables are to be changed.
 pub async fn checks(connection: &mut Conn, schema: Option<&str>, names: &Names) -> Result<Vec<Check>> {
-    let mut found = vec![version_check(&version(connection).await?)];
+    let mut found = vec![version_check(connection.product(), &version(connection).await?)];
     found.extend(log(connection).await?);
     found.push(retention(connection).await?);
     found.extend(topology(connection).await?);
@@ -42,12 +44,24 @@ pub async fn version(connection: &mut Conn) -> Result<String> {
     }
 }
 
-fn version_check(version: &str) -> Check {
-    let (state, mend) = match is_old(version) {
-        true => (CheckState::Bad, Some("MySQL 8.0.13 or later is needed".to_owned())),
-        false => (CheckState::Good, None),
-    };
-    check("version", state, format!("MySQL {version}"), mend)
+fn version_check(product: Product, version: &str) -> Check {
+    let mend = needed(product, version).map(ToOwned::to_owned);
+    let state = if mend.is_some() { CheckState::Bad } else { CheckState::Good };
+    check("version", state, format!("{} {version}", product.name()), mend)
+}
+
+/// What an old server lacks; `None` for one that is new enough.
+pub fn needed(product: Product, version: &str) -> Option<&'static str> {
+    let mut numbers =
+        version.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0);
+    let version = (next(), next(), next());
+    match product {
+        Product::MySql => (version < (8, 0, 13))
+            .then_some("MySQL 8.0.13 or later is needed: before it, no table can be renamed under a lock"),
+        Product::MariaDb => (version < (10, 6, 0))
+            .then_some("MariaDB 10.6 or later is needed: before it, a crash can leave a rename half done"),
+    }
 }
 
 /// Transactions that were prepared and not committed. Their rows are in the log already, and become visible
@@ -56,29 +70,35 @@ pub async fn prepared(connection: &mut Conn) -> Result<usize> {
     Ok(rows(connection, "XA RECOVER").await?.len())
 }
 
-/// Before 8.0.13 no table can be renamed under LOCK TABLES.
-pub fn is_old(version: &str) -> bool {
-    let mut numbers =
-        version.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
-    let (major, minor, patch) =
-        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    (major, minor, patch) < (8, 0, 13)
-}
-
 /// Settings without which the log does not show every changed row.
 pub async fn log(connection: &mut Conn) -> Result<Vec<Check>> {
-    let wanted: [(&str, &[&str], &str); 4] = [
-        ("log_bin", &["ON"], "start the server with --log-bin"),
-        ("binlog_format", &["ROW"], "SET PERSIST binlog_format = 'ROW'"),
-        ("binlog_row_image", &["FULL", "NOBLOB"], "SET PERSIST binlog_row_image = 'FULL'"),
-        ("gtid_mode", &["ON"], "SET PERSIST gtid_mode = ON, step by step: OFF_PERMISSIVE, ON_PERMISSIVE, ON"),
+    let (name, set) = (connection.product().name(), connection.product().set());
+    let lasting = match connection.product() {
+        Product::MySql => "",
+        Product::MariaDb => ", and in the server's own file; sessions that are open keep what they have",
+    };
+    let mut wanted: Vec<(&str, &[&str], String)> = vec![
+        ("log_bin", &["ON"], "start the server with --log-bin".to_owned()),
+        ("binlog_format", &["ROW"], format!("{set} binlog_format = 'ROW'{lasting}")),
+        ("binlog_row_image", &["FULL", "NOBLOB", "FULL_NODUP"], format!("{set} binlog_row_image = 'FULL'{lasting}")),
     ];
+    match connection.product() {
+        Product::MySql => {
+            let mend = "SET PERSIST gtid_mode = ON, step by step: OFF_PERMISSIVE, ON_PERMISSIVE, ON";
+            wanted.push(("gtid_mode", &["ON"], mend.to_owned()));
+        }
+        Product::MariaDb => {
+            wanted.push(("log_bin_compress", &["OFF"], format!("{set} log_bin_compress = OFF{lasting}")));
+            // Other nodes of a cluster take writes, and no lock here holds them back.
+            wanted.push(("wsrep_on", &["OFF"], format!("{name} Galera Cluster is not supported")));
+        }
+    }
     let mut found = Vec::new();
     for (name, good, mend) in wanted {
         let Some(value) = variable(connection, name).await? else { continue };
         let is_good = good.iter().any(|good| good.eq_ignore_ascii_case(&value));
         let state = if is_good { CheckState::Good } else { CheckState::Bad };
-        found.push(check(name, state, value, (!is_good).then(|| mend.to_owned())));
+        found.push(check(name, state, value, (!is_good).then_some(mend)));
     }
     found.extend(filters(connection).await?);
     Ok(found)
@@ -87,7 +107,11 @@ pub async fn log(connection: &mut Conn) -> Result<Vec<Check>> {
 /// Databases that the server leaves out of its log.
 async fn filters(connection: &mut Conn) -> Result<Option<Check>> {
     // The statement's name before 8.2.
-    let status = match rows(connection, "SHOW BINARY LOG STATUS").await {
+    let status = match connection.product() {
+        Product::MySql => rows(connection, "SHOW BINARY LOG STATUS").await,
+        Product::MariaDb => rows(connection, "SHOW MASTER STATUS").await,
+    };
+    let status = match status {
         Err(error) if error.kind() == ErrorKind::Usage => rows(connection, "SHOW MASTER STATUS").await,
         status => status,
     };
@@ -124,28 +148,27 @@ pub async fn topology(connection: &mut Conn) -> Result<Vec<Check>> {
             Some("name the server that takes the writes as the target".to_owned()),
         ),
     });
-    let sources = rows(
-        connection,
-        "SELECT c.host, c.port FROM performance_schema.replication_connection_status AS s
-         JOIN performance_schema.replication_connection_configuration AS c USING (channel_name)
-         WHERE s.service_state = 'ON' AND channel_name NOT LIKE 'group\\_replication%'",
-    )
-    .await?;
-    for row in sources {
-        let (host, port): (String, u64) = (get(&row, 0)?, get(&row, 1)?);
+    let sources = match connection.product() {
+        Product::MySql => sources_of_mysql(connection).await?,
+        Product::MariaDb => sources_of_mariadb(connection, &mut found).await?,
+    };
+    for source in sources {
         found.push(check(
             "replication",
             CheckState::Bad,
-            format!("the server replicates from {host}:{port}: who writes there, no lock here holds back"),
+            format!("the server replicates from {source}: who writes there, no lock here holds back"),
             Some("name the source as the target, or STOP REPLICA until the change is made".to_owned()),
         ));
     }
-    let primaries = number(
-        connection,
-        "SELECT COUNT(*) FROM performance_schema.replication_group_members
-         WHERE member_state = 'ONLINE' AND member_role = 'PRIMARY'",
-    )
-    .await?;
+    // Of MySQL only; of others the same table would be empty.
+    let primaries = match connection.product() {
+        Product::MariaDb => 0,
+        Product::MySql => {
+            let sql = "SELECT COUNT(*) FROM performance_schema.replication_group_members
+                       WHERE member_state = 'ONLINE' AND member_role = 'PRIMARY'";
+            number(connection, sql).await?
+        }
+    };
     if primaries > 1 {
         found.push(check(
             "group replication",
@@ -155,6 +178,36 @@ pub async fn topology(connection: &mut Conn) -> Result<Vec<Check>> {
         ));
     }
     Ok(found)
+}
+
+async fn sources_of_mysql(connection: &mut Conn) -> Result<Vec<String>> {
+    let sql = "SELECT CONCAT(c.host, ':', c.port) FROM performance_schema.replication_connection_status AS s
+               JOIN performance_schema.replication_connection_configuration AS c USING (channel_name)
+               WHERE s.service_state = 'ON' AND channel_name NOT LIKE 'group\\_replication%'";
+    rows(connection, sql).await?.iter().map(|row| get(row, 0)).collect()
+}
+
+async fn sources_of_mariadb(connection: &mut Conn, found: &mut Vec<Check>) -> Result<Vec<String>> {
+    let channels = match rows(connection, "SHOW ALL SLAVES STATUS").await {
+        Ok(channels) => channels,
+        Err(error) if error.kind() == ErrorKind::Refused => {
+            let said = "cannot be read: does the server replicate from another?".to_owned();
+            let mend = Some("GRANT SLAVE MONITOR ON *.* to see".to_owned());
+            found.push(check("replication", CheckState::Warning, said, mend));
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(error),
+    };
+    let word = |channel: &Row, name: &str| channel.get::<Option<String>, _>(name).flatten().unwrap_or_default();
+    let runs = |channel: &&Row| word(channel, "Slave_SQL_Running") == "Yes";
+    Ok(channels
+        .iter()
+        .filter(runs)
+        .map(|channel| {
+            let port: Option<u64> = channel.get("Master_Port");
+            format!("{}:{}", word(channel, "Master_Host"), port.unwrap_or_default())
+        })
+        .collect())
 }
 
 /// Twice the longest run that is likely and the usual window of a revert. What is asked of a particular change
@@ -169,7 +222,7 @@ async fn retention(connection: &mut Conn) -> Result<Check> {
             name,
             CheckState::Warning,
             format!("the log is kept for {} h", seconds / 3600),
-            Some(format!("SET PERSIST {name} = {RETENTION_SECONDS}")),
+            Some(format!("{} {name} = {RETENTION_SECONDS}", connection.product().set())),
         ),
         Some(seconds) => {
             check(name, CheckState::Good, format!("the log is kept for {} h", seconds / 3600), None)
@@ -188,7 +241,9 @@ pub async fn kept_seconds(connection: &mut Conn) -> Result<Option<u64>> {
 }
 
 /// Privileges, and what for.
-const GLOBAL: [&str; 3] = ["REPLICATION SLAVE", "PROCESS", "XA_RECOVER_ADMIN"];
+const GLOBAL_OF_MYSQL: [&str; 3] = ["REPLICATION SLAVE", "PROCESS", "XA_RECOVER_ADMIN"];
+/// MariaDB shows XA transactions to everybody; the place in the log is what it guards.
+const GLOBAL_OF_MARIADB: [&str; 3] = ["REPLICATION SLAVE", "PROCESS", "BINLOG MONITOR"];
 const OF_SCHEMA: [&str; 9] =
     ["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX", "LOCK TABLES"];
 const OF_PERFORMANCE: [&str; 1] = ["SELECT"];
@@ -222,7 +277,12 @@ pub async fn privileges(connection: &mut Conn, schema: Option<&str>, names: &Nam
             ),
         });
     };
-    look("global privileges", &[None], "*.*", &GLOBAL);
+    let product = connection.product();
+    let global = match product {
+        Product::MySql => &GLOBAL_OF_MYSQL,
+        Product::MariaDb => &GLOBAL_OF_MARIADB,
+    };
+    look("global privileges", &[None], "*.*", global);
     if let Some(schema) = schema {
         look("privileges on the database", &[Some(schema)], &format!("{}.*", ident(schema)), &OF_SCHEMA);
     }
@@ -232,6 +292,9 @@ pub async fn privileges(connection: &mut Conn, schema: Option<&str>, names: &Nam
     let own = [names.schema(), scratch.as_str(), homes.shadow.as_str(), homes.retired.as_str()].map(Some);
     let pattern = format!("{}.*", ident(&format!("{}%", names.schema().replace('_', "\\_"))));
     look("privileges on replank's own databases", &own, &pattern, &OF_SCHEMA);
+    if product == Product::MariaDb {
+        return Ok(found);
+    }
     let performance = "performance_schema";
     look("privileges on performance_schema", &[Some(performance)], "performance_schema.*", &OF_PERFORMANCE);
     Ok(found)
@@ -297,8 +360,13 @@ mod tests {
 
     #[test]
     fn versions() {
-        assert!(is_old("5.7.44-log") && is_old("8.0.12"));
-        assert!(!is_old("8.0.13") && !is_old("9.7.4-debian"));
+        for (product, old, new) in [
+            (Product::MySql, ["5.7.44-log", "8.0.12"], ["8.0.13", "9.7.4-debian"]),
+            (Product::MariaDb, ["5.5.68-MariaDB", "10.5.29-MariaDB"], ["10.6.0-MariaDB", "11.8.2-MariaDB"]),
+        ] {
+            assert!(old.iter().all(|version| needed(product, version).is_some()), "{product:?}");
+            assert!(new.iter().all(|version| needed(product, version).is_none()), "{product:?}");
+        }
     }
 
     #[test]

@@ -7,10 +7,9 @@
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use mysql_async::Conn;
 use replank_core::{Error, ErrorKind, Result};
 
-use crate::connect::Server;
+use crate::connect::{Conn, Product, Server};
 use crate::definition;
 use crate::inspect::Table;
 use crate::parse::{Clause, altering};
@@ -34,6 +33,8 @@ pub struct Scratch {
 pub struct Tried {
     /// Its way.
     pub way: Way,
+    /// The clause that asks for it.
+    pub how: &'static str,
     /// Why the cheaper ways are not possible, in the server's words.
     pub rejected: Vec<(Way, String)>,
     /// The table afterwards, in the database of the original.
@@ -42,7 +43,7 @@ pub struct Tried {
     pub is_rebuilt: bool,
 }
 
-/// MySQL's own ways.
+/// The server's own ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// Metadata only.
@@ -92,22 +93,27 @@ impl Scratch {
     /// # Errors
     /// [`ErrorKind::Usage`] with the server's words, when it takes them no way at all.
     pub async fn alter(&mut self, clauses: &[Clause]) -> Result<Tried> {
-        let ways = [
-            (Way::Instant, "ALGORITHM = INSTANT"),
-            (Way::Inplace, "ALGORITHM = INPLACE, LOCK = NONE"),
-            (Way::Copy, ""),
-        ];
+        // MariaDB takes no such clause with what empties partitions, which it does at once.
+        let empties = clauses.iter().all(|clause| !clause.empties.is_empty());
+        let ways: &[(Way, &str)] = match self.connection.product() {
+            Product::MariaDb if empties => &[(Way::Inplace, "")],
+            _ => &[
+                (Way::Instant, "ALGORITHM = INSTANT"),
+                (Way::Inplace, "ALGORITHM = INPLACE, LOCK = NONE"),
+                (Way::Copy, ""),
+            ],
+        };
         let mut rejected = Vec::new();
         let before = self.number().await?;
-        for (way, how) in ways {
+        for &(way, how) in ways {
             let statement = altering(&self.own(), how, clauses);
             match run(&mut self.connection, statement).await {
                 Ok(_) => {
                     let after = self.read().await?;
                     let is_rebuilt = self.number().await? != before;
-                    return Ok(Tried { way, rejected, after, is_rebuilt });
+                    return Ok(Tried { way, how, rejected, after, is_rebuilt });
                 }
-                Err(error) if way == Way::Copy => return Err(refused(error, &self.schema)),
+                Err(error) if how.is_empty() => return Err(refused(error, &self.schema)),
                 Err(error) => {
                     let said = error.message().trim_start_matches("mysql: ").to_owned();
                     rejected.push((way, said));
@@ -146,18 +152,18 @@ impl Scratch {
         // A generated column's rules are just those: one row, no clock, no chance.
         let name = format!("_rp_{:08x}", RandomState::new().build_hasher().finish() >> 32);
         let sql = definition::without_constraints(&columns_of.sql);
-        let sql = definition::within(&definition::renamed(&sql, &columns_of.name, &name), &self.schema);
+        let sql = definition::within(&definition::renamed(self.connection.product(), &sql, &columns_of.name, &name), &self.schema);
         let name = table(&self.schema, &name);
         run(&mut self.connection, sql).await?;
         let tried = run(
             &mut self.connection,
-            format!("ALTER TABLE {name} ADD COLUMN `_rp_expression` LONGTEXT AS ({expression}) VIRTUAL"),
+            format!("ALTER TABLE {name} ADD COLUMN `_rp_expression` LONGTEXT AS ({expression}) STORED"),
         )
         .await;
         run(&mut self.connection, format!("DROP TABLE {name}")).await?;
         tried.map(drop).map_err(|error| {
             Error::new(ErrorKind::Refused, format!("`{expression}` cannot be used"))
-                .with("mysql", error.message())
+                .with("the server says", error.message())
                 .hint("an expression may use the table's columns, and neither clock nor chance")
         })
     }
@@ -227,7 +233,7 @@ fn refused(error: Error, scratch: &str) -> Error {
         ErrorKind::Refused => ErrorKind::Refused,
         _ => ErrorKind::Usage,
     };
-    Error::new(kind, format!("MySQL refuses the statement: {said}")).caused_by(error)
+    Error::new(kind, format!("the server refuses the statement: {said}")).caused_by(error)
 }
 
 /// Seconds since 1970, of this machine: names of databases carry it.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mysql_async::Conn;
+use crate::connect::Conn;
 use replank_core::driver::{
     Check, Driver, NativeDdl, Rebuilder, Request, ServerFacts, Session, Settings, StateStore,
 };
@@ -18,7 +18,7 @@ use crate::rebuild::Opener;
 use crate::state::{Names, Store};
 use crate::{leftovers, lint, load, plan, preflight};
 
-/// The MySQL driver.
+/// The driver of MySQL and MariaDB.
 #[must_use]
 pub fn driver() -> Arc<dyn Driver> {
     Arc::new(MySql)
@@ -33,11 +33,11 @@ impl Driver for MySql {
     }
 
     fn schemes(&self) -> &'static [&'static str] {
-        &["mysql"]
+        &["mysql", "mariadb"]
     }
 
     fn summary(&self) -> &'static str {
-        "MySQL from 8.0.13: instant and native changes, shadow rebuilds by binary log, revert"
+        "MySQL from 8.0.13, MariaDB from 10.6: instant and native changes, shadow rebuilds by binary log, revert"
     }
 
     fn rules(&self) -> Vec<&'static dyn Rule> {
@@ -47,15 +47,15 @@ impl Driver for MySql {
     async fn connect(&self, url: &str, settings: &Settings) -> Result<Arc<dyn Session>> {
         let server = Arc::new(Server::open(url, settings).await?);
         let mut connection = server.take().await?;
-        let version = facts(&mut connection).await?.version;
+        let facts = facts(&mut connection).await?;
+        let needed = preflight::needed(connection.product(), &facts.version);
         server.keep(connection);
-        if version.contains("MariaDB") {
-            return Err(Error::new(ErrorKind::Refused, format!("the server is {version}"))
-                .hint("MariaDB's log and locks differ from MySQL's, and are not supported yet"));
-        }
-        if preflight::is_old(&version) {
-            return Err(Error::new(ErrorKind::Refused, format!("the server is MySQL {version}"))
-                .hint("MySQL 8.0.13 or later is needed: before it, no table can be renamed under a lock"));
+        if let Some(needed) = needed {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!("the server is {} {}", facts.product, facts.version),
+            )
+            .hint(needed));
         }
         Ok(Arc::new(Connected {
             native: Native::new(Arc::clone(&server)),
@@ -120,5 +120,6 @@ impl Session for Connected {
 /// What the server is.
 pub async fn facts(connection: &mut Conn) -> Result<ServerFacts> {
     let version = preflight::version(connection).await?;
-    Ok(ServerFacts { driver: "mysql".to_owned(), product: "MySQL".to_owned(), version })
+    let product = connection.product().name().to_owned();
+    Ok(ServerFacts { driver: "mysql".to_owned(), product, version })
 }

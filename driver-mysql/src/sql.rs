@@ -6,7 +6,8 @@
 //! quotes are not names.
 
 use mysql_async::prelude::{FromValue, Queryable};
-use mysql_async::{Conn, Row};
+use mysql_async::Row;
+use crate::connect::Conn;
 use replank_core::{Error, ErrorKind, Result};
 
 use crate::error::from_mysql;
@@ -47,14 +48,6 @@ pub fn bytes(charset: &str, value: &[u8]) -> String {
 pub async fn run(connection: &mut Conn, sql: impl AsRef<str> + Send) -> Result<u64> {
     connection.query_drop(sql.as_ref()).await.map_err(from_mysql)?;
     Ok(connection.affected_rows())
-}
-
-/// Ends a session (`KILL`), or only its statement (`KILL QUERY`); one that has ended by itself is as good.
-pub async fn end(connection: &mut Conn, how: &str, id: impl std::fmt::Display + Send) -> Result<()> {
-    match run(connection, format!("{how} {id}")).await {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// Runs a query. By the text protocol: every value comes as the server prints it.

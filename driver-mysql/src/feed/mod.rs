@@ -1,11 +1,13 @@
-//! The change feed: the server's binary log, by GTID.
+//! The change feed: the server's binary log.
 //!
 //! The log runs ahead of visibility: a transaction is sent to replicas before the engine has committed it,
-//! and a semi-synchronous replica stretches that. `gtid_executed` grows after the engine's commit, so keys are
-//! handed out once their transactions are in it (R1). The whole transaction is in the log when its first event
-//! is read, so a piece of a large one can be handed out at once.
+//! and a semi-synchronous replica stretches that. Keys are handed out once a new read sees their transactions (R1);
+//! how that is told, and how transactions are numbered, differs between the products. The whole transaction is in
+//! the log when its first event is read, so a piece of a large one can be handed out at once.
 
 mod gtid;
+mod mariadb;
+mod mysql;
 mod row;
 mod statement;
 
@@ -16,26 +18,23 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
+use mysql_async::BinlogStream;
 use mysql_async::binlog::EventType;
-use mysql_async::binlog::events::{Event, EventData, GtidEvent, RowsEventData, TransactionPayloadEvent};
-use mysql_async::{BinlogStream, BinlogStreamRequest, Conn};
+use mysql_async::binlog::events::{Event, EventData, RowsEventData, TransactionPayloadEvent};
 use replank_core::driver::{ChangeFeed, FeedBatch, RebuildJob};
 use replank_core::value::{Change, Position};
 use replank_core::{Error, ErrorKind, Result};
 use tokio::time::{Instant, timeout};
 
-use self::gtid::{Gtid, GtidSet};
 use self::row::{Changed, keys};
 use self::statement::{Meaning, meaning};
-use crate::connect::Server;
+use crate::connect::{Conn, Product, Server};
 use crate::error::{code, codes, from_mysql};
 use crate::key::Values;
 use crate::preflight::prepared;
 use crate::spec::{KeyColumn, Spec};
-use crate::sql::{first, get, number, run, text};
+use crate::sql::{first, get};
 
-/// The server says that it is alive this often when nothing is written. In nanoseconds.
-const HEARTBEAT: u64 = 1_000_000_000;
 /// A server that says nothing for so long is gone: ten heartbeats were missed.
 const SILENCE: Duration = Duration::from_secs(10);
 // Most are committed at once: half a minute of patience. Chosen.
@@ -46,27 +45,34 @@ const SETTLE_SECONDS: u64 = 60;
 
 /// Everything that is committed, and nothing that a new read would not see.
 pub async fn head(connection: &mut Conn) -> Result<Position> {
-    let row = first(connection, "SELECT @@GLOBAL.gtid_executed").await?;
-    let text: String = match row {
-        Some(row) => get(&row, 0)?,
-        None => String::new(),
-    };
-    Ok(Position(GtidSet::parse(&text)?.to_string()))
+    match connection.product() {
+        Product::MySql => mysql::head(connection).await,
+        Product::MariaDb => mariadb::head(connection).await,
+    }
+}
+
+/// The same as far as a table goes that nobody else can write just now: a transaction that wrote it has let go of
+/// it, and so is visible. What others do meanwhile is not waited for.
+pub async fn head_under_lock(connection: &mut Conn) -> Result<Position> {
+    match connection.product() {
+        Product::MySql => mysql::head(connection).await,
+        Product::MariaDb => mariadb::newest(connection).await,
+    }
 }
 
 /// Whether a feed at `at` has passed `goal`.
-pub fn reached(at: &Position, goal: &Position) -> bool {
-    match (GtidSet::parse(&at.0), GtidSet::parse(&goal.0)) {
-        (Ok(at), Ok(goal)) => at.contains(&goal),
-        // A position that was not made here: nothing has passed it.
-        _ => false,
+pub fn reached(product: Product, at: &Position, goal: &Position) -> bool {
+    match product {
+        Product::MySql => mysql::reached(at, goal),
+        Product::MariaDb => mariadb::reached(at, goal),
     }
 }
 
 /// Opens the feed of a rebuild just after `from`.
 ///
 /// # Errors
-/// [`ErrorKind::FeedGap`] when the log was purged beyond it, or it is none of this server's.
+/// [`ErrorKind::FeedGap`] when the log was purged beyond it, or it is none of this server's. MariaDB may tell so
+/// only when the feed is read.
 pub async fn open(
     server: &Arc<Server>,
     job: &RebuildJob,
@@ -74,28 +80,16 @@ pub async fn open(
     lanes: u16,
     from: &Position,
 ) -> Result<Feed> {
-    let position = GtidSet::parse(&from.0)?;
     let mut settler = server.connect().await?;
-    check_reaches(&mut settler, &position).await?;
     check_prepared(&mut settler).await?;
     let offset = clock_offset(&mut settler).await?;
-    let mut connection = server.connect().await?;
-    run(
-        &mut connection,
-        format!(
-            "SET @replank_feed = 1, @source_heartbeat_period = {HEARTBEAT}, @master_heartbeat_period = {HEARTBEAT},
-             @source_binlog_checksum = 'CRC32', SESSION net_write_timeout = 86400"
-        ),
-    )
-    .await?;
-    // Two readers with one number push each other out.
-    let id =
-        u32::try_from(RandomState::new().build_hasher().finish() & 0x7fff_ffff).unwrap_or(1) | 0x8000_0000;
-    let request = BinlogStreamRequest::new(id).with_gtid().with_gtid_set(position.sids()?);
-    let stream = connection.get_binlog_stream(request).await.map_err(log_error)?;
+    let (log, stream) = match server.product() {
+        Product::MySql => mysql::open(server, settler, from).await?,
+        Product::MariaDb => mariadb::open(server, settler, from).await?,
+    };
     Ok(Feed {
         stream,
-        settler,
+        log,
         watched: Watched {
             schema: spec.schema.clone(),
             name: job.table.name.clone(),
@@ -103,10 +97,8 @@ pub async fn open(
             key: spec.flow(job.direction)?.key.clone(),
             lanes,
         },
-        position,
         transaction: None,
         pending: VecDeque::new(),
-        unsettled: GtidSet::default(),
         offset,
         committed: None,
         broken: None,
@@ -114,18 +106,15 @@ pub async fn open(
     })
 }
 
-async fn check_reaches(connection: &mut Conn, position: &GtidSet) -> Result<()> {
-    let position = text(&position.to_string());
-    let purged = number(connection, format!("SELECT GTID_SUBSET(@@GLOBAL.gtid_purged, {position})")).await?;
-    if purged == 0 {
-        return Err(gap("the log was purged beyond what is needed to go on"));
-    }
-    let known = number(connection, format!("SELECT GTID_SUBSET({position}, @@GLOBAL.gtid_executed)")).await?;
-    if known == 0 {
-        return Err(gap("the position is not of this server's history: was it restored from a backup?"));
-    }
-    Ok(())
+/// The number of a reader of the log: two with one number push each other out. Those of servers have no such high
+/// bit.
+fn number_of_ours() -> u32 {
+    let chance = RandomState::new().build_hasher().finish();
+    u32::try_from(chance & 0x7fff_ffff).unwrap_or(1) | OURS
 }
+
+/// The bit that the numbers of our readers have.
+pub const OURS: u32 = 0x8000_0000;
 
 /// The rows of a prepared transaction may be in the log before the position, and its commit after it: nobody
 /// would ever hear of them. One that is prepared from here on is seen in the log.
@@ -142,6 +131,14 @@ async fn check_prepared(connection: &mut Conn) -> Result<()> {
 
 fn gap(what: &str) -> Error {
     Error::new(ErrorKind::FeedGap, what)
+}
+
+fn not_settled() -> Error {
+    Error::new(
+        ErrorKind::ConnectionLost,
+        format!("a transaction of the log is not visible after {SETTLE_SECONDS} s"),
+    )
+    .hint("does a semi-synchronous replica hold all commits?")
 }
 
 /// The server's clock minus ours, in microseconds.
@@ -167,6 +164,35 @@ fn log_error(error: mysql_async::Error) -> Error {
     from_mysql(error)
 }
 
+/// What differs between the products' logs.
+#[async_trait]
+trait Log: Send {
+    /// Reads what is the product's own. Every event comes by here first.
+    fn read(&mut self, event: &Event) -> Result<Read>;
+
+    /// The present transaction is at its end.
+    fn ended(&mut self);
+
+    /// The event that was read last has rows that will be handed out.
+    fn showed_rows(&mut self);
+
+    /// R1: waits until a new read sees what is about to be handed out.
+    async fn settle(&mut self) -> Result<()>;
+
+    /// Everything that was read to its end.
+    fn position(&self) -> Position;
+}
+
+/// What an event is to a log.
+enum Read {
+    /// It begins a transaction.
+    Begins(Transaction),
+    /// It says nothing about rows.
+    Passed,
+    /// It is the same in all logs.
+    Other,
+}
+
 /// The table whose changes are read.
 struct Watched {
     schema: String,
@@ -178,7 +204,6 @@ struct Watched {
 
 /// The transaction that is being read.
 struct Transaction {
-    gtid: Gtid,
     /// Microseconds of the server's clock.
     committed: Option<i64>,
     in_rows: bool,
@@ -188,16 +213,11 @@ struct Transaction {
 /// The feed.
 pub struct Feed {
     stream: BinlogStream,
-    /// Asks what is visible.
-    settler: Conn,
+    log: Box<dyn Log>,
     watched: Watched,
-    /// Transactions that were read to their end.
-    position: GtidSet,
     transaction: Option<Transaction>,
     /// Changes that were read and not yet handed out.
     pending: VecDeque<Change>,
-    /// Transactions of changes that are about to be handed out.
-    unsettled: GtidSet,
     offset: i64,
     /// When the newest change was committed, in microseconds of the server's clock.
     committed: Option<i64>,
@@ -268,7 +288,7 @@ impl Feed {
                 break;
             }
         }
-        self.settle().await?;
+        self.log.settle().await?;
         let is_between = self.transaction.is_none() && self.pending.is_empty();
         let lag = match (self.committed.take(), changes.is_empty()) {
             (Some(committed), false) => {
@@ -277,33 +297,20 @@ impl Feed {
             }
             _ => Duration::ZERO,
         };
-        let position = is_between.then(|| Position(self.position.to_string()));
+        let position = is_between.then(|| self.log.position());
         Ok(FeedBatch { changes, position, lag, backlog: None })
     }
 
-    /// R1: waits until a new read sees what is about to be handed out.
-    async fn settle(&mut self) -> Result<()> {
-        if self.unsettled.is_empty() {
-            return Ok(());
-        }
-        let sql = format!(
-            "SELECT WAIT_FOR_EXECUTED_GTID_SET({}, {SETTLE_SECONDS})",
-            text(&self.unsettled.to_string())
-        );
-        match number(&mut self.settler, sql).await? {
-            0 => {
-                self.unsettled = GtidSet::default();
-                Ok(())
-            }
-            _ => Err(Error::new(
-                ErrorKind::ConnectionLost,
-                format!("a transaction of the log is not visible after {SETTLE_SECONDS} s"),
-            )
-            .hint("does a semi-synchronous replica hold all commits?")),
-        }
-    }
-
     fn read(&mut self, event: &Event) -> Result<()> {
+        match self.log.read(event)? {
+            Read::Begins(transaction) => {
+                self.end_transaction();
+                self.transaction = Some(transaction);
+                return Ok(());
+            }
+            Read::Passed => return Ok(()),
+            Read::Other => {}
+        }
         let kind = match event.header().event_type() {
             Ok(kind) => kind,
             Err(_unknown) if event.header().flags_raw() & IGNORABLE != 0 => return Ok(()),
@@ -312,14 +319,6 @@ impl Feed {
             }
         };
         match kind {
-            EventType::GTID_EVENT | EventType::GTID_TAGGED_LOG_EVENT => {
-                self.end_transaction();
-                let event = event.read_event::<GtidEvent>().map_err(unreadable)?;
-                let committed = i64::try_from(event.immediate_commit_timestamp()).ok();
-                let gtid = Gtid::new(event.sid(), event.tag().map(|tag| tag.as_str()), event.gno());
-                self.transaction = Some(Transaction { gtid, committed, in_rows: false, is_xa: false });
-                Ok(())
-            }
             EventType::QUERY_EVENT => self.read_statement(event),
             EventType::XID_EVENT | EventType::XA_PREPARE_LOG_EVENT => {
                 self.end_transaction();
@@ -339,9 +338,6 @@ impl Feed {
                 // The stream hands its events out next; one that it cannot unpack it passes over in silence.
                 let payload = event.read_event::<TransactionPayloadEvent<'_>>().map_err(unreadable)?;
                 payload.decompressed().map(drop).map_err(unreadable)
-            }
-            EventType::ANONYMOUS_GTID_EVENT => {
-                Err(gap("the log has transactions without a GTID: is gtid_mode still ON?"))
             }
             EventType::INCIDENT_EVENT => Err(gap("the server says that events of the log were lost")),
             EventType::BEGIN_LOAD_QUERY_EVENT
@@ -367,8 +363,8 @@ impl Feed {
     }
 
     fn end_transaction(&mut self) {
-        if let Some(transaction) = self.transaction.take() {
-            self.position.add(&transaction.gtid);
+        if self.transaction.take().is_some() {
+            self.log.ended();
         }
     }
 
@@ -444,8 +440,8 @@ impl Feed {
                 }
             }
         }
-        self.unsettled.add(&transaction.gtid);
         self.committed = transaction.committed;
+        self.log.showed_rows();
         Ok(())
     }
 }

@@ -3,6 +3,8 @@
 use mysql_async::binlog::StatusVarKey;
 use mysql_async::binlog::events::{QueryEvent, StatusVarVal};
 
+use crate::rebuild::names::is_helper;
+
 /// What a statement in the log is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
@@ -61,11 +63,15 @@ pub fn meaning(event: &QueryEvent<'_>, in_transaction: bool, schema: &str, name:
     if !is_ddl {
         return if in_transaction { Meaning::HiddenRows } else { Meaning::Nothing };
     }
-    // Our own tables, and the swap.
-    if words.iter().any(|word| word.starts_with("_rp_")) {
+    // MariaDB lists no databases, only that of the session: names that are not qualified are in it.
+    let names = |wanted: &str| words.iter().any(|word| word.eq_ignore_ascii_case(wanted));
+    if !event.schema().eq_ignore_ascii_case(schema) && !names(schema) {
         return Meaning::Nothing;
     }
-    let names = |wanted: &str| words.iter().any(|word| word.eq_ignore_ascii_case(wanted));
+    // Our own tables, and the swap.
+    if words.iter().any(|word| is_helper(word)) {
+        return Meaning::Nothing;
+    }
     match (first, second) {
         ("drop", "database" | "schema") if names(schema) => Meaning::Ddl,
         ("grant" | "revoke" | "flush" | "set" | "analyze" | "install" | "uninstall", _) => Meaning::Nothing,
@@ -192,10 +198,24 @@ mod tests {
     #[case::like("CREATE TABLE copy LIKE orders", false, Meaning::Nothing)]
     #[case::view("CREATE OR REPLACE VIEW v AS SELECT * FROM orders", false, Meaning::Nothing)]
     #[case::analyze("ANALYZE TABLE orders", false, Meaning::Nothing)]
+    #[case::elsewhere("/* of another database */ ALTER TABLE other.orders ADD a INT", false, Meaning::Ddl)]
     #[case::statement("UPDATE orders SET a = 1", true, Meaning::HiddenRows)]
     #[case::through_something("CALL p()", true, Meaning::HiddenRows)]
     fn statements(#[case] text: &str, #[case] in_transaction: bool, #[case] expected: Meaning) {
         let event = QueryEvent::new(&b""[..], &b"shop"[..]).with_query(text.as_bytes());
+        assert_eq!(meaning(&event, in_transaction, "shop", "orders"), expected);
+    }
+
+    #[rstest]
+    #[case::unqualified("ALTER TABLE orders ADD a INT", false, Meaning::Nothing)]
+    #[case::qualified("ALTER TABLE `Shop`.orders ADD a INT", false, Meaning::Ddl)]
+    #[case::by_a_view_perhaps("UPDATE orders SET a = 1", true, Meaning::HiddenRows)]
+    fn statements_of_sessions_in_another_database(
+        #[case] text: &str,
+        #[case] in_transaction: bool,
+        #[case] expected: Meaning,
+    ) {
+        let event = QueryEvent::new(&b""[..], &b"other"[..]).with_query(text.as_bytes());
         assert_eq!(meaning(&event, in_transaction, "shop", "orders"), expected);
     }
 }

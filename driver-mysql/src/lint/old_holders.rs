@@ -3,6 +3,7 @@
 use replank_core::lint::{Rule, Severity, Subject, Verdict};
 
 use super::Facts;
+use crate::connect::Product;
 
 /// See `old_holders.md`.
 pub struct OldHolders;
@@ -34,10 +35,19 @@ impl Rule for OldHolders {
             })
             .collect();
         if facts.has_unseen_holders {
-            verdicts.push(Verdict::warning(
-                "who holds the table cannot be seen: performance_schema does not record metadata locks",
-                "UPDATE performance_schema.setup_instruments SET enabled = 'YES' WHERE name = 'wait/lock/metadata/sql/mdl'",
-            ));
+            let mend = match subject.draft.server.product == Product::MariaDb.name() {
+                // It cannot be turned on while the server runs.
+                true => {
+                    "start the server with --performance-schema and \
+                     --performance-schema-instrument='wait/lock/metadata/sql/mdl=ON'"
+                }
+                false => {
+                    "UPDATE performance_schema.setup_instruments SET enabled = 'YES' \
+                     WHERE name = 'wait/lock/metadata/sql/mdl'"
+                }
+            };
+            let found = "who holds the table cannot be seen: performance_schema does not record metadata locks";
+            verdicts.push(Verdict::warning(found, mend));
         }
         verdicts
     }

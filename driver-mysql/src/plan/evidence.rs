@@ -1,6 +1,6 @@
 //! What the rows that are there say about a change.
 
-use mysql_async::Conn;
+use crate::connect::{Conn, Product};
 use replank_core::plan::{Collision, Evidence, NullColumn, Unfit};
 use replank_core::{ErrorKind, Result};
 
@@ -13,14 +13,18 @@ use crate::sql::{get, ident, rows, run, table as qualified};
 /// Keys that are shown of rows that stand in the way.
 const SAMPLES: usize = 5;
 /// One question may read the table for so long; then the plan says that it is not known. Chosen.
-const DEADLINE_MS: u64 = 60_000;
+const DEADLINE_SECONDS: u64 = 60;
 
 /// Asks all questions of a change that goes by this way.
 pub async fn gather(connection: &mut Conn, old: &Table, new: &Table, forward: &Flow) -> Result<Evidence> {
     let mut evidence = Evidence::default();
-    run(connection, format!("SET SESSION max_execution_time = {DEADLINE_MS}")).await?;
+    let (deadline, none) = match connection.product() {
+        Product::MySql => (format!("max_execution_time = {}", DEADLINE_SECONDS * 1000), "max_execution_time = 0"),
+        Product::MariaDb => (format!("max_statement_time = {DEADLINE_SECONDS}"), "max_statement_time = 0"),
+    };
+    run(connection, format!("SET SESSION {deadline}")).await?;
     let asked = questions(connection, old, new, forward, &mut evidence).await;
-    run(connection, "SET SESSION max_execution_time = 0").await?;
+    run(connection, format!("SET SESSION {none}")).await?;
     asked?;
     Ok(evidence)
 }

@@ -10,7 +10,7 @@ mod value;
 
 use std::time::Duration;
 
-use mysql_async::Conn;
+use crate::connect::Conn;
 use replank_core::driver::Request;
 use replank_core::driver::facts::TableFacts;
 use replank_core::ident::TableId;
@@ -23,6 +23,7 @@ use crate::inspect::{Dependants, NoKey, Table, count, items, named, twins, usabl
 use crate::lint::Facts;
 use crate::parse::{Action, Clause, parse, parse_shape};
 use crate::preflight;
+use crate::replicas::replicas;
 use crate::scratch::{Scratch, Tried, Way};
 use crate::sql::number;
 use crate::state::{Names, all_runs};
@@ -124,8 +125,15 @@ impl Drafting<'_> {
         }
         let missing = || Error::new(ErrorKind::NotFound, format!("there is no table `{name}` in `{schema}`"));
         let found = named(self.connection, schema, name).await?.ok_or_else(missing)?;
-        if found.kind != "BASE TABLE" {
-            return refused(format!("`{name}` is a view, not a table ({})", found.kind.to_lowercase()));
+        match found.kind.as_str() {
+            "BASE TABLE" => {}
+            "SYSTEM VERSIONED" => {
+                return refused(format!(
+                    "`{name}` is system-versioned: its history cannot be followed by a rebuild, and is not touched"
+                ));
+            }
+            "SEQUENCE" => return refused(format!("`{name}` is a sequence, not a table")),
+            kind => return refused(format!("`{name}` is a view, not a table ({})", kind.to_lowercase())),
         }
         if let Some(engine) = found.engine.filter(|engine| !engine.eq_ignore_ascii_case("InnoDB")) {
             return refused(format!("`{name}` is stored by {engine}; only InnoDB can be changed online"));
@@ -215,13 +223,11 @@ impl Drafting<'_> {
         let mut candidates: Vec<Candidate> = tried
             .rejected
             .iter()
-            .map(|(way, why)| native::impossible(strategy(*way), format!("MySQL says: {why}")))
+            .map(|(way, why)| native::impossible(strategy(*way), format!("the server says: {why}")))
             .collect();
-        let how = match tried.way {
-            Way::Instant => "ALGORITHM = INSTANT",
-            Way::Inplace => "ALGORITHM = INPLACE, LOCK = NONE",
-            Way::Copy => return Ok(candidates),
-        };
+        if tried.way == Way::Copy {
+            return Ok(candidates);
+        }
         let mut dropped = dropped_columns(table, &tried.after, renames);
         dropped.extend(self.facts.replaced.iter().cloned());
         let inverse = match native::inverse(table, &tried.after, renames).filter(|_| dropped.is_empty()) {
@@ -235,9 +241,9 @@ impl Drafting<'_> {
         };
         let reason = match tried.way {
             Way::Instant => "only the definition changes",
-            _ => "MySQL makes it in place while others read and write",
+            _ => "the server makes it in place while others read and write",
         };
-        let step = native::alter_step(table, &tried.after, clauses, how, inverse.as_deref());
+        let step = native::alter_step(table, &tried.after, clauses, tried.how, inverse.as_deref());
         let undo = if inverse.is_some() {
             "`revert` runs the opposite; values of a column that was added are gone then"
         } else {
@@ -248,7 +254,7 @@ impl Drafting<'_> {
         let emptied = clauses.iter().flat_map(|clause| &clause.empties);
         candidate.discards.extend(emptied.map(|partition| format!("partition {partition} with its rows")));
         if inverse.is_none() && candidate.discards.is_empty() {
-            candidate.impossible = Some("it is not known how MySQL itself would take it back".to_owned());
+            candidate.impossible = Some("it is not known how the server itself would take it back".to_owned());
         }
         // A replica drops a partition as quickly as the server does.
         if tried.way == Way::Inplace && clauses.iter().all(|clause| clause.empties.is_empty()) {
@@ -262,18 +268,11 @@ impl Drafting<'_> {
     async fn harms_replicas(&mut self, table: &Table, tried: &Tried) -> Result<Option<String>> {
         if tried.is_rebuilt {
             return Ok(Some(
-                "MySQL would write the whole table anew, and each replica would stand still as long"
+                "the server would write the whole table anew, and each replica would stand still as long"
                     .to_owned(),
             ));
         }
-        let replicas = number(
-            self.connection,
-            // A feed of ours reads the log as a replica does, and is none.
-            "SELECT COUNT(*) FROM performance_schema.threads AS t WHERE processlist_command LIKE 'Binlog Dump%'
-             AND NOT EXISTS (SELECT 1 FROM performance_schema.user_variables_by_thread AS v
-                             WHERE v.thread_id = t.thread_id AND v.variable_name = 'replank_feed')",
-        )
-        .await?;
+        let replicas = replicas(self.connection).await?;
         if replicas > 0 && table.rows > REPLICA_ROWS_MAX {
             return Ok(Some(format!("{replicas} replicas would stand still while they build the same")));
         }

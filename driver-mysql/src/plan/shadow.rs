@@ -1,7 +1,8 @@
 //! The rebuild as a candidate.
 
-use mysql_async::Conn;
+use crate::connect::{Conn, Product};
 use replank_core::Result;
+use replank_core::ident::{Fence, Role, RunId};
 use replank_core::plan::{Candidate, Evidence, LockNote, Step, Strategy};
 use serde_json::Value as Json;
 
@@ -12,6 +13,7 @@ use crate::definition;
 use crate::inspect::{Dependants, Table, items};
 use crate::lint::Facts;
 use crate::preflight;
+use crate::rebuild::names::helper;
 use crate::scratch::Scratch;
 use crate::spec::{Side, Spec};
 use crate::sql::{ident, number};
@@ -54,6 +56,7 @@ pub async fn shadow(
             return Ok((impossible(old, why), Evidence::default()));
         }
     };
+    let product = connection.product();
     let mut evidence = evidence::gather(connection, old, new, &forward).await?;
     let spec = Spec {
         schema: old.schema.clone(),
@@ -62,7 +65,7 @@ pub async fn shadow(
         new: side(new, true),
         forward,
         backward: mapping.backward.as_ref().ok().cloned(),
-        homes: shares_names(old, new).then(|| names.homes()),
+        homes: (product == Product::MySql && shares_names(old, new)).then(|| names.homes()),
     };
     let mut candidate = candidate(old);
     candidate.impossible = match unsuitable(connection, change, dependants, facts, &mut evidence).await? {
@@ -97,7 +100,7 @@ fn candidate(table: &Table) -> Candidate {
     Candidate {
         strategy: Strategy::Shadow,
         impossible: None,
-        reason: "MySQL itself would copy the table under a lock".to_owned(),
+        reason: "the server itself would copy the table under a lock".to_owned(),
         steps: vec![
             step("make the new table, empty and without its secondary indexes", "drop it"),
             step("copy rows in chunks, and apply changes from the binary log", "drop the new table"),
@@ -134,6 +137,9 @@ async fn unsuitable(
     if items(&new.sql).iter().any(|line| line.contains(" FOREIGN KEY ")) {
         return Ok(Some("a new foreign key is not supported in a rebuild yet".to_owned()));
     }
+    if let Some(why) = names_or_types(connection, old, new) {
+        return Ok(Some(why));
+    }
     if let Some(why) = time_zones(connection, old, new).await? {
         return Ok(Some(why));
     }
@@ -155,6 +161,20 @@ async fn unsuitable(
     let why_not =
         if facts.log.is_empty() { "changes would come from elsewhere" } else { "the log cannot be followed" };
     Ok((!facts.log.is_empty() || !facts.topology.is_empty()).then(|| why_not.to_owned()))
+}
+
+/// What MariaDB's own ways stand in the way of.
+fn names_or_types(connection: &Conn, old: &Table, new: &Table) -> Option<String> {
+    if !connection.is_mariadb() {
+        return None;
+    }
+    let run = RunId::random();
+    if helper(Product::MariaDb, &old.name, &run, Fence(u64::MAX), Role::Retired).is_none() {
+        return Some("no helper's name comes after the table's, in the order in which locks are taken".to_owned());
+    }
+    let compressed = items(&old.sql).into_iter().chain(items(&new.sql)).find(|line| line.contains(" COMPRESSED"))?;
+    let column = compressed.split('`').nth(1).unwrap_or_default();
+    Some(format!("column {column} is COMPRESSED, and its rows in the log cannot be read"))
 }
 
 /// Our sessions count in UTC, and the person's may not.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mysql_async::Conn;
+use crate::connect::Conn;
 use replank_core::driver::Applied;
 use replank_core::value::{Change, Key};
 use replank_core::{Error, ErrorKind, Result};

@@ -1,6 +1,6 @@
 //! Comparing both tables, both ways, in one statement and so in one snapshot.
 
-use mysql_async::Conn;
+use crate::connect::Conn;
 use replank_core::Result;
 use replank_core::driver::Compared;
 use replank_core::value::{Bounds, Change, Key};

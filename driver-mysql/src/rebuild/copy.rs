@@ -1,6 +1,6 @@
 //! Chunks: their bounds, and copying one.
 
-use mysql_async::Conn;
+use crate::connect::Conn;
 use replank_core::driver::Copied;
 use replank_core::value::{Bounds, Key};
 use replank_core::{Error, ErrorKind, Result};

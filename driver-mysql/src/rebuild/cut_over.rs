@@ -1,40 +1,34 @@
-//! The lock and what happens under it: `LOCK TABLES` on one session, which also drains, compares and renames.
+//! What happens under the lock: `LOCK TABLES` on one session, which also drains, compares and, in MySQL, renames.
 //!
 //! `RENAME TABLE` under `LOCK TABLES` is allowed from MySQL 8.0.13 on. Writers wait in the lock's queue and
-//! find the new table under the old name.
+//! find the new table under the old name. For MariaDB see [`two_sessions`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mysql_async::Conn;
-use mysql_async::prelude::Queryable as _;
+use crate::connect::Conn;
 use replank_core::driver::{Applied, Compared, CutOver, Holder, Owner, Revision, SwapGuard, SwapOutcome};
-use replank_core::ident::helper_name;
 use replank_core::run::{Direction, Run};
 use replank_core::value::{Change, Key, Position};
 use replank_core::{Error, ErrorKind, Result};
 use serde_json::json;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-use super::compare::{SOURCE_ALIASES, WRITTEN_ALIASES};
-use super::{Core, Handle, apply, compare, identity};
-use crate::error::{code, codes, from_mysql};
+use super::lock::lock_within;
+use super::{Core, Handle, apply, compare, identity, sentry, two_sessions};
 use crate::feed;
 use crate::holders::holders;
-use crate::sql::{end, ident, number, run, table, text};
+use crate::sessions::{end, is_there};
+use crate::sql::{number, run, table, text};
 use crate::state::{ObjectRole, check_token, save_run};
-
-/// So long a quiet moment is looked for, this often. Four writers with transactions of some milliseconds leave
-/// one every few tens of milliseconds; fifty leave none. Chosen.
-const QUIET_WAIT: Duration = Duration::from_secs(1);
-const QUIET_PAUSE: Duration = Duration::from_millis(1);
 
 /// The server ends a session that says nothing for so long, and with it the lock: a runner that is stopped
 /// under it keeps writers out no longer. The server counts in whole seconds.
 const SILENCE_SECONDS: u64 = 1;
 /// A killed session rolls back what it did under the lock: some keys. What takes longer is left to the server.
 const END_WAIT: Duration = Duration::from_secs(10);
+const END_PAUSE: Duration = Duration::from_millis(1);
 
 #[async_trait]
 impl CutOver for Handle {
@@ -61,98 +55,28 @@ async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> 
     let mut aside = core.server.take().await?;
     check_token(&mut aside, &core.names, &core.job.table, core.fence()).await?;
     let mut connection = core.server.connect().await?;
+    let is_mariadb = connection.is_mariadb();
     // COMMIT keeps the table locks only if the transaction did not begin with START TRANSACTION:
     // https://dev.mysql.com/doc/refman/9.7/en/lock-tables.html
-    run(
-        &mut connection,
-        format!("SET SESSION autocommit = 0, lock_wait_timeout = 1, wait_timeout = {SILENCE_SECONDS}"),
-    )
-    .await?;
-    lock_within(&mut connection, &mut aside, core, budget).await?;
+    let idle = if is_mariadb { ", idle_transaction_timeout = 1" } else { "" };
+    let timeouts = format!("lock_wait_timeout = 1, wait_timeout = {SILENCE_SECONDS}{idle}");
+    run(&mut connection, format!("SET SESSION autocommit = 0, {timeouts}")).await?;
+    let retired = core.name(core.retiring_role().0);
+    let mut renamer = None;
+    if is_mariadb {
+        core.objects.put(&mut aside, core.retiring_role().1, &retired, &json!({})).await?;
+        sentry::make(core, &mut aside, &retired).await?;
+        let mut another = core.server.connect().await?;
+        run(&mut another, "SET SESSION lock_wait_timeout = 1").await?;
+        renamer = Some(another);
+    }
+    let in_the_way = is_mariadb.then_some(retired.as_str());
+    lock_within(&mut connection, &mut aside, core, in_the_way, budget).await?;
     // From here on every wait of others is ours: nothing that can be done before is done here.
     check_token(&mut aside, &core.names, &core.job.table, core.fence()).await?;
     core.check_definition(&mut connection).await?;
-    Ok(Box::new(Guard { core: Arc::clone(core), connection, aside, is_working: false, is_registered: false }))
-}
-
-/// Asks for the lock in a moment in which nobody holds the table, if there is one soon: whoever has read it and
-/// then writes it while a lock waits is told of a deadlock, since MySQL lets the lock win.
-async fn lock_within(connection: &mut Conn, aside: &mut Conn, core: &Core, budget: Duration) -> Result<()> {
-    // In one packet, so that little can happen between the question and the lock.
-    let when_quiet = format!("{}; {}", question(core), lock_statement(core)?);
-    let until = Instant::now() + QUIET_WAIT;
-    while Instant::now() < until {
-        if ask(connection, aside, core, &when_quiet, budget).await? == Asked::Locked {
-            return Ok(());
-        }
-        sleep(QUIET_PAUSE).await;
-    }
-    // It never is quiet here: then in the queue, behind those who are at it.
-    ask(connection, aside, core, &lock_statement(core)?, budget).await.map(drop)
-}
-
-/// A query that fails with [`codes::SEVERAL_ROWS`] while somebody holds the table.
-fn question(core: &Core) -> String {
-    format!(
-        "SELECT IF((SELECT COUNT(*) FROM performance_schema.metadata_locks
-                    WHERE object_type = 'TABLE' AND object_schema = {} AND object_name = {}
-                    AND lock_status = 'GRANTED' AND owner_thread_id <> PS_CURRENT_THREAD_ID()) = 0,
-                   1, (SELECT 1 UNION SELECT 2))",
-        text(core.schema()),
-        text(&core.job.table.name)
-    )
-}
-
-/// How a request for the lock ended, if it did not fail.
-#[derive(Debug, PartialEq, Eq)]
-enum Asked {
-    Locked,
-    /// Somebody holds the table; the lock was not asked for.
-    Busy,
-}
-
-/// MySQL's own timeout has a floor of a second, so another session ends the wait at the budget. The answer to
-/// the kill is waited for before this session says anything more: it cannot hit a later statement.
-async fn ask(
-    connection: &mut Conn,
-    aside: &mut Conn,
-    core: &Core,
-    sql: &str,
-    budget: Duration,
-) -> Result<Asked> {
-    let id = connection.id();
-    let locking = connection.query_drop(sql);
-    tokio::pin!(locking);
-    match timeout(budget, &mut locking).await {
-        Ok(Ok(())) => return Ok(Asked::Locked),
-        Ok(Err(error)) if code(&error) == Some(codes::SEVERAL_ROWS) => return Ok(Asked::Busy),
-        Ok(Err(error)) => return Err(from_mysql(error)),
-        Err(_elapsed) => {}
-    }
-    let killed = run(aside, format!("KILL QUERY {id}")).await;
-    // Where the kill was refused, the server's own second ends the wait.
-    let locked = locking.await.map_err(from_mysql);
-    killed?;
-    match locked {
-        Err(error) if error.kind() != ErrorKind::LockTimeout => Err(error),
-        // Granted in the last moment: too late all the same, and released by closing the session.
-        _ => Err(Error::new(
-            ErrorKind::LockTimeout,
-            format!("the lock on `{}` was not granted within {} ms", core.job.table, budget.as_millis()),
-        )),
-    }
-}
-
-fn lock_statement(core: &Core) -> Result<String> {
-    let mut locks = vec![format!("{} WRITE", core.source()), format!("{} WRITE", core.written())];
-    let aliased = |name: String, alias: &str| format!("{name} AS {} WRITE", ident(alias));
-    locks.extend(SOURCE_ALIASES.iter().map(|alias| aliased(core.source(), alias)));
-    if core.parks()? {
-        locks.push(format!("{} WRITE", core.parked()));
-        locks.extend(["p", "p2"].iter().map(|alias| aliased(core.parked(), alias)));
-    }
-    locks.extend(WRITTEN_ALIASES.iter().map(|alias| aliased(core.written(), alias)));
-    Ok(format!("LOCK TABLES {}", locks.join(", ")))
+    let core = Arc::clone(core);
+    Ok(Box::new(Guard { core, connection, aside, renamer, retired, is_working: false, is_registered: is_mariadb }))
 }
 
 /// By identity: the server's number of the live table is the original's, or the shadow's.
@@ -183,21 +107,21 @@ struct Guard {
     connection: Conn,
     /// For what the lock does not shut others out of.
     aside: Conn,
+    /// Where this session cannot rename.
+    renamer: Option<Conn>,
+    /// What the live table will be called.
+    retired: String,
     /// A statement is on its way: true after a caller dropped a call half-way.
     is_working: bool,
     is_registered: bool,
 }
 
 impl Guard {
-    fn retired_name(&self) -> String {
-        helper_name(&self.core.job.run, self.core.fence(), self.core.retiring_role().0)
-    }
-
     /// Before there is a table of that name, so that it is never without an owner.
     async fn register_retired(&mut self) -> Result<()> {
         if !self.is_registered {
-            let (name, role) = (self.retired_name(), self.core.retiring_role().1);
-            self.core.objects.put(&mut self.aside, role, &name, &json!({})).await?;
+            let role = self.core.retiring_role().1;
+            self.core.objects.put(&mut self.aside, role, &self.retired, &json!({})).await?;
             self.is_registered = true;
         }
         Ok(())
@@ -241,10 +165,14 @@ impl Guard {
         let sql = format!(
             "RENAME TABLE {} TO {}, {} TO {}",
             core.source(),
-            table(core.home(core.retiring_role().1), &self.retired_name()),
+            table(core.home(core.retiring_role().1), &self.retired),
             core.written(),
             core.source()
         );
+        if let Some(renamer) = &mut self.renamer {
+            let (locked, aside) = (&mut self.connection, &mut self.aside);
+            return two_sessions::swap(&core, locked, aside, renamer, &sql, &self.retired).await;
+        }
         match run(&mut self.connection, sql).await {
             Ok(_) => SwapOutcome::Done,
             Err(error) if error.kind() == ErrorKind::ConnectionLost => SwapOutcome::Unknown(error),
@@ -264,7 +192,7 @@ async fn noted<T>(is_working: &mut bool, call: impl Future<Output = T>) -> T {
 #[async_trait]
 impl SwapGuard for Guard {
     async fn head(&mut self) -> Result<Position> {
-        noted(&mut self.is_working, feed::head(&mut self.aside)).await
+        noted(&mut self.is_working, feed::head_under_lock(&mut self.aside)).await
     }
 
     async fn apply(&mut self, changes: &[Change]) -> Result<Applied> {
@@ -303,8 +231,12 @@ impl SwapGuard for Guard {
     }
 
     async fn release(self: Box<Self>) -> Result<()> {
-        let Self { mut connection, aside, core, is_working, .. } = *self;
+        let Self { mut connection, aside, renamer, core, is_working, .. } = *self;
         if is_working {
+            if let Some(renamer) = renamer {
+                // It must not be let through by the end of the lock.
+                end_session(&core, &renamer).await?;
+            }
             // UNLOCK TABLES would wait for the end of whatever was dropped half-way.
             return end_session(&core, &connection).await;
         }
@@ -314,7 +246,7 @@ impl SwapGuard for Guard {
             _ => {}
         }
         core.server.keep(aside);
-        if let Err(error) = connection.disconnect().await {
+        if let Err(error) = connection.into_inner().disconnect().await {
             tracing::debug!(%error, "the lock's session did not end politely");
         }
         Ok(())
@@ -327,9 +259,8 @@ async fn end_session(core: &Core, session: &Conn) -> Result<()> {
     let id = session.id();
     end(&mut connection, "KILL", id).await?;
     let until = Instant::now() + END_WAIT;
-    let there = format!("SELECT COUNT(*) FROM performance_schema.threads WHERE processlist_id = {id}");
-    while number(&mut connection, there.as_str()).await? > 0 && Instant::now() < until {
-        sleep(QUIET_PAUSE).await;
+    while is_there(&mut connection, id).await? && Instant::now() < until {
+        sleep(END_PAUSE).await;
     }
     core.server.keep(connection);
     Ok(())

@@ -2,7 +2,7 @@
 //! a TRUNCATE and a DROP do not. See
 //! <https://dev.mysql.com/doc/refman/9.7/en/information-schema-innodb-tables-table.html>.
 
-use mysql_async::Conn;
+use crate::connect::{Conn, Product};
 use replank_core::Result;
 use serde::{Deserialize, Serialize};
 
@@ -26,18 +26,33 @@ impl FileName {
 
     /// That of another table of ours in the same database.
     pub fn beside(&self, helper: &str) -> Self {
-        Self { schema: self.schema.clone(), table: helper.to_owned() }
+        let table = spelt(helper).unwrap_or_else(|| helper.to_owned());
+        Self { schema: self.schema.clone(), table }
+    }
+}
+
+/// Where InnoDB's own names are, and what stands between a table's and its partition's.
+struct Catalogue {
+    tables: &'static str,
+    partition: &'static str,
+}
+
+fn catalogue(product: Product) -> Catalogue {
+    match product {
+        Product::MySql => Catalogue { tables: "innodb_tables", partition: "#p#" },
+        Product::MariaDb => Catalogue { tables: "innodb_sys_tables", partition: "#P#" },
     }
 }
 
 /// The number of a table, or the least of its partitions'; `None` where it is not there.
 pub async fn read(connection: &mut Conn, file: &FileName) -> Result<Option<u64>> {
     let file = format!("{}/{}", file.schema, file.table);
+    let Catalogue { tables, partition } = catalogue(connection.product());
     let sql = format!(
-        "SELECT MIN(table_id) FROM information_schema.innodb_tables
-         WHERE CAST(name AS BINARY) = {0} OR LEFT(CAST(name AS BINARY), {1}) = CONCAT({0}, '#p#')",
+        "SELECT MIN(table_id) FROM information_schema.{tables}
+         WHERE CAST(name AS BINARY) = {0} OR LEFT(CAST(name AS BINARY), {1}) = CONCAT({0}, '{partition}')",
         text(&file),
-        file.len() + 3
+        file.len() + partition.len()
     );
     match first(connection, sql).await? {
         Some(row) => get(&row, 0),
@@ -47,8 +62,9 @@ pub async fn read(connection: &mut Conn, file: &FileName) -> Result<Option<u64>>
 
 /// How InnoDB spells the names of the tables in a database of ours, partitions once.
 pub async fn spellings(connection: &mut Conn, schema: &str) -> Result<Vec<String>> {
+    let Catalogue { tables, partition } = catalogue(connection.product());
     let sql = format!(
-        "SELECT DISTINCT SUBSTRING_INDEX(SUBSTRING(name, {}), '#p#', 1) FROM information_schema.innodb_tables
+        "SELECT DISTINCT SUBSTRING_INDEX(SUBSTRING(name, {}), '{partition}', 1) FROM information_schema.{tables}
          WHERE LEFT(CAST(name AS BINARY), {0} - 1) = {1} ORDER BY 1",
         schema.len() + 2,
         text(&format!("{schema}/"))

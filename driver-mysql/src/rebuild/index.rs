@@ -1,7 +1,7 @@
 //! Secondary indexes, built in bulk after the copy: all that are missing in one statement, so that the table
 //! is read once.
 
-use mysql_async::Conn;
+use crate::connect::{Conn, Product};
 use replank_core::driver::IndexBuild;
 use replank_core::run::Direction;
 use replank_core::{Error, ErrorKind, Result};
@@ -39,11 +39,17 @@ pub async fn build(core: &Core, name: &str) -> Result<IndexBuild> {
         return Ok(IndexBuild::Built);
     }
     let clauses: Vec<String> = missing.iter().map(|index| format!("ADD {}", index.clause)).collect();
-    run(&mut connection, format!("SET SESSION innodb_ddl_buffer_size = {SORT_BUFFER}")).await?;
+    // MariaDB's is set when the server starts.
+    let is_mysql = connection.product() == Product::MySql;
+    if is_mysql {
+        run(&mut connection, format!("SET SESSION innodb_ddl_buffer_size = {SORT_BUFFER}")).await?;
+    }
     let built = run(&mut connection, format!("ALTER TABLE {} {}", core.written(), clauses.join(", "))).await;
     match built {
         Ok(_) => {
-            run(&mut connection, "SET SESSION innodb_ddl_buffer_size = DEFAULT").await?;
+            if is_mysql {
+                run(&mut connection, "SET SESSION innodb_ddl_buffer_size = DEFAULT").await?;
+            }
             core.remember_shadow(&mut connection).await?;
             core.server.keep(connection);
             Ok(IndexBuild::Built)

@@ -8,10 +8,14 @@ mod discard;
 mod fence;
 pub mod identity;
 mod index;
+mod lock;
+pub mod names;
 mod parked;
 mod prepare;
 mod range;
+mod sentry;
 mod slots;
+mod two_sessions;
 
 pub use compare::grouped;
 use identity::FileName;
@@ -21,7 +25,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mysql_async::Conn;
 use replank_core::driver::{
     Applied, ChangeFeed, Compared, Copied, CutOver, IndexBuild, Pace, Rebuild, RebuildJob, Rebuilder,
 };
@@ -30,11 +33,11 @@ use replank_core::run::Direction;
 use replank_core::value::{Bounds, Change, Key, Position};
 use replank_core::{Error, ErrorKind, Result};
 
-use crate::connect::Server;
+use crate::connect::{Conn, Product, Server};
 use crate::feed;
 use crate::key::Values;
 use crate::spec::{Flow, Spec};
-use crate::sql::{number, run, table, text};
+use crate::sql::{ident, number, run, table, text};
 use crate::state::{Names, ObjectRole, Objects, check_token};
 
 /// Changes of different rows are applied side by side; more sessions than this only wait for each other.
@@ -127,7 +130,18 @@ impl Core {
 
     /// The name of the table that is written in this direction, under the present token.
     fn written_name(&self) -> String {
-        helper_name(&self.job.run, self.fence(), self.written_role().0)
+        self.name(self.written_role().0)
+    }
+
+    /// The name of a table that is not live, under the present token.
+    fn name(&self, role: Role) -> String {
+        self.name_under(self.fence(), role)
+    }
+
+    fn name_under(&self, fence: Fence, role: Role) -> String {
+        let (product, live, run) = (self.server.product(), &self.job.table.name, &self.job.run);
+        // The plan has seen to it that there is one.
+        names::helper(product, live, run, fence, role).unwrap_or_else(|| helper_name(run, fence, role))
     }
 
     fn written(&self) -> String {
@@ -160,6 +174,18 @@ impl Core {
         Ok(Change { key: values.encode(), lane, removed })
     }
 
+    /// MariaDB: an index over a column that is computed when read, built while rows change, misses some of them, and
+    /// the table is marked as corrupt later. Seen on 10.11.18.
+    fn builds_over_virtual_columns(&self) -> bool {
+        let side = &self.spec.new;
+        let is_virtual = |line: &&String| line.contains(" GENERATED ALWAYS AS ") && line.contains(" VIRTUAL");
+        let names: Vec<&str> =
+            side.columns.iter().filter(is_virtual).filter_map(|line| line.split('`').nth(1)).collect();
+        let mut deferred = side.indexes.iter().filter(|index| index.is_deferred);
+        self.server.product() == Product::MariaDb
+            && deferred.any(|index| names.iter().any(|name| index.clause.contains(&ident(name))))
+    }
+
     /// A statement that did not find its table: it does not have the name of our token.
     fn missed(&self, error: Error) -> Error {
         if error.kind() != ErrorKind::NotFound {
@@ -189,14 +215,17 @@ struct Handle {
 #[async_trait]
 impl Rebuild for Handle {
     fn pace(&self) -> Pace {
+        // By default MariaDB lets one statement at a time count in a table, and a batch waits for a chunk.
+        let counts = self.core.spec.written(self.core.job.direction).auto_increment.is_some();
+        let takes_turns = self.core.server.product() == Product::MariaDb && counts;
         Pace {
-            chunk_target: Duration::from_millis(500),
+            chunk_target: Duration::from_millis(if takes_turns { 100 } else { 500 }),
             // Two sessions keep two cores and a disk busy. Measured by others and by us on small machines.
-            copy_workers: 2,
+            copy_workers: if takes_turns { 1 } else { 2 },
             lanes: LANES,
             batch_keys: 500,
             // A build lets changes through; the written rows of the build's own log are merged at its end.
-            apply_during_build: true,
+            apply_during_build: !self.core.builds_over_virtual_columns(),
             write_percent: 100,
         }
     }
@@ -218,7 +247,7 @@ impl Rebuild for Handle {
     }
 
     fn reached(&self, at: &Position, goal: &Position) -> bool {
-        feed::reached(at, goal)
+        feed::reached(self.core.server.product(), at, goal)
     }
 
     async fn forget(&self, _position: &Position) -> Result<()> {

@@ -4,7 +4,7 @@
 //! would stand in each other's way for ever. What only they know waits in a table of its own meanwhile, in the
 //! same transaction: a row that is displaced finds it there in a later batch, also after a crash.
 
-use mysql_async::Conn;
+use crate::connect::Conn;
 use replank_core::Result;
 use replank_core::run::Direction;
 use serde_json::json;
@@ -62,7 +62,7 @@ pub async fn make(connection: &mut Conn, core: &Core) -> Result<()> {
         .collect();
     // What satisfied them once need not do so while it waits, and their names are taken.
     let sql = definition::without_constraints(&definition::without(&old.sql, &others));
-    let sql = definition::within(&definition::renamed(&sql, &core.job.table.name, &name), core.schema());
+    let sql = definition::within(&definition::renamed(connection.product(), &sql, &core.job.table.name, &name), core.schema());
     run(connection, sql).await.map(drop)
 }
 

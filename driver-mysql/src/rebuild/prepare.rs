@@ -1,6 +1,6 @@
 //! Making the shadow: empty, with the keys that the copy needs, and registered before it is there.
 
-use mysql_async::Conn;
+use crate::connect::Conn;
 use replank_core::{Error, ErrorKind, Result};
 use serde_json::json;
 
@@ -53,7 +53,7 @@ fn wanted(core: &Core, name: &str) -> String {
     let deferred: Vec<&str> =
         side.indexes.iter().filter(|index| index.is_deferred).map(|index| index.clause.as_str()).collect();
     let sql = definition::without(&side.sql, &deferred);
-    definition::renamed(&sql, &core.job.table.name, name)
+    definition::renamed(core.server.product(), &sql, &core.job.table.name, name)
 }
 
 impl Core {

@@ -1,6 +1,6 @@
 //! Commands to whoever runs a run.
 
-use mysql_async::Conn;
+use crate::connect::Conn;
 use mysql_async::prelude::Queryable as _;
 use replank_core::control::Control;
 use replank_core::driver::{Command, CommandState};

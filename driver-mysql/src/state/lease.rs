@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mysql_async::Conn;
+use crate::connect::Conn;
 use replank_core::driver::{Lease, LeaseHolder, state::overtaken};
 use replank_core::ident::{Fence, TableId};
 use replank_core::{Error, ErrorKind, Result};
@@ -32,7 +32,7 @@ pub async fn check_token(connection: &mut Conn, names: &Names, table: &TableId, 
 /// statement has committed: whoever takes over waits for it, or it waits and finds the newer token.
 pub fn held(names: &Names, table: &TableId, token: Fence) -> String {
     format!(
-        "EXISTS (SELECT 1 FROM {} AS held WHERE held.table_name = {} AND held.token = {} FOR SHARE)",
+        "EXISTS (SELECT 1 FROM {} AS held WHERE held.table_name = {} AND held.token = {} LOCK IN SHARE MODE)",
         names.table("leases"),
         text(&table.to_string()),
         token.0

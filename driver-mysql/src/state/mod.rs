@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mysql_async::Conn;
+use crate::connect::Conn;
 use replank_core::control::Control;
 use replank_core::driver::{Command, CommandState, EventRecord, Lease, LeaseHolder, Revision, StateStore};
 use replank_core::ident::{Fence, RunId, TableId};
@@ -23,6 +23,7 @@ use replank_core::run::Run;
 use replank_core::{Error, ErrorKind, Result};
 
 use crate::connect::Server;
+use crate::rebuild::names::is_helper;
 use crate::spec::Homes;
 use crate::sql::{ident, number, run as execute, table, text};
 
@@ -69,7 +70,7 @@ impl Names {
     pub fn is_own(&self, schema: &str, name: &str) -> bool {
         let Homes { shadow, retired } = self.homes();
         let is_ours = [&self.schema, &shadow, &retired].iter().any(|ours| ours.eq_ignore_ascii_case(schema));
-        is_ours || schema.starts_with(&self.scratch_prefix()) || name.to_ascii_lowercase().starts_with("_rp_")
+        is_ours || schema.starts_with(&self.scratch_prefix()) || is_helper(name)
     }
 
     fn ddl(&self) -> [String; 6] {

@@ -3,7 +3,7 @@
 //! MySQL's DDL is no part of any transaction, so a record may name an object that is not there (yet, or any
 //! more), and never the other way round.
 
-use mysql_async::Conn;
+use crate::connect::Conn;
 use replank_core::ident::RunId;
 use replank_core::{Error, ErrorKind, Result};
 
@@ -21,10 +21,12 @@ pub enum ObjectRole {
     Live,
     /// Rows of the retired table that wait for a later batch.
     Parked,
+    /// A table in the way of the rename.
+    Sentry,
 }
 
 impl ObjectRole {
-    const ALL: [Self; 4] = [Self::Shadow, Self::Retired, Self::Live, Self::Parked];
+    const ALL: [Self; 5] = [Self::Shadow, Self::Retired, Self::Live, Self::Parked, Self::Sentry];
 
     /// The word in the store.
     pub fn word(self) -> &'static str {
@@ -33,6 +35,7 @@ impl ObjectRole {
             Self::Retired => "retired",
             Self::Live => "live",
             Self::Parked => "parked",
+            Self::Sentry => "sentry",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Runs, each one JSON text with a revision.
 
-use mysql_async::Conn;
+use crate::connect::Conn;
 use replank_core::driver::Revision;
 use replank_core::ident::{Fence, RunId};
 use replank_core::run::Run;

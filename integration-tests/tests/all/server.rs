@@ -1,7 +1,8 @@
 //! Servers for the tests: the rows of `servers.toml`, each a container that is started once and shared by all
 //! tests of the process. Each test takes a database of its own.
 //!
-//! A server that is already there can be named by `REPLANK_TEST_MYSQL=mysql://root:…@host:port`.
+//! `REPLANK_TEST_SERVER` names the row that the tests of MySQL run on; a server that is already there can be named by
+//! `REPLANK_TEST_MYSQL=mysql://root:…@host:port`.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -63,14 +64,33 @@ static NUMBER: Mutex<u32> = Mutex::const_new(0);
 // That of a server which is dead just now looks free.
 static TAKEN_PORTS: Mutex<BTreeSet<u16>> = Mutex::const_new(BTreeSet::new());
 
-/// A new database on the shared MySQL server.
+/// The row of `servers.toml` that the tests of MySQL run on.
+pub fn chosen() -> String {
+    std::env::var("REPLANK_TEST_SERVER").unwrap_or_else(|_| "mysql-9.7".to_owned())
+}
+
+/// Whether that is a MariaDB.
+pub fn is_mariadb() -> bool {
+    chosen().starts_with("mariadb")
+}
+
+/// Lets a recursive query count far.
+pub fn count_far() -> &'static str {
+    if is_mariadb() {
+        "SET SESSION max_recursive_iterations = 100000000"
+    } else {
+        "SET SESSION cte_max_recursion_depth = 100000000"
+    }
+}
+
+/// A new database on the shared server.
 pub async fn mysql_database() -> Database {
     let (_, server) = MYSQL
         .get_or_init(|| async {
             if let Ok(url) = std::env::var("REPLANK_TEST_MYSQL") {
                 return (None, url.trim_end_matches('/').to_owned());
             }
-            let row = row("mysql-9.7");
+            let row = row(&chosen());
             let container = start(&row, &[], None, None).await;
             let port = container.get_host_port_ipv4(row.ports[0]).await.expect("the port is published");
             let url = url(&row, port);
@@ -88,11 +108,15 @@ pub async fn mysql_own_server(args: &[&str]) -> OwnServer {
 
 /// The same with its tables on a small disk in memory, of so many MiB, and its log elsewhere.
 pub async fn mysql_on_a_small_disk(mebibytes: u64) -> OwnServer {
-    own_server(&["--log-bin=/tmp/binlog", "--innodb-redo-log-capacity=33554432"], Some(mebibytes)).await
+    let redo = match is_mariadb() {
+        true => "--innodb-log-file-size=33554432",
+        false => "--innodb-redo-log-capacity=33554432",
+    };
+    own_server(&["--log-bin=/tmp/binlog", redo], Some(mebibytes)).await
 }
 
 async fn own_server(args: &[&str], disk: Option<u64>) -> OwnServer {
-    let row = row("mysql-9.7");
+    let row = row(&chosen());
     let port = {
         let mut taken = TAKEN_PORTS.lock().await;
         let port = OWN_PORTS
@@ -225,9 +249,10 @@ async fn await_server(url: &str) {
 /// How an application connects.
 pub fn options(url: &str) -> OptsBuilder {
     let opts = Opts::from_url(url).expect("the harness makes URLs that can be read");
-    OptsBuilder::from_opts(opts)
-        .prefer_socket(false)
-        .ssl_opts(SslOpts::default().with_danger_accept_invalid_certs(true))
+    // MariaDB before 11.4 makes no certificate of its own.
+    let has_tls = !is_mariadb();
+    let tls = has_tls.then(|| SslOpts::default().with_danger_accept_invalid_certs(true));
+    OptsBuilder::from_opts(opts).prefer_socket(false).ssl_opts(tls)
 }
 
 async fn connect(url: &str) -> mysql_async::Result<Conn> {

@@ -17,8 +17,8 @@ const BATCH: Trigger = |message| message.get(5..) == Some(b"COMMIT");
 const RECORD: Trigger = |message| holds(message, "UPDATE `_replank") && holds(message, "runs");
 const CREATION: Trigger = |message| holds(message, "INSERT INTO `_replank") && holds(message, "`runs`");
 const INDEXES: Trigger = |message| holds(message, "ADD KEY");
-/// COM_BINLOG_DUMP_GTID, the first message of its exchange.
-const LOG: Trigger = |message| message.get(3..5) == Some(&[0, 0x1e]);
+/// COM_BINLOG_DUMP_GTID, or COM_BINLOG_DUMP for MariaDB, the first message of its exchange.
+const LOG: Trigger = |message| matches!(message.get(3..5), Some([0, 0x1e | 0x12]));
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_mysql_a_connection_cut_at_a_commit_loses_nothing() {

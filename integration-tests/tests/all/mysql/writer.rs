@@ -51,7 +51,9 @@ impl Application {
             Err(mysql_async::Error::from(slow))
         })?;
         connection
-            .query_drop("SET SESSION transaction_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 5")
+            .query_drop(
+                "SET SESSION innodb_lock_wait_timeout = 5; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+            )
             .await?;
         Ok(connection)
     }
