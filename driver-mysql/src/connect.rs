@@ -109,6 +109,8 @@ impl DerefMut for Conn {
 pub struct Server {
     opts: Opts,
     product: Product,
+    /// It has `innodb_snapshot_isolation`.
+    isolates_snapshots: bool,
     schema: Option<String>,
     settings: Settings,
     idle: Mutex<Vec<Conn>>,
@@ -138,8 +140,19 @@ impl Server {
         let (opts, mut inner) = first;
         let version: Option<String> = inner.query_first("SELECT VERSION()").await.map_err(from_mysql)?;
         let product = Product::of(&version.unwrap_or_default());
-        let server =
-            Self { opts, product, schema: target.schema, settings: settings.clone(), idle: Mutex::default() };
+        // Newer ones fail a statement of ours when a row changed since its snapshot, instead of waiting for it.
+        let isolation: Option<mysql_async::Row> = inner
+            .query_first("SHOW VARIABLES LIKE 'innodb\\_snapshot\\_isolation'")
+            .await
+            .map_err(from_mysql)?;
+        let server = Self {
+            opts,
+            product,
+            isolates_snapshots: isolation.is_some(),
+            schema: target.schema,
+            settings: settings.clone(),
+            idle: Mutex::default(),
+        };
         let mut connection = Conn { inner, product };
         server.pin(&mut connection).await?;
         server.keep(connection);
@@ -194,6 +207,7 @@ impl Server {
 
     async fn pin(&self, connection: &mut Conn) -> Result<()> {
         let busy_seconds = self.settings.busy_timeout.as_secs().max(1);
+        let waiting = if self.isolates_snapshots { ", innodb_snapshot_isolation = OFF" } else { "" };
         let own = match self.product {
             Product::MySql => "max_execution_time = 0, information_schema_stats_expiry = 0".to_owned(),
             // Where nobody can see who holds a table, the server itself ends a session of ours that is stopped in
@@ -210,7 +224,7 @@ impl Server {
                  foreign_key_checks = 0, unique_checks = 1,
                  innodb_lock_wait_timeout = {busy_seconds}, lock_wait_timeout = {busy_seconds},
                  sql_safe_updates = 0, sql_select_limit = DEFAULT, sql_big_selects = 1,
-                 group_concat_max_len = 1048576, wait_timeout = 86400, {own};
+                 group_concat_max_len = 1048576, wait_timeout = 86400, {own}{waiting};
                  SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
                 text(SQL_MODE)
             ),

@@ -48,7 +48,9 @@ pub fn renamed(product: Product, sql: &str, from: &str, to: &str) -> String {
     let own = format!("CONSTRAINT {}", ident(&format!("{from}_chk_")).trim_end_matches('`'));
     let new = format!("CONSTRAINT {}", ident(&format!("{to}_chk_")).trim_end_matches('`'));
     let lines = rest.split('\n').map(|line| match line.trim_start().strip_prefix(&own) {
-        Some(tail) if product == Product::MySql && tail.starts_with(|first: char| first.is_ascii_digit()) => format!("  {new}{tail}"),
+        Some(tail) if product == Product::MySql && tail.starts_with(|first: char| first.is_ascii_digit()) => {
+            format!("  {new}{tail}")
+        }
         _ => line.to_owned(),
     });
     let text = format!("CREATE TABLE {} {}", ident(to), lines.collect::<Vec<_>>().join("\n"));

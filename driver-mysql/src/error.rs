@@ -14,6 +14,8 @@ pub fn code(error: &mysql_async::Error) -> Option<u16> {
 
 /// Codes that callers tell apart.
 pub mod codes {
+    /// ER_TABLE_EXISTS_ERROR.
+    pub const TABLE_EXISTS: u16 = 1050;
     /// ER_DUP_ENTRY.
     pub const DUPLICATE: u16 = 1062;
     /// ER_LOCK_WAIT_TIMEOUT.
@@ -34,8 +36,9 @@ pub mod codes {
 fn kind(code: u16) -> ErrorKind {
     match code {
         codes::LOCK_TIMEOUT | 3572 => ErrorKind::LockTimeout,
-        // Deadlock; too many connections; a lock that the server broke to let DDL through.
-        1213 | 1040 | 3132 => ErrorKind::Retry,
+        // Deadlock; a row that changed since the snapshot; too many connections; a lock that the server broke to let
+        // DDL through.
+        1213 | 1020 | 1040 | 3132 => ErrorKind::Retry,
         codes::INTERRUPTED | 1969 | 3024 => ErrorKind::LockTimeout,
         codes::DUPLICATE | 1586 | 1859 => ErrorKind::Duplicate,
         1049 | 1051 | codes::NO_SUCH_SESSION | codes::NO_SUCH_TABLE => ErrorKind::NotFound,

@@ -17,6 +17,7 @@ mod lint;
 mod load;
 mod native;
 mod parse;
+mod peers;
 mod plan;
 mod preflight;
 mod rebuild;

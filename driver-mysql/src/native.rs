@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use crate::connect::{Conn, Product, Server};
+use async_trait::async_trait;
 use replank_core::driver::{NativeDdl, Probe};
 use replank_core::plan::Step;
 use replank_core::{Error, ErrorKind, Result};

@@ -80,7 +80,11 @@ pub async fn log(connection: &mut Conn) -> Result<Vec<Check>> {
     let mut wanted: Vec<(&str, &[&str], String)> = vec![
         ("log_bin", &["ON"], "start the server with --log-bin".to_owned()),
         ("binlog_format", &["ROW"], format!("{set} binlog_format = 'ROW'{lasting}")),
-        ("binlog_row_image", &["FULL", "NOBLOB", "FULL_NODUP"], format!("{set} binlog_row_image = 'FULL'{lasting}")),
+        (
+            "binlog_row_image",
+            &["FULL", "NOBLOB", "FULL_NODUP"],
+            format!("{set} binlog_row_image = 'FULL'{lasting}"),
+        ),
     ];
     match connection.product() {
         Product::MySql => {
@@ -198,7 +202,8 @@ async fn sources_of_mariadb(connection: &mut Conn, found: &mut Vec<Check>) -> Re
         }
         Err(error) => return Err(error),
     };
-    let word = |channel: &Row, name: &str| channel.get::<Option<String>, _>(name).flatten().unwrap_or_default();
+    let word =
+        |channel: &Row, name: &str| channel.get::<Option<String>, _>(name).flatten().unwrap_or_default();
     let runs = |channel: &&Row| word(channel, "Slave_SQL_Running") == "Yes";
     Ok(channels
         .iter()

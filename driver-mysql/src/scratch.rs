@@ -152,7 +152,10 @@ impl Scratch {
         // A generated column's rules are just those: one row, no clock, no chance.
         let name = format!("_rp_{:08x}", RandomState::new().build_hasher().finish() >> 32);
         let sql = definition::without_constraints(&columns_of.sql);
-        let sql = definition::within(&definition::renamed(self.connection.product(), &sql, &columns_of.name, &name), &self.schema);
+        let sql = definition::within(
+            &definition::renamed(self.connection.product(), &sql, &columns_of.name, &name),
+            &self.schema,
+        );
         let name = table(&self.schema, &name);
         run(&mut self.connection, sql).await?;
         let tried = run(

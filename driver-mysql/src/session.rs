@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use crate::connect::Conn;
+use async_trait::async_trait;
 use replank_core::driver::{
     Check, Driver, NativeDdl, Rebuilder, Request, ServerFacts, Session, Settings, StateStore,
 };

@@ -5,9 +5,9 @@
 //! statement. The session's `sql_mode` is pinned (see [`crate::connect`]): backslashes escape, and double
 //! quotes are not names.
 
-use mysql_async::prelude::{FromValue, Queryable};
-use mysql_async::Row;
 use crate::connect::Conn;
+use mysql_async::Row;
+use mysql_async::prelude::{FromValue, Queryable};
 use replank_core::{Error, ErrorKind, Result};
 
 use crate::error::from_mysql;

@@ -17,7 +17,9 @@ use replank_core::value::Position;
 use replank_core::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep};
 
-use super::{Log, Read, SETTLE_SECONDS, Transaction, gap, log_error, not_settled, number_of_ours, unreadable};
+use super::{
+    Log, Read, SETTLE_SECONDS, Transaction, gap, log_error, not_settled, number_of_ours, unreadable,
+};
 use crate::connect::{Conn, Server};
 use crate::error::from_mysql;
 use crate::sql::{first, get, rows, run, text};
@@ -225,8 +227,9 @@ impl ByDomains {
                     true => rotation.name().into_owned(),
                     false => self.known_file(rotation.name_raw())?,
                 };
-                self.place = Place::of(&name, rotation.position())
-                    .ok_or_else(|| gap("a file of the log has a name without a number").with("file", &name))?;
+                self.place = Place::of(&name, rotation.position()).ok_or_else(|| {
+                    gap("a file of the log has a name without a number").with("file", &name)
+                })?;
             }
             Ok(EventType::FORMAT_DESCRIPTION_EVENT) => self.knows_format = true,
             _ => self.place.offset = grown(self.place.offset, header.log_pos()),

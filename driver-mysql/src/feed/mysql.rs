@@ -4,11 +4,13 @@ use async_trait::async_trait;
 use mysql_async::binlog::EventType;
 use mysql_async::binlog::events::{Event, GtidEvent};
 use mysql_async::{BinlogStream, BinlogStreamRequest};
-use replank_core::value::Position;
 use replank_core::Result;
+use replank_core::value::Position;
 
 use super::gtid::{Gtid, GtidSet};
-use super::{Log, Read, SETTLE_SECONDS, Transaction, gap, log_error, number_of_ours, not_settled, unreadable};
+use super::{
+    Log, Read, SETTLE_SECONDS, Transaction, gap, log_error, not_settled, number_of_ours, unreadable,
+};
 use crate::connect::{Conn, Server};
 use crate::sql::{first, get, number, run, text};
 
@@ -51,8 +53,7 @@ pub async fn open(
         ),
     )
     .await?;
-    let request =
-        BinlogStreamRequest::new(number_of_ours()).with_gtid().with_gtid_set(position.sids()?);
+    let request = BinlogStreamRequest::new(number_of_ours()).with_gtid().with_gtid_set(position.sids()?);
     let stream = connection.into_inner().get_binlog_stream(request).await.map_err(log_error)?;
     Ok((Box::new(ByGtids { settler, position, present: None, unsettled: GtidSet::default() }), stream))
 }
@@ -86,8 +87,7 @@ impl Log for ByGtids {
         match event.header().event_type() {
             Ok(EventType::GTID_EVENT | EventType::GTID_TAGGED_LOG_EVENT) => {
                 let event = event.read_event::<GtidEvent>().map_err(unreadable)?;
-                self.present =
-                    Some(Gtid::new(event.sid(), event.tag().map(|tag| tag.as_str()), event.gno()));
+                self.present = Some(Gtid::new(event.sid(), event.tag().map(|tag| tag.as_str()), event.gno()));
                 Ok(Read::Begins(Transaction {
                     committed: i64::try_from(event.immediate_commit_timestamp()).ok(),
                     in_rows: false,

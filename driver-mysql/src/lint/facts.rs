@@ -5,6 +5,8 @@ use replank_core::lint::Subject;
 use replank_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::peers::Leftover;
+
 /// Read by the plan, each for the rule in front.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -41,6 +43,8 @@ pub struct Facts {
     pub holders: Vec<String>,
     /// M253: the server does not tell who holds it.
     pub has_unseen_holders: bool,
+    /// M254: what other tools left beside the table.
+    pub peers: Vec<Leftover>,
 }
 
 /// A column with a date of zeros as its default.

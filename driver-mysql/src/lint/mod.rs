@@ -13,6 +13,7 @@ mod not_strict;
 mod nullable_key;
 mod old_holders;
 mod partition_drop;
+mod peer_leftovers;
 mod primary_key;
 mod rename_in_copy;
 mod topology;
@@ -44,6 +45,7 @@ pub fn rules() -> Vec<&'static dyn Rule> {
         &grants::Grants,
         &topology::Topology,
         &old_holders::OldHolders,
+        &peer_leftovers::PeerLeftovers,
     ]
 }
 
@@ -68,6 +70,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::peers::Leftover;
 
     struct Case {
         facts: Facts,
@@ -99,6 +102,10 @@ mod tests {
 
     fn key(why_not: Option<&str>) -> Option<PrimaryKey> {
         Some(PrimaryKey { what: "from a to b".into(), why_not: why_not.map(Into::into) })
+    }
+
+    fn left() -> Vec<Leftover> {
+        vec![Leftover { what: "table `_t_gho` of gh-ost".into(), mend: "DROP TABLE `_t_gho`".into() }]
     }
 
     fn zero(is_new: bool) -> Vec<ZeroDefault> {
@@ -167,6 +174,7 @@ mod tests {
     #[case("M252", with(|c| c.facts.topology = bad()), Severity::Error)]
     #[case("M253", natively(|c| c.facts.holders = one("connection 7")), Severity::Error)]
     #[case("M253", natively(|c| c.facts.has_unseen_holders = true), Severity::Warning)]
+    #[case("M254", natively(|c| c.facts.peers = left()), Severity::Warning)]
     fn each_rule_judges_its_bad_case_and_has_nothing_against_the_good_one(
         #[case] code: &str,
         #[case] bad: Case,

@@ -46,7 +46,8 @@ impl Rule for OldHolders {
                      WHERE name = 'wait/lock/metadata/sql/mdl'"
                 }
             };
-            let found = "who holds the table cannot be seen: performance_schema does not record metadata locks";
+            let found =
+                "who holds the table cannot be seen: performance_schema does not record metadata locks";
             verdicts.push(Verdict::warning(found, mend));
         }
         verdicts

@@ -19,7 +19,9 @@ const DEADLINE_SECONDS: u64 = 60;
 pub async fn gather(connection: &mut Conn, old: &Table, new: &Table, forward: &Flow) -> Result<Evidence> {
     let mut evidence = Evidence::default();
     let (deadline, none) = match connection.product() {
-        Product::MySql => (format!("max_execution_time = {}", DEADLINE_SECONDS * 1000), "max_execution_time = 0"),
+        Product::MySql => {
+            (format!("max_execution_time = {}", DEADLINE_SECONDS * 1000), "max_execution_time = 0")
+        }
         Product::MariaDb => (format!("max_statement_time = {DEADLINE_SECONDS}"), "max_statement_time = 0"),
     };
     run(connection, format!("SET SESSION {deadline}")).await?;

@@ -22,6 +22,7 @@ use crate::holders::{are_visible, holders};
 use crate::inspect::{Dependants, NoKey, Table, count, items, named, twins, usable_key};
 use crate::lint::Facts;
 use crate::parse::{Action, Clause, parse, parse_shape};
+use crate::peers::leftovers;
 use crate::preflight;
 use crate::replicas::replicas;
 use crate::scratch::{Scratch, Tried, Way};
@@ -254,7 +255,8 @@ impl Drafting<'_> {
         let emptied = clauses.iter().flat_map(|clause| &clause.empties);
         candidate.discards.extend(emptied.map(|partition| format!("partition {partition} with its rows")));
         if inverse.is_none() && candidate.discards.is_empty() {
-            candidate.impossible = Some("it is not known how the server itself would take it back".to_owned());
+            candidate.impossible =
+                Some("it is not known how the server itself would take it back".to_owned());
         }
         // A replica drops a partition as quickly as the server does.
         if tried.way == Way::Inplace && clauses.iter().all(|clause| clause.empties.is_empty()) {
@@ -408,6 +410,7 @@ impl Drafting<'_> {
             }
         }
         self.facts.twins = twins(self.connection, &table.schema, &table.name).await?;
+        self.facts.peers = leftovers(self.connection, &table.schema, &table.name).await?;
         match are_visible(self.connection).await? {
             true => {
                 let holders = holders(self.connection, &table.schema, &table.name, OLD_HOLDER).await?;

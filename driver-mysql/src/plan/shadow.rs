@@ -170,9 +170,12 @@ fn names_or_types(connection: &Conn, old: &Table, new: &Table) -> Option<String>
     }
     let run = RunId::random();
     if helper(Product::MariaDb, &old.name, &run, Fence(u64::MAX), Role::Retired).is_none() {
-        return Some("no helper's name comes after the table's, in the order in which locks are taken".to_owned());
+        return Some(
+            "no helper's name comes after the table's, in the order in which locks are taken".to_owned(),
+        );
     }
-    let compressed = items(&old.sql).into_iter().chain(items(&new.sql)).find(|line| line.contains(" COMPRESSED"))?;
+    let compressed =
+        items(&old.sql).into_iter().chain(items(&new.sql)).find(|line| line.contains(" COMPRESSED"))?;
     let column = compressed.split('`').nth(1).unwrap_or_default();
     Some(format!("column {column} is COMPRESSED, and its rows in the log cannot be read"))
 }

@@ -6,14 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use crate::connect::Conn;
+use async_trait::async_trait;
 use replank_core::driver::{Applied, Compared, CutOver, Holder, Owner, Revision, SwapGuard, SwapOutcome};
 use replank_core::run::{Direction, Run};
 use replank_core::value::{Change, Key, Position};
 use replank_core::{Error, ErrorKind, Result};
 use serde_json::json;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::lock::lock_within;
 use super::{Core, Handle, apply, compare, identity, sentry, two_sessions};
@@ -26,8 +26,11 @@ use crate::state::{ObjectRole, check_token, save_run};
 /// The server ends a session that says nothing for so long, and with it the lock: a runner that is stopped
 /// under it keeps writers out no longer. The server counts in whole seconds.
 const SILENCE_SECONDS: u64 = 1;
-/// A killed session rolls back what it did under the lock: some keys. What takes longer is left to the server.
-const END_WAIT: Duration = Duration::from_secs(10);
+/// A killed session rolls back what it did under the lock: some keys. What takes longer is left to the server, which
+/// has ended it by itself by then.
+const END_WAIT: Duration = Duration::from_secs(5);
+/// Writers wait for the rename, for as long as a bad disk takes; a session that is silent for longer is lost.
+const RENAME_WAIT: Duration = Duration::from_secs(10);
 const END_PAUSE: Duration = Duration::from_millis(1);
 
 #[async_trait]
@@ -76,7 +79,15 @@ async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> 
     check_token(&mut aside, &core.names, &core.job.table, core.fence()).await?;
     core.check_definition(&mut connection).await?;
     let core = Arc::clone(core);
-    Ok(Box::new(Guard { core, connection, aside, renamer, retired, is_working: false, is_registered: is_mariadb }))
+    Ok(Box::new(Guard {
+        core,
+        connection,
+        aside,
+        renamer,
+        retired,
+        is_working: false,
+        is_registered: is_mariadb,
+    }))
 }
 
 /// By identity: the server's number of the live table is the original's, or the shadow's.
@@ -173,7 +184,11 @@ impl Guard {
             let (locked, aside) = (&mut self.connection, &mut self.aside);
             return two_sessions::swap(&core, locked, aside, renamer, &sql, &self.retired).await;
         }
-        match run(&mut self.connection, sql).await {
+        let Ok(renamed) = timeout(RENAME_WAIT, run(&mut self.connection, sql)).await else {
+            let silent = "the session that holds the lock does not answer";
+            return SwapOutcome::Unknown(Error::new(ErrorKind::ConnectionLost, silent));
+        };
+        match renamed {
             Ok(_) => SwapOutcome::Done,
             Err(error) if error.kind() == ErrorKind::ConnectionLost => SwapOutcome::Unknown(error),
             Err(error) => SwapOutcome::NotDone(error),
@@ -240,9 +255,11 @@ impl SwapGuard for Guard {
             // UNLOCK TABLES would wait for the end of whatever was dropped half-way.
             return end_session(&core, &connection).await;
         }
-        match run(&mut connection, "UNLOCK TABLES").await {
+        match timeout(END_WAIT, run(&mut connection, "UNLOCK TABLES")).await {
+            // The network does not tell what became of it.
+            Err(_elapsed) => return end_session(&core, &connection).await,
             // A session that is gone holds nothing.
-            Err(error) if error.kind() != ErrorKind::ConnectionLost => return Err(error),
+            Ok(Err(error)) if error.kind() != ErrorKind::ConnectionLost => return Err(error),
             _ => {}
         }
         core.server.keep(aside);

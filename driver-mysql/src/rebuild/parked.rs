@@ -62,7 +62,10 @@ pub async fn make(connection: &mut Conn, core: &Core) -> Result<()> {
         .collect();
     // What satisfied them once need not do so while it waits, and their names are taken.
     let sql = definition::without_constraints(&definition::without(&old.sql, &others));
-    let sql = definition::within(&definition::renamed(connection.product(), &sql, &core.job.table.name, &name), core.schema());
+    let sql = definition::within(
+        &definition::renamed(connection.product(), &sql, &core.job.table.name, &name),
+        core.schema(),
+    );
     run(connection, sql).await.map(drop)
 }
 

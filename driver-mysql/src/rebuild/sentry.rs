@@ -30,7 +30,9 @@ pub async fn make(core: &Core, connection: &mut Conn, name: &str) -> Result<()> 
     if is_one(core, connection, name).await? {
         return Ok(());
     }
-    run(connection, format!("CREATE TABLE {} ({COLUMNS}) ENGINE=InnoDB", table(core.schema(), name))).await.map(drop)
+    run(connection, format!("CREATE TABLE {} ({COLUMNS}) ENGINE=InnoDB", table(core.schema(), name)))
+        .await
+        .map(drop)
 }
 
 /// Takes it out of the way, on the session that holds the lock.

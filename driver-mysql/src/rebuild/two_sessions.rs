@@ -8,18 +8,25 @@ use std::time::Duration;
 
 use mysql_async::prelude::Queryable as _;
 use replank_core::driver::SwapOutcome;
-use replank_core::ErrorKind;
+use replank_core::{Error, ErrorKind};
 use tokio::time::{Instant, timeout};
 
 use super::{Core, sentry};
 use crate::connect::Conn;
-use crate::error::from_mysql;
+use crate::error::{code, codes, from_mysql};
 use crate::sessions::{end, waits_for_table};
 use crate::sql::run;
 
 /// A rename that does not stand in the queue after this never will. Chosen: it takes a round trip.
 const QUEUE_WAIT: Duration = Duration::from_millis(200);
 const LOOK_PAUSE: Duration = Duration::from_millis(1);
+/// What is asked of the session with the lock takes a disk's moment. The server ends that session after a second of
+/// silence, and a network may not tell.
+const LOCKED_WAIT: Duration = Duration::from_secs(2);
+/// Writers wait for the rename, so nothing can be done but to wait, for as long as a bad disk takes.
+const RENAME_WAIT: Duration = Duration::from_secs(10);
+/// One that was told to stop answers at once, or never.
+const STOPPED_WAIT: Duration = Duration::from_millis(300);
 
 /// Runs `rename` on a session of its own, and gives the lock back once it waits for it.
 pub async fn swap(
@@ -45,14 +52,13 @@ pub async fn swap(
             _ => return withdraw(aside, id, renaming).await,
         }
     }
-    if sentry::dismiss(core, locked, in_the_way).await.is_err() {
+    if !matches!(timeout(LOCKED_WAIT, sentry::dismiss(core, locked, in_the_way)).await, Ok(Ok(()))) {
         return withdraw(aside, id, renaming).await;
     }
-    if let Err(error) = run(locked, "UNLOCK TABLES").await {
-        // Without its session the lock is gone just as well.
-        tracing::debug!(%error, "the lock was not given back by name");
-    }
-    outcome(renaming.await)
+    // Without its session the lock is gone just as well.
+    let unlocked = timeout(LOCKED_WAIT, run(locked, "UNLOCK TABLES")).await;
+    tracing::debug!(?unlocked, "the lock was given back");
+    answer(aside, id, renaming, RENAME_WAIT).await
 }
 
 /// Ends the rename; it may have been done in the last moment.
@@ -65,13 +71,38 @@ async fn withdraw(
         // Its own timeout ends it a second later.
         tracing::debug!(%error, "the rename was not ended");
     }
-    outcome(renaming.await)
+    answer(aside, id, renaming, STOPPED_WAIT).await
+}
+
+/// How the rename ended. A session that says nothing is ended, and only the catalogue knows.
+async fn answer(
+    aside: &mut Conn,
+    id: u32,
+    renaming: impl Future<Output = mysql_async::Result<()>>,
+    patience: Duration,
+) -> SwapOutcome {
+    if let Ok(ended) = timeout(patience, renaming).await {
+        return outcome(ended);
+    }
+    let ended = end(aside, "KILL", id).await;
+    let silent = Error::new(ErrorKind::ConnectionLost, "the session that renames does not answer");
+    SwapOutcome::Unknown(match ended {
+        Ok(()) => silent,
+        Err(error) => silent.caused_by(error),
+    })
 }
 
 fn outcome(ended: mysql_async::Result<()>) -> SwapOutcome {
-    match ended.map_err(from_mysql) {
-        Ok(()) => SwapOutcome::Done,
-        Err(error) if error.kind() == ErrorKind::ConnectionLost => SwapOutcome::Unknown(error),
-        Err(error) => SwapOutcome::NotDone(error),
+    let Err(error) = ended else { return SwapOutcome::Done };
+    // The lock was lost with its session, and the sentry did its duty.
+    let met_the_sentry = code(&error) == Some(codes::TABLE_EXISTS);
+    let error = from_mysql(error);
+    if met_the_sentry {
+        let lost = Error::new(ErrorKind::Retry, "the session that held the lock was lost").caused_by(error);
+        return SwapOutcome::NotDone(lost);
+    }
+    match error.kind() {
+        ErrorKind::ConnectionLost => SwapOutcome::Unknown(error),
+        _ => SwapOutcome::NotDone(error),
     }
 }

@@ -1,7 +1,7 @@
 //! The record of what happened, each entry chained to the one before.
 
-use mysql_async::Row;
 use crate::connect::Conn;
+use mysql_async::Row;
 use replank_core::driver::EventRecord;
 use replank_core::ident::RunId;
 use replank_core::journal::chain::{GENESIS, hash, moment, settled};

@@ -14,8 +14,8 @@ mod run;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use crate::connect::Conn;
+use async_trait::async_trait;
 use replank_core::control::Control;
 use replank_core::driver::{Command, CommandState, EventRecord, Lease, LeaseHolder, Revision, StateStore};
 use replank_core::ident::{Fence, RunId, TableId};

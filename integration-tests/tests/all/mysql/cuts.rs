@@ -7,7 +7,8 @@ use crate::oracle::judge;
 use crate::proxy::{Fault, Proxy, Trigger};
 use crate::random::seed;
 
-fn holds(message: &[u8], text: &str) -> bool {
+/// Whether a message has these words.
+pub fn holds(message: &[u8], text: &str) -> bool {
     message.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
@@ -41,7 +42,8 @@ async fn on_mysql_a_log_that_goes_silent_is_noticed() {
     broken_at("log", LOG, Fault::Silence).await;
 }
 
-async fn broken_at(name: &str, trigger: Trigger, fault: Fault) {
+/// A change whose connection breaks at a message, and everything that must hold all the same.
+pub async fn broken_at(name: &str, trigger: Trigger, fault: Fault) {
     let table = Table::with_rows(3_000).await;
     let url = table.url();
     let before = table.definition().await;

@@ -4,6 +4,7 @@ mod abuse;
 mod conformance;
 mod cuts;
 mod kills;
+mod mariadb;
 mod oracle;
 mod rebuild;
 mod rules;

@@ -34,6 +34,8 @@ async fn on_mysql_rules_judge_what_a_statement_does_to_a_table() {
         "CREATE TABLE Twin (id INT PRIMARY KEY, v INT)",
         "CREATE TABLE twin (id INT PRIMARY KEY, v INT)",
         "CREATE TABLE nullable (k INT UNIQUE, v INT)",
+        "CREATE TABLE _kinds_gho (id INT PRIMARY KEY)",
+        "CREATE TRIGGER pt_osc_t_nullable_del AFTER DELETE ON nullable FOR EACH ROW SET @gone = OLD.k",
         // MariaDB has no keys over expressions.
         if is_mariadb() {
             "CREATE TABLE computed (n INT NOT NULL, v INT, g INT AS (n + 1) STORED, UNIQUE KEY k (g))"
@@ -55,6 +57,8 @@ async fn on_mysql_rules_judge_what_a_statement_does_to_a_table() {
         ("ALTER TABLE twin MODIFY v BIGINT", "M229!"),
         ("ALTER TABLE nullable MODIFY v BIGINT", "M230!"),
         ("ALTER TABLE computed MODIFY v BIGINT", "M231!"),
+        ("ALTER TABLE kinds ADD COLUMN late INT", "M254"),
+        ("ALTER TABLE nullable ADD COLUMN late INT", "M254"),
     ] {
         judged(&table, statement, code).await;
     }

@@ -13,8 +13,16 @@ use crate::server::{is_mariadb, mysql_own_server};
 async fn on_mysql_a_log_of_an_unusual_kind_is_read_to_the_last_row() {
     let kinds = match is_mariadb() {
         false => [
-            ["--binlog-transaction-compression=ON", "--binlog-row-image=NOBLOB", "--binlog-order-commits=OFF"],
-            ["--binlog-row-value-options=PARTIAL_JSON", "--binlog-checksum=NONE", "--binlog-row-metadata=FULL"],
+            [
+                "--binlog-transaction-compression=ON",
+                "--binlog-row-image=NOBLOB",
+                "--binlog-order-commits=OFF",
+            ],
+            [
+                "--binlog-row-value-options=PARTIAL_JSON",
+                "--binlog-checksum=NONE",
+                "--binlog-row-metadata=FULL",
+            ],
         ],
         true => [
             ["--binlog-row-image=NOBLOB", "--binlog-annotate-row-events=OFF", "--gtid-domain-id=7"],

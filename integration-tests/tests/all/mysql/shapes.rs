@@ -38,11 +38,7 @@ const KEYS: &[(&str, &[&str], &str)] = &[
     ("BINARY(4)", &["x''", "x'61'", "x'FFFFFFFF'", "x'610061'"], "x'7a'"),
     (
         "BINARY(16)",
-        &[
-            "x'6ccd780cbaba102695645b8c656024db'",
-            "REPEAT(CHAR(0), 16)",
-            "REPEAT(CHAR(255), 16)",
-        ],
+        &["x'6ccd780cbaba102695645b8c656024db'", "REPEAT(CHAR(0), 16)", "REPEAT(CHAR(255), 16)"],
         "x'7a'",
     ),
     ("VARBINARY(10)", &["x''", "x'00'", "x'0000'", "x'6100'"], "x'7a'"),
@@ -256,13 +252,14 @@ async fn on_mysql_constraints_keep_their_names() {
 }
 
 /// `Subject`, which replank changes, and `Twin`, which the server does. In statements both are called T.
-struct Twins<'a> {
+pub struct Twins<'a> {
     table: &'a Table,
     key: &'a str,
 }
 
 impl<'a> Twins<'a> {
-    async fn new(table: &'a Table, columns: &str, key: &'a str) -> Self {
+    /// Makes both, of these columns; `key` are those that tell rows apart.
+    pub async fn new(table: &'a Table, columns: &str, key: &'a str) -> Self {
         Self::with_options(table, columns, key, "").await
     }
 
@@ -272,7 +269,8 @@ impl<'a> Twins<'a> {
         twins
     }
 
-    async fn both(&self, statement: &str) {
+    /// Runs a statement on both.
+    pub async fn both(&self, statement: &str) {
         for name in ["Subject", "Twin"] {
             self.table.execute(&Self::of(statement, name)).await;
         }
@@ -285,7 +283,7 @@ impl<'a> Twins<'a> {
     }
 
     /// Changes both, one online while `meanwhile` happens; then back, while it happens to be undone.
-    async fn change(&self, statement: &str, meanwhile: &[String]) {
+    pub async fn change(&self, statement: &str, meanwhile: &[String]) {
         let url = self.table.url();
         let before = self.definition("Subject").await;
         let online = Self::of(statement, "Subject");

@@ -1,0 +1,159 @@
+//! What only MariaDB has: the swap by two sessions, semi-synchronous commits without a plugin, types and tables of
+//! its own. `REPLANK_TEST_SERVER` has to name one.
+
+use std::time::{Duration, Instant};
+
+use mysql_async::prelude::Queryable as _;
+
+use super::cuts::{broken_at, holds};
+use super::oracle::RETYPE;
+use super::shapes::Twins;
+use super::{Application, Table};
+use crate::binary::run_beside;
+use crate::oracle::judge;
+use crate::proxy::{Fault, Trigger};
+use crate::random::seed;
+use crate::server::mysql_own_server;
+use crate::stopped::Stopped;
+
+const DISMISSAL: Trigger = |message| holds(message, "DROP TABLE") && holds(message, "_retired");
+const RELEASE: Trigger = |message| message.get(5..) == Some(b"UNLOCK TABLES");
+const RENAME: Trigger = |message| holds(message, "RENAME TABLE");
+
+/// The session that holds the lock, or the one that renames, dies at each step between them, or goes silent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_mariadb_a_swap_of_two_sessions_survives_the_loss_of_either() {
+    for (name, trigger) in [("rename", RENAME), ("dismissal", DISMISSAL), ("release", RELEASE)] {
+        for fault in [Fault::CutBefore, Fault::CutAfter, Fault::Silence] {
+            broken_at(name, trigger, fault).await;
+        }
+    }
+}
+
+/// Whoever reads the shadow must not make the rename wait for anything but the live table.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_mariadb_a_reader_of_the_shadow_delays_the_swap_and_loses_nothing() {
+    let table = Table::with_rows(3_000).await;
+    let (url, before) = (table.url(), table.definition().await);
+    let writers = Application::start(&table, seed("reader"), 6).await;
+    let stopped = Stopped::at("swap_intended", &["apply", "-t", &url, "-e", RETYPE, "--yes"]).await;
+    let shadow = table.tables().await.into_iter().find(|name| name.ends_with("_shadow")).expect("a shadow");
+    let mut reader = table.connect().await;
+    for statement in ["START TRANSACTION".to_owned(), format!("SELECT COUNT(*) FROM `{shadow}`")] {
+        reader.query_drop(&statement).await.expect(&statement);
+    }
+    stopped.wake();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(table.definition().await, before, "nothing is swapped while somebody reads the shadow");
+    reader.query_drop("COMMIT").await.expect("let go");
+    stopped.end().await.exits(0);
+    writers.write_on(50).await;
+    let journal = writers.stop().await;
+    judge("reader", &journal);
+    table.check_there_and_back(&journal, &before, RETYPE).await;
+}
+
+/// A transaction is in the log for three seconds before anybody can see it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_mariadb_what_the_log_shows_before_it_is_visible_is_not_lost() {
+    let server = mysql_own_server(&[]).await;
+    let table = Table::within(server.database().await, 1).await;
+    let url = table.url();
+    let twins = Twins::new(&table, "k INT PRIMARY KEY, v VARCHAR(20) NOT NULL", "k").await;
+    twins.both("INSERT INTO T WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 900) SELECT i * 10, i FROM n").await;
+    let apply = [
+        "apply",
+        "-t",
+        &url,
+        "-e",
+        "ALTER TABLE Subject MODIFY v INT NOT NULL",
+        "-D",
+        "strategy=shadow",
+        "--yes",
+    ];
+    let stopped = Stopped::at("feed_opened", &apply).await;
+    for statement in [
+        "SET GLOBAL rpl_semi_sync_master_wait_point = 'AFTER_SYNC'",
+        "SET GLOBAL rpl_semi_sync_master_timeout = 3000",
+        "SET GLOBAL rpl_semi_sync_master_wait_no_slave = ON",
+        "SET GLOBAL rpl_semi_sync_master_enabled = ON",
+    ] {
+        table.execute(statement).await;
+    }
+    let mut held = table.connect().await;
+    let began = Instant::now();
+    let holding = tokio::spawn(async move {
+        held.query_drop(
+            "START TRANSACTION; INSERT INTO Subject VALUES (15, '7'); UPDATE Subject SET v = '8' WHERE k = 20;
+             DELETE FROM Subject WHERE k = 30; UPDATE Subject SET k = 45 WHERE k = 40; COMMIT",
+        )
+        .await
+        .expect("committed in the end");
+        began.elapsed()
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(table.text("SELECT COUNT(*) FROM Subject WHERE k = 15").await, "0", "nobody can see it yet");
+    stopped.go_on().await.exits(0);
+    let took = holding.await.expect("joined");
+    assert!(took > Duration::from_secs(2), "the commit was not held: {took:?}");
+    let rows = "SELECT GROUP_CONCAT(k, '=', v ORDER BY k) FROM Subject WHERE k < 55";
+    assert_eq!(table.text(rows).await, "10=1,15=7,20=8,45=4,50=5");
+    run_beside(&["verify", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    run_beside(&["revert", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    assert_eq!(table.text(rows).await, "10=1,15=7,20=8,45=4,50=5");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_mariadb_columns_of_its_own_are_carried_over() {
+    let table = Table::with_rows(1).await;
+    table.execute("CREATE SEQUENCE numbers START WITH 100").await;
+    let columns = "id INT NOT NULL DEFAULT NEXTVAL(numbers) PRIMARY KEY, v VARCHAR(20) NOT NULL, u UUID, a INET6,
+         j JSON, checked INT CHECK (checked > 0), g VARCHAR(30) AS (CONCAT(v, '!')) VIRTUAL,
+         s INT AS (checked * 2) PERSISTENT, z DECIMAL(65, 38), KEY by_u (u), KEY by_g (g), KEY gone (checked) IGNORED,
+         CONSTRAINT low CHECK (checked < 1000)";
+    let twins = Twins::new(&table, columns, "id, HEX(u), a, j, checked, g, s, z").await;
+    for (id, v) in [(1, 1), (2, 2), (3, 3)] {
+        twins
+            .both(&format!(
+                "INSERT INTO T (id, v, u, a, j, checked, z) VALUES ({id}, '{v}', '123e4567-e89b-12d3-a456-42665544000{id}',
+                 '2001:db8::ff00:42:832{id}', '{{\"a\": 1.0, \"b\": [18446744073709551615, \"é\"]}}', {v}, 0.1)"
+            ))
+            .await;
+    }
+    let meanwhile = [
+        "UPDATE T SET u = NULL, a = '::1', z = -0.00000000000000000000000000000000000001 WHERE id = 1"
+            .to_owned(),
+        "UPDATE T SET id = 7, j = NULL WHERE id = 2".to_owned(),
+        "DELETE FROM T WHERE id = 3".to_owned(),
+        "INSERT INTO T (id, v, checked) VALUES (9, '9', 9)".to_owned(),
+    ];
+    twins.change("ALTER TABLE T MODIFY v INT NOT NULL", &meanwhile).await;
+    assert_eq!(table.text("SELECT NEXTVAL(numbers)").await, "100", "nobody but the application counts");
+    for refused in
+        ["INSERT INTO Subject (v, checked) VALUES ('1', 0)", "INSERT INTO Subject (v, j) VALUES ('1', '{')"]
+    {
+        table.connect().await.query_drop(refused).await.expect_err(refused);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_mariadb_tables_that_cannot_be_followed_are_refused_with_the_reason() {
+    let table = Table::with_rows(1).await;
+    let url = table.url();
+    for statement in [
+        "CREATE TABLE versioned (id INT PRIMARY KEY, v INT) WITH SYSTEM VERSIONING",
+        "CREATE SEQUENCE numbers",
+        "CREATE TABLE packed (id INT PRIMARY KEY, v INT, t TEXT COMPRESSED)",
+    ] {
+        table.execute(statement).await;
+    }
+    let before = table.tables().await;
+    for (statement, says) in [
+        ("ALTER TABLE versioned MODIFY v BIGINT", "history"),
+        ("ALTER TABLE numbers ADD COLUMN v INT", "sequence"),
+        ("ALTER TABLE packed MODIFY v BIGINT", "COMPRESSED"),
+    ] {
+        run_beside(&["apply", "-t", &url, "-e", statement, "--yes"], &[]).await.exits(3).says(says);
+    }
+    assert_eq!(table.tables().await, before);
+}
