@@ -59,6 +59,14 @@ impl Product {
         }
     }
 
+    /// The setting that ends a statement of a session after so many seconds; 0 for never.
+    pub fn deadline(self, seconds: u64) -> String {
+        match self {
+            Self::MySql => format!("max_execution_time = {}", seconds * 1000),
+            Self::MariaDb => format!("max_statement_time = {seconds}"),
+        }
+    }
+
     /// What makes a setting last.
     pub fn set(self) -> &'static str {
         match self {
@@ -108,6 +116,7 @@ impl DerefMut for Conn {
 /// A server, and the sessions on it.
 pub struct Server {
     opts: Opts,
+    version: String,
     product: Product,
     /// It has `innodb_snapshot_isolation`.
     isolates_snapshots: bool,
@@ -139,16 +148,22 @@ impl Server {
         };
         let (opts, mut inner) = first;
         let version: Option<String> = inner.query_first("SELECT VERSION()").await.map_err(from_mysql)?;
-        let product = Product::of(&version.unwrap_or_default());
-        // Newer ones fail a statement of ours when a row changed since its snapshot, instead of waiting for it.
-        let isolation: Option<mysql_async::Row> = inner
-            .query_first("SHOW VARIABLES LIKE 'innodb\\_snapshot\\_isolation'")
-            .await
-            .map_err(from_mysql)?;
+        let version = version.unwrap_or_default();
+        let product = Product::of(&version);
+        let isolates_snapshots = match product {
+            Product::MySql => false,
+            // Newer ones fail a statement of ours when a row changed since its snapshot, instead of waiting for it.
+            Product::MariaDb => {
+                let sql = "SHOW VARIABLES LIKE 'innodb\\_snapshot\\_isolation'";
+                let found: Option<mysql_async::Row> = inner.query_first(sql).await.map_err(from_mysql)?;
+                found.is_some()
+            }
+        };
         let server = Self {
             opts,
+            version,
             product,
-            isolates_snapshots: isolation.is_some(),
+            isolates_snapshots,
             schema: target.schema,
             settings: settings.clone(),
             idle: Mutex::default(),
@@ -162,6 +177,11 @@ impl Server {
     /// The database of the URL: where names that are not qualified are looked up.
     pub fn schema(&self) -> Option<&str> {
         self.schema.as_deref()
+    }
+
+    /// As it stated it when this was opened.
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// Whose it is.
@@ -209,13 +229,12 @@ impl Server {
         let busy_seconds = self.settings.busy_timeout.as_secs().max(1);
         let waiting = if self.isolates_snapshots { ", innodb_snapshot_isolation = OFF" } else { "" };
         let own = match self.product {
-            Product::MySql => "max_execution_time = 0, information_schema_stats_expiry = 0".to_owned(),
+            Product::MySql => "information_schema_stats_expiry = 0".to_owned(),
             // Where nobody can see who holds a table, the server itself ends a session of ours that is stopped in
             // the middle of a transaction.
-            Product::MariaDb => format!(
-                "max_statement_time = 0, check_constraint_checks = 1,
-                 idle_transaction_timeout = {IDLE_TRANSACTION_SECONDS}"
-            ),
+            Product::MariaDb => {
+                format!("check_constraint_checks = 1, idle_transaction_timeout = {IDLE_TRANSACTION_SECONDS}")
+            }
         };
         run(
             connection,
@@ -224,9 +243,10 @@ impl Server {
                  foreign_key_checks = 0, unique_checks = 1,
                  innodb_lock_wait_timeout = {busy_seconds}, lock_wait_timeout = {busy_seconds},
                  sql_safe_updates = 0, sql_select_limit = DEFAULT, sql_big_selects = 1,
-                 group_concat_max_len = 1048576, wait_timeout = 86400, {own}{waiting};
+                 group_concat_max_len = 1048576, wait_timeout = 86400, {}, {own}{waiting};
                  SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-                text(SQL_MODE)
+                text(SQL_MODE),
+                self.product.deadline(0)
             ),
         )
         .await?;

@@ -1,8 +1,8 @@
 //! Definitions as the server writes them, made comparable: another name, no counter.
 
-use crate::connect::{Conn, Product};
 use replank_core::{ErrorKind, Result};
 
+use crate::connect::{Conn, Product};
 use crate::sql::{first, get, ident, table};
 
 /// What `SHOW CREATE TABLE` says of a table, without the counter of AUTO_INCREMENT; `None` where it is not there.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::connect::Conn;
 use replank_core::Result;
 use replank_core::driver::Holder;
 
+use crate::connect::Conn;
 use crate::sql::{get, number, rows, text};
 
 /// Sessions that hold a lock on a table in a transaction or statement that is older than `age`. None where the
@@ -35,7 +35,7 @@ pub async fn holders(connection: &mut Conn, schema: &str, name: &str, age: Durat
         .map(|row| {
             let (seconds, doing): (f64, String) = (get(row, 1)?, get(row, 2)?);
             let user: Option<String> = get(row, 3)?;
-            let doing = if doing.is_empty() { "an idle transaction".to_owned() } else { shortened(&doing) };
+            let doing = shortened(&doing);
             Ok(Holder {
                 id: format!("connection {}", get::<u64>(row, 0)?),
                 about: format!("{}: {doing}, for {seconds:.1} s", user.unwrap_or_default()),
@@ -56,7 +56,7 @@ pub async fn old_transactions(connection: &mut Conn) -> Result<Vec<Holder>> {
         .iter()
         .map(|row| {
             let (seconds, doing): (i64, String) = (get(row, 1)?, get(row, 2)?);
-            let doing = if doing.is_empty() { "an idle transaction".to_owned() } else { shortened(&doing) };
+            let doing = shortened(&doing);
             Ok(Holder {
                 id: format!("connection {}", get::<u64>(row, 0)?),
                 about: format!("{doing}, for {seconds} s"),
@@ -65,7 +65,11 @@ pub async fn old_transactions(connection: &mut Conn) -> Result<Vec<Holder>> {
         .collect()
 }
 
+/// What a session is at, on a line.
 fn shortened(statement: &str) -> String {
+    if statement.is_empty() {
+        return "an idle transaction".to_owned();
+    }
     let line: String = statement.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(80) {
         Some((at, _)) => format!("{}…", &line[..at]),

@@ -1,8 +1,8 @@
 //! What the catalogue says of a table.
 
-use crate::connect::Conn;
 use replank_core::{Error, ErrorKind, Result};
 
+use crate::connect::Conn;
 use crate::definition;
 use crate::key::is_floating;
 use crate::spec::{Index, KeyKind, Unique};

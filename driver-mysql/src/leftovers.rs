@@ -1,10 +1,10 @@
 //! Helper tables that no run knows any more: somebody removed the records, or restored a backup.
 
-use crate::connect::Conn;
 use replank_core::Result;
 use replank_core::driver::Check;
 use replank_core::driver::facts::CheckState;
 
+use crate::connect::Conn;
 use crate::rebuild::names::{bare, is_helper};
 use crate::sql::{get, rows, table, text};
 use crate::state::{Names, all_runs};
@@ -19,12 +19,12 @@ pub async fn checks(connection: &mut Conn, schema: &str, names: &Names) -> Resul
         text(&homes.shadow),
         text(&homes.retired)
     );
-    let present: Vec<(String, String)> = rows(connection, sql)
+    let mut present: Vec<(String, String)> = rows(connection, sql)
         .await?
         .iter()
         .map(|row| Ok((get(row, 0)?, get(row, 1)?)))
-        .filter(|found: &Result<(String, String)>| found.as_ref().map_or(true, |(_, name)| is_helper(name)))
         .collect::<Result<_>>()?;
+    present.retain(|(_, name)| is_helper(name));
     if present.is_empty() {
         return Ok(Vec::new());
     }

@@ -1,9 +1,9 @@
 //! Load signals.
 
-use crate::connect::Conn;
 use replank_core::Result;
 use replank_core::throttle::Reading;
 
+use crate::connect::Conn;
 use crate::sql::{first, get};
 
 /// What the throttle may look at.

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::connect::{Conn, Product, Server};
 use async_trait::async_trait;
 use replank_core::driver::{NativeDdl, Probe};
 use replank_core::plan::Step;
@@ -12,6 +11,7 @@ use replank_core::{Error, ErrorKind, Result};
 use serde_json::Value as Json;
 use tokio::time::sleep;
 
+use crate::connect::{Conn, Product, Server};
 use crate::definition;
 use crate::sessions::{end, sessions, waits_for_table};
 use crate::sql::{get, rows, run, text};

@@ -2,12 +2,11 @@
 //! for the plan.
 
 use mysql_async::Row;
-
-use crate::connect::{Conn, Product};
 use replank_core::driver::Check;
 use replank_core::driver::facts::CheckState;
 use replank_core::{ErrorKind, Result};
 
+use crate::connect::{Conn, Product};
 use crate::sql::{first, get, ident, number, rows};
 use crate::state::Names;
 
@@ -72,7 +71,7 @@ pub async fn prepared(connection: &mut Conn) -> Result<usize> {
 
 /// Settings without which the log does not show every changed row.
 pub async fn log(connection: &mut Conn) -> Result<Vec<Check>> {
-    let (name, set) = (connection.product().name(), connection.product().set());
+    let set = connection.product().set();
     let lasting = match connection.product() {
         Product::MySql => "",
         Product::MariaDb => ", and in the server's own file; sessions that are open keep what they have",
@@ -94,7 +93,7 @@ pub async fn log(connection: &mut Conn) -> Result<Vec<Check>> {
         Product::MariaDb => {
             wanted.push(("log_bin_compress", &["OFF"], format!("{set} log_bin_compress = OFF{lasting}")));
             // Other nodes of a cluster take writes, and no lock here holds them back.
-            wanted.push(("wsrep_on", &["OFF"], format!("{name} Galera Cluster is not supported")));
+            wanted.push(("wsrep_on", &["OFF"], "MariaDB Galera Cluster is not supported".to_owned()));
         }
     }
     let mut found = Vec::new();
@@ -110,12 +109,8 @@ pub async fn log(connection: &mut Conn) -> Result<Vec<Check>> {
 
 /// Databases that the server leaves out of its log.
 async fn filters(connection: &mut Conn) -> Result<Option<Check>> {
-    // The statement's name before 8.2.
-    let status = match connection.product() {
-        Product::MySql => rows(connection, "SHOW BINARY LOG STATUS").await,
-        Product::MariaDb => rows(connection, "SHOW MASTER STATUS").await,
-    };
-    let status = match status {
+    // The statement's name before MySQL 8.2, and in MariaDB.
+    let status = match rows(connection, "SHOW BINARY LOG STATUS").await {
         Err(error) if error.kind() == ErrorKind::Usage => rows(connection, "SHOW MASTER STATUS").await,
         status => status,
     };
@@ -297,11 +292,15 @@ pub async fn privileges(connection: &mut Conn, schema: Option<&str>, names: &Nam
     let own = [names.schema(), scratch.as_str(), homes.shadow.as_str(), homes.retired.as_str()].map(Some);
     let pattern = format!("{}.*", ident(&format!("{}%", names.schema().replace('_', "\\_"))));
     look("privileges on replank's own databases", &own, &pattern, &OF_SCHEMA);
-    if product == Product::MariaDb {
-        return Ok(found);
+    if product == Product::MySql {
+        let performance = "performance_schema";
+        look(
+            "privileges on performance_schema",
+            &[Some(performance)],
+            "performance_schema.*",
+            &OF_PERFORMANCE,
+        );
     }
-    let performance = "performance_schema";
-    look("privileges on performance_schema", &[Some(performance)], "performance_schema.*", &OF_PERFORMANCE);
     Ok(found)
 }
 

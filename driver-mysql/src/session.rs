@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::connect::Conn;
 use async_trait::async_trait;
 use replank_core::driver::{
     Check, Driver, NativeDdl, Rebuilder, Request, ServerFacts, Session, Settings, StateStore,
@@ -12,7 +11,7 @@ use replank_core::plan::Draft;
 use replank_core::throttle::Reading;
 use replank_core::{Error, ErrorKind, Result};
 
-use crate::connect::Server;
+use crate::connect::{Conn, Server};
 use crate::native::Native;
 use crate::rebuild::Opener;
 use crate::state::{Names, Store};
@@ -46,16 +45,10 @@ impl Driver for MySql {
 
     async fn connect(&self, url: &str, settings: &Settings) -> Result<Arc<dyn Session>> {
         let server = Arc::new(Server::open(url, settings).await?);
-        let mut connection = server.take().await?;
-        let facts = facts(&mut connection).await?;
-        let needed = preflight::needed(connection.product(), &facts.version);
-        server.keep(connection);
-        if let Some(needed) = needed {
-            return Err(Error::new(
-                ErrorKind::Refused,
-                format!("the server is {} {}", facts.product, facts.version),
-            )
-            .hint(needed));
+        let (product, version) = (server.product(), server.version());
+        if let Some(needed) = preflight::needed(product, version) {
+            let found = format!("the server is {} {version}", product.name());
+            return Err(Error::new(ErrorKind::Refused, found).hint(needed));
         }
         Ok(Arc::new(Connected {
             native: Native::new(Arc::clone(&server)),

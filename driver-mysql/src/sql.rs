@@ -5,11 +5,11 @@
 //! statement. The session's `sql_mode` is pinned (see [`crate::connect`]): backslashes escape, and double
 //! quotes are not names.
 
-use crate::connect::Conn;
 use mysql_async::Row;
 use mysql_async::prelude::{FromValue, Queryable};
 use replank_core::{Error, ErrorKind, Result};
 
+use crate::connect::Conn;
 use crate::error::from_mysql;
 
 /// A name, quoted so that no character of it means anything.

@@ -18,14 +18,13 @@ use replank_core::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Log, Read, SETTLE_SECONDS, Transaction, gap, log_error, not_settled, number_of_ours, unreadable,
+    HEARTBEAT, Log, Read, SETTLE_SECONDS, Transaction, gap, global, log_error, not_settled, number_of_ours,
+    unreadable,
 };
 use crate::connect::{Conn, Server};
 use crate::error::from_mysql;
 use crate::sql::{first, get, rows, run, text};
 
-/// The server says that it is alive this often when nothing is written. In nanoseconds.
-const HEARTBEAT: u64 = 1_000_000_000;
 /// Commits take milliseconds. Chosen.
 const SETTLE_PAUSE: Duration = Duration::from_millis(1);
 
@@ -130,12 +129,8 @@ async fn wait_until_visible(connection: &mut Conn, place: Place) -> Result<()> {
 
 /// Everything that is in the log, seen by a new read or not.
 pub async fn newest(connection: &mut Conn) -> Result<Position> {
-    let row = first(connection, "SELECT @@GLOBAL.gtid_binlog_pos").await?;
-    let text: String = match row {
-        Some(row) => get(&row, 0)?,
-        None => String::new(),
-    };
-    Ok(Position(Domains::parse(&text)?.to_string()))
+    let logged = global(connection, "gtid_binlog_pos").await?;
+    Ok(Position(Domains::parse(&logged)?.to_string()))
 }
 
 /// Everything that is committed, and nothing that a new read would not see: what was newest, once it is visible.
@@ -149,15 +144,6 @@ pub async fn head(connection: &mut Conn) -> Result<Position> {
         }
     }
     Ok(newest)
-}
-
-/// Whether a feed at `at` has passed `goal`.
-pub fn reached(at: &Position, goal: &Position) -> bool {
-    match (Domains::parse(&at.0), Domains::parse(&goal.0)) {
-        (Ok(at), Ok(goal)) => at.contains(&goal),
-        // A position that was not made here: nothing has passed it.
-        _ => false,
-    }
 }
 
 /// Opens the log just after `from`.
@@ -313,9 +299,11 @@ impl Log for ByDomains {
         self.pass(event)?;
         match event.header().event_type_raw() {
             events::GTID => self.begin(event).map(Read::Begins),
-            events::ANNOTATE_ROWS | events::BINLOG_CHECKPOINT | events::GTID_LIST => Ok(Read::Passed),
             // The server decrypts what it sends.
-            events::START_ENCRYPTION => Ok(Read::Passed),
+            events::ANNOTATE_ROWS
+            | events::BINLOG_CHECKPOINT
+            | events::GTID_LIST
+            | events::START_ENCRYPTION => Ok(Read::Passed),
             kind if events::COMPRESSED.contains(&kind) => {
                 Err(gap("the log has compressed events, which cannot be read")
                     .hint("SET GLOBAL log_bin_compress = OFF, then `replank abort`, and apply again"))

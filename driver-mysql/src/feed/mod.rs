@@ -26,6 +26,8 @@ use replank_core::value::{Change, Position};
 use replank_core::{Error, ErrorKind, Result};
 use tokio::time::{Instant, timeout};
 
+use self::gtid::GtidSet;
+use self::mariadb::Domains;
 use self::row::{Changed, keys};
 use self::statement::{Meaning, meaning};
 use crate::connect::{Conn, Product, Server};
@@ -35,6 +37,8 @@ use crate::preflight::prepared;
 use crate::spec::{KeyColumn, Spec};
 use crate::sql::{first, get};
 
+/// The server says that it is alive this often when nothing is written. In nanoseconds.
+const HEARTBEAT: u64 = 1_000_000_000;
 /// A server that says nothing for so long is gone: ten heartbeats were missed.
 const SILENCE: Duration = Duration::from_secs(10);
 // Most are committed at once: half a minute of patience. Chosen.
@@ -63,8 +67,29 @@ pub async fn head_under_lock(connection: &mut Conn) -> Result<Position> {
 /// Whether a feed at `at` has passed `goal`.
 pub fn reached(product: Product, at: &Position, goal: &Position) -> bool {
     match product {
-        Product::MySql => mysql::reached(at, goal),
-        Product::MariaDb => mariadb::reached(at, goal),
+        Product::MySql => passed(at, goal, GtidSet::parse, GtidSet::contains),
+        Product::MariaDb => passed(at, goal, Domains::parse, Domains::contains),
+    }
+}
+
+fn passed<P>(
+    at: &Position,
+    goal: &Position,
+    parse: fn(&str) -> Result<P>,
+    contains: fn(&P, &P) -> bool,
+) -> bool {
+    match (parse(&at.0), parse(&goal.0)) {
+        (Ok(at), Ok(goal)) => contains(&at, &goal),
+        // A position that was not made here: nothing has passed it.
+        _ => false,
+    }
+}
+
+/// The text of a variable of the server.
+async fn global(connection: &mut Conn, name: &str) -> Result<String> {
+    match first(connection, format!("SELECT @@GLOBAL.{name}")).await? {
+        Some(row) => get(&row, 0),
+        None => Ok(String::new()),
     }
 }
 

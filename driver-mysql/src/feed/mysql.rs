@@ -9,31 +9,16 @@ use replank_core::value::Position;
 
 use super::gtid::{Gtid, GtidSet};
 use super::{
-    Log, Read, SETTLE_SECONDS, Transaction, gap, log_error, not_settled, number_of_ours, unreadable,
+    HEARTBEAT, Log, Read, SETTLE_SECONDS, Transaction, gap, global, log_error, not_settled, number_of_ours,
+    unreadable,
 };
 use crate::connect::{Conn, Server};
-use crate::sql::{first, get, number, run, text};
-
-/// The server says that it is alive this often when nothing is written. In nanoseconds.
-const HEARTBEAT: u64 = 1_000_000_000;
+use crate::sql::{number, run, text};
 
 /// Everything that is committed, and nothing that a new read would not see.
 pub async fn head(connection: &mut Conn) -> Result<Position> {
-    let row = first(connection, "SELECT @@GLOBAL.gtid_executed").await?;
-    let text: String = match row {
-        Some(row) => get(&row, 0)?,
-        None => String::new(),
-    };
-    Ok(Position(GtidSet::parse(&text)?.to_string()))
-}
-
-/// Whether a feed at `at` has passed `goal`.
-pub fn reached(at: &Position, goal: &Position) -> bool {
-    match (GtidSet::parse(&at.0), GtidSet::parse(&goal.0)) {
-        (Ok(at), Ok(goal)) => at.contains(&goal),
-        // A position that was not made here: nothing has passed it.
-        _ => false,
-    }
+    let executed = global(connection, "gtid_executed").await?;
+    Ok(Position(GtidSet::parse(&executed)?.to_string()))
 }
 
 /// Opens the log just after `from`.

@@ -1,10 +1,10 @@
 //! What the rows that are there say about a change.
 
-use crate::connect::{Conn, Product};
 use replank_core::plan::{Collision, Evidence, NullColumn, Unfit};
 use replank_core::{ErrorKind, Result};
 
 use super::value::{as_column, does_not_fit};
+use crate::connect::Conn;
 use crate::inspect::{Table, items};
 use crate::rebuild::grouped;
 use crate::spec::Flow;
@@ -18,15 +18,10 @@ const DEADLINE_SECONDS: u64 = 60;
 /// Asks all questions of a change that goes by this way.
 pub async fn gather(connection: &mut Conn, old: &Table, new: &Table, forward: &Flow) -> Result<Evidence> {
     let mut evidence = Evidence::default();
-    let (deadline, none) = match connection.product() {
-        Product::MySql => {
-            (format!("max_execution_time = {}", DEADLINE_SECONDS * 1000), "max_execution_time = 0")
-        }
-        Product::MariaDb => (format!("max_statement_time = {DEADLINE_SECONDS}"), "max_statement_time = 0"),
-    };
-    run(connection, format!("SET SESSION {deadline}")).await?;
+    let product = connection.product();
+    run(connection, format!("SET SESSION {}", product.deadline(DEADLINE_SECONDS))).await?;
     let asked = questions(connection, old, new, forward, &mut evidence).await;
-    run(connection, format!("SET SESSION {none}")).await?;
+    run(connection, format!("SET SESSION {}", product.deadline(0))).await?;
     asked?;
     Ok(evidence)
 }

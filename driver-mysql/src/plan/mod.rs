@@ -10,14 +10,13 @@ mod value;
 
 use std::time::Duration;
 
-use crate::connect::Conn;
 use replank_core::driver::Request;
 use replank_core::driver::facts::TableFacts;
 use replank_core::ident::TableId;
 use replank_core::plan::{Candidate, Draft, Evidence, Strategy};
 use replank_core::{Error, ErrorKind, Result};
 
-use crate::connect::Server;
+use crate::connect::{Conn, Server};
 use crate::holders::{are_visible, holders};
 use crate::inspect::{Dependants, NoKey, Table, count, items, named, twins, usable_key};
 use crate::lint::Facts;

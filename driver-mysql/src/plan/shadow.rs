@@ -1,19 +1,18 @@
 //! The rebuild as a candidate.
 
-use crate::connect::{Conn, Product};
 use replank_core::Result;
-use replank_core::ident::{Fence, Role, RunId};
 use replank_core::plan::{Candidate, Evidence, LockNote, Step, Strategy};
 use serde_json::Value as Json;
 
 use super::evidence;
 use super::mapping::{Given, mapping};
 use super::renames::Renames;
+use crate::connect::{Conn, Product};
 use crate::definition;
 use crate::inspect::{Dependants, Table, items};
 use crate::lint::Facts;
 use crate::preflight;
-use crate::rebuild::names::helper;
+use crate::rebuild::names::prefix;
 use crate::scratch::Scratch;
 use crate::spec::{Side, Spec};
 use crate::sql::{ident, number};
@@ -168,8 +167,7 @@ fn names_or_types(connection: &Conn, old: &Table, new: &Table) -> Option<String>
     if !connection.is_mariadb() {
         return None;
     }
-    let run = RunId::random();
-    if helper(Product::MariaDb, &old.name, &run, Fence(u64::MAX), Role::Retired).is_none() {
+    if prefix(Product::MariaDb, &old.name).is_none() {
         return Some(
             "no helper's name comes after the table's, in the order in which locks are taken".to_owned(),
         );

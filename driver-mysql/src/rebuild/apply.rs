@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::connect::Conn;
 use replank_core::driver::Applied;
 use replank_core::value::{Change, Key};
 use replank_core::{Error, ErrorKind, Result};
 
 use super::range::Condition;
 use super::{Core, parked};
+use crate::connect::Conn;
 use crate::key::Values;
 use crate::sql::{ident, run};
 

@@ -1,6 +1,5 @@
 //! Comparing both tables, both ways, in one statement and so in one snapshot.
 
-use crate::connect::Conn;
 use replank_core::Result;
 use replank_core::driver::Compared;
 use replank_core::value::{Bounds, Change, Key};
@@ -8,6 +7,7 @@ use replank_core::value::{Bounds, Change, Key};
 use super::Core;
 use super::range::{Condition, same_key};
 use super::slots::Slots;
+use crate::connect::Conn;
 use crate::key::{Values, selected};
 use crate::spec::Unique;
 use crate::sql::{get, ident, rows};

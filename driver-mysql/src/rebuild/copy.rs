@@ -1,12 +1,12 @@
 //! Chunks: their bounds, and copying one.
 
-use crate::connect::Conn;
 use replank_core::driver::Copied;
 use replank_core::value::{Bounds, Key};
 use replank_core::{Error, ErrorKind, Result};
 
 use super::Core;
 use super::range::Condition;
+use crate::connect::Conn;
 use crate::key::{Values, selected};
 use crate::sql::{first, ident, run};
 

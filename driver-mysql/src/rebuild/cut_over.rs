@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::connect::Conn;
 use async_trait::async_trait;
 use replank_core::driver::{Applied, Compared, CutOver, Holder, Owner, Revision, SwapGuard, SwapOutcome};
 use replank_core::run::{Direction, Run};
@@ -17,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::lock::lock_within;
 use super::{Core, Handle, apply, compare, identity, sentry, two_sessions};
+use crate::connect::Conn;
 use crate::feed;
 use crate::holders::holders;
 use crate::sessions::{end, is_there};
@@ -30,7 +30,7 @@ const SILENCE_SECONDS: u64 = 1;
 /// has ended it by itself by then.
 const END_WAIT: Duration = Duration::from_secs(5);
 /// Writers wait for the rename, for as long as a bad disk takes; a session that is silent for longer is lost.
-const RENAME_WAIT: Duration = Duration::from_secs(10);
+pub const RENAME_WAIT: Duration = Duration::from_secs(10);
 const END_PAUSE: Duration = Duration::from_millis(1);
 
 #[async_trait]
@@ -65,9 +65,10 @@ async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> 
     let timeouts = format!("lock_wait_timeout = 1, wait_timeout = {SILENCE_SECONDS}{idle}");
     run(&mut connection, format!("SET SESSION autocommit = 0, {timeouts}")).await?;
     let retired = core.name(core.retiring_role().0);
+    // Before there is a table of that name, so that it is never without an owner.
+    core.objects.put(&mut aside, core.retiring_role().1, &retired, &json!({})).await?;
     let mut renamer = None;
     if is_mariadb {
-        core.objects.put(&mut aside, core.retiring_role().1, &retired, &json!({})).await?;
         sentry::make(core, &mut aside, &retired).await?;
         let mut another = core.server.connect().await?;
         run(&mut another, "SET SESSION lock_wait_timeout = 1").await?;
@@ -79,15 +80,7 @@ async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> 
     check_token(&mut aside, &core.names, &core.job.table, core.fence()).await?;
     core.check_definition(&mut connection).await?;
     let core = Arc::clone(core);
-    Ok(Box::new(Guard {
-        core,
-        connection,
-        aside,
-        renamer,
-        retired,
-        is_working: false,
-        is_registered: is_mariadb,
-    }))
+    Ok(Box::new(Guard { core, connection, aside, renamer, retired, is_working: false }))
 }
 
 /// By identity: the server's number of the live table is the original's, or the shadow's.
@@ -124,20 +117,9 @@ struct Guard {
     retired: String,
     /// A statement is on its way: true after a caller dropped a call half-way.
     is_working: bool,
-    is_registered: bool,
 }
 
 impl Guard {
-    /// Before there is a table of that name, so that it is never without an owner.
-    async fn register_retired(&mut self) -> Result<()> {
-        if !self.is_registered {
-            let role = self.core.retiring_role().1;
-            self.core.objects.put(&mut self.aside, role, &self.retired, &json!({})).await?;
-            self.is_registered = true;
-        }
-        Ok(())
-    }
-
     /// The counter must not go back: a number that was given once is not given again.
     async fn carry_counter(&mut self) -> Result<()> {
         let core = &self.core;
@@ -163,9 +145,6 @@ impl Guard {
 
     /// Sends the rename.
     async fn swap(&mut self) -> SwapOutcome {
-        if let Err(error) = self.register_retired().await {
-            return SwapOutcome::NotDone(error);
-        }
         if let Err(error) = self.carry_counter().await {
             // Without the session the lock is gone, and no swap was sent: another attempt may go better.
             let kind =
@@ -184,15 +163,19 @@ impl Guard {
             let (locked, aside) = (&mut self.connection, &mut self.aside);
             return two_sessions::swap(&core, locked, aside, renamer, &sql, &self.retired).await;
         }
-        let Ok(renamed) = timeout(RENAME_WAIT, run(&mut self.connection, sql)).await else {
-            let silent = "the session that holds the lock does not answer";
-            return SwapOutcome::Unknown(Error::new(ErrorKind::ConnectionLost, silent));
-        };
-        match renamed {
-            Ok(_) => SwapOutcome::Done,
-            Err(error) if error.kind() == ErrorKind::ConnectionLost => SwapOutcome::Unknown(error),
-            Err(error) => SwapOutcome::NotDone(error),
-        }
+        let renamed = timeout(RENAME_WAIT, run(&mut self.connection, sql)).await.unwrap_or_else(|_elapsed| {
+            Err(Error::new(ErrorKind::ConnectionLost, "the session that holds the lock does not answer"))
+        });
+        outcome(renamed.map(drop))
+    }
+}
+
+/// How a rename ended.
+pub fn outcome(renamed: Result<()>) -> SwapOutcome {
+    match renamed {
+        Ok(()) => SwapOutcome::Done,
+        Err(error) if error.kind() == ErrorKind::ConnectionLost => SwapOutcome::Unknown(error),
+        Err(error) => SwapOutcome::NotDone(error),
     }
 }
 
@@ -230,12 +213,9 @@ impl SwapGuard for Guard {
     }
 
     async fn save(&mut self, run: &Run, expected: Revision) -> Result<Revision> {
-        self.is_working = true;
-        self.register_retired().await?;
-        let fence = self.core.fence();
-        let saved = save_run(&mut self.aside, &self.core.names, run, expected, fence).await;
-        self.is_working = false;
-        saved
+        let Self { core, aside, .. } = self;
+        let saving = save_run(aside, &core.names, run, expected, core.fence());
+        noted(&mut self.is_working, saving).await
     }
 
     async fn commit(&mut self) -> SwapOutcome {

@@ -2,11 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::connect::Conn;
 use replank_core::Result;
 use replank_core::ident::Fence;
 
 use super::{Core, exists};
+use crate::connect::Conn;
 use crate::holders::are_visible;
 use crate::sql::{get, rows, run, table, text};
 use crate::state::check_token;

@@ -2,10 +2,10 @@
 //! a TRUNCATE and a DROP do not. See
 //! <https://dev.mysql.com/doc/refman/9.7/en/information-schema-innodb-tables-table.html>.
 
-use crate::connect::{Conn, Product};
 use replank_core::Result;
 use serde::{Deserialize, Serialize};
 
+use crate::connect::{Conn, Product};
 use crate::sql::{first, get, rows, text};
 
 /// A table's name as InnoDB spells it, that of its file: `a-b` is `a@002db`. See

@@ -1,12 +1,12 @@
 //! Secondary indexes, built in bulk after the copy: all that are missing in one statement, so that the table
 //! is read once.
 
-use crate::connect::{Conn, Product};
 use replank_core::driver::IndexBuild;
 use replank_core::run::Direction;
 use replank_core::{Error, ErrorKind, Result};
 
 use super::{Core, compare};
+use crate::connect::Conn;
 use crate::spec::Index;
 use crate::sql::{get, rows, run, text};
 
@@ -40,14 +40,14 @@ pub async fn build(core: &Core, name: &str) -> Result<IndexBuild> {
     }
     let clauses: Vec<String> = missing.iter().map(|index| format!("ADD {}", index.clause)).collect();
     // MariaDB's is set when the server starts.
-    let is_mysql = connection.product() == Product::MySql;
-    if is_mysql {
+    let is_mariadb = connection.is_mariadb();
+    if !is_mariadb {
         run(&mut connection, format!("SET SESSION innodb_ddl_buffer_size = {SORT_BUFFER}")).await?;
     }
     let built = run(&mut connection, format!("ALTER TABLE {} {}", core.written(), clauses.join(", "))).await;
     match built {
         Ok(_) => {
-            if is_mysql {
+            if !is_mariadb {
                 run(&mut connection, "SET SESSION innodb_ddl_buffer_size = DEFAULT").await?;
             }
             core.remember_shadow(&mut connection).await?;

@@ -43,7 +43,7 @@ pub async fn lock_within(
             Asked::Busy => sleep(QUIET_PAUSE).await,
         }
     }
-    if connection.product() == Product::MariaDb && !are_visible(aside).await? {
+    if connection.is_mariadb() && !are_visible(aside).await? {
         let old = old_transactions(aside).await?;
         if !old.is_empty() {
             let old: Vec<String> = old.iter().map(|it| format!("{} ({})", it.id, it.about)).collect();

@@ -62,9 +62,12 @@ impl Rebuilder for Opener {
         let spec = Spec::read(&job.spec)?;
         let names = Names::new(&self.server.settings().state_name);
         let objects = Objects::new(&names, &job.run);
+        let prefix = names::prefix(self.server.product(), &job.table.name).ok_or_else(|| {
+            Error::new(ErrorKind::Internal, format!("no helper's name comes after `{}`", job.table.name))
+        })?;
         let fence = AtomicU64::new(job.fence.0);
         let (server, job) = (Arc::clone(&self.server), job.clone());
-        Ok(Arc::new(Handle { core: Arc::new(Core { server, names, objects, job, spec, fence }) }))
+        Ok(Arc::new(Handle { core: Arc::new(Core { server, names, objects, job, spec, prefix, fence }) }))
     }
 }
 
@@ -75,6 +78,8 @@ pub struct Core {
     objects: Objects,
     job: RebuildJob,
     spec: Spec,
+    /// What stands in front of helpers' names.
+    prefix: &'static str,
     fence: AtomicU64,
 }
 
@@ -139,9 +144,7 @@ impl Core {
     }
 
     fn name_under(&self, fence: Fence, role: Role) -> String {
-        let (product, live, run) = (self.server.product(), &self.job.table.name, &self.job.run);
-        // The plan has seen to it that there is one.
-        names::helper(product, live, run, fence, role).unwrap_or_else(|| helper_name(run, fence, role))
+        format!("{}{}", self.prefix, helper_name(&self.job.run, fence, role))
     }
 
     fn written(&self) -> String {

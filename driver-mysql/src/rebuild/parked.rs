@@ -4,7 +4,6 @@
 //! would stand in each other's way for ever. What only they know waits in a table of its own meanwhile, in the
 //! same transaction: a row that is displaced finds it there in a later batch, also after a crash.
 
-use crate::connect::Conn;
 use replank_core::Result;
 use replank_core::run::Direction;
 use serde_json::json;
@@ -12,6 +11,7 @@ use serde_json::json;
 use super::Core;
 use super::range::{Condition, same_key};
 use super::slots::Slots;
+use crate::connect::Conn;
 use crate::definition;
 use crate::sql::{ident, run, table};
 use crate::state::ObjectRole;

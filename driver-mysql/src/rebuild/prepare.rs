@@ -1,10 +1,10 @@
 //! Making the shadow: empty, with the keys that the copy needs, and registered before it is there.
 
-use crate::connect::Conn;
 use replank_core::{Error, ErrorKind, Result};
 use serde_json::json;
 
 use super::{Core, identity, parked};
+use crate::connect::Conn;
 use crate::definition;
 use crate::sql::{ident, run};
 use crate::state::{ObjectRole, check_token};

@@ -11,6 +11,7 @@ use replank_core::driver::SwapOutcome;
 use replank_core::{Error, ErrorKind};
 use tokio::time::{Instant, timeout};
 
+use super::cut_over::{RENAME_WAIT, outcome};
 use super::{Core, sentry};
 use crate::connect::Conn;
 use crate::error::{code, codes, from_mysql};
@@ -23,8 +24,6 @@ const LOOK_PAUSE: Duration = Duration::from_millis(1);
 /// What is asked of the session with the lock takes a disk's moment. The server ends that session after a second of
 /// silence, and a network may not tell.
 const LOCKED_WAIT: Duration = Duration::from_secs(2);
-/// Writers wait for the rename, so nothing can be done but to wait, for as long as a bad disk takes.
-const RENAME_WAIT: Duration = Duration::from_secs(10);
 /// One that was told to stop answers at once, or never.
 const STOPPED_WAIT: Duration = Duration::from_millis(300);
 
@@ -44,7 +43,7 @@ pub async fn swap(
     loop {
         // The first poll sends it.
         if let Ok(ended) = timeout(LOOK_PAUSE, &mut renaming).await {
-            return outcome(ended);
+            return ended_with(ended);
         }
         match waits_for_table(aside, id).await {
             Ok(true) => break,
@@ -82,7 +81,7 @@ async fn answer(
     patience: Duration,
 ) -> SwapOutcome {
     if let Ok(ended) = timeout(patience, renaming).await {
-        return outcome(ended);
+        return ended_with(ended);
     }
     let ended = end(aside, "KILL", id).await;
     let silent = Error::new(ErrorKind::ConnectionLost, "the session that renames does not answer");
@@ -92,17 +91,15 @@ async fn answer(
     })
 }
 
-fn outcome(ended: mysql_async::Result<()>) -> SwapOutcome {
-    let Err(error) = ended else { return SwapOutcome::Done };
-    // The lock was lost with its session, and the sentry did its duty.
-    let met_the_sentry = code(&error) == Some(codes::TABLE_EXISTS);
-    let error = from_mysql(error);
-    if met_the_sentry {
-        let lost = Error::new(ErrorKind::Retry, "the session that held the lock was lost").caused_by(error);
-        return SwapOutcome::NotDone(lost);
-    }
-    match error.kind() {
-        ErrorKind::ConnectionLost => SwapOutcome::Unknown(error),
-        _ => SwapOutcome::NotDone(error),
-    }
+fn ended_with(renamed: mysql_async::Result<()>) -> SwapOutcome {
+    outcome(renamed.map_err(|error| {
+        match code(&error) {
+            // The lock was lost with its session, and the sentry did its duty.
+            Some(codes::TABLE_EXISTS) => {
+                Error::new(ErrorKind::Retry, "the session that held the lock was lost")
+                    .caused_by(from_mysql(error))
+            }
+            _ => from_mysql(error),
+        }
+    }))
 }

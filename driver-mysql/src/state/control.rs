@@ -1,6 +1,5 @@
 //! Commands to whoever runs a run.
 
-use crate::connect::Conn;
 use mysql_async::prelude::Queryable as _;
 use replank_core::control::Control;
 use replank_core::driver::{Command, CommandState};
@@ -8,6 +7,7 @@ use replank_core::ident::RunId;
 use replank_core::{Error, ErrorKind, Result};
 
 use super::{Names, broken, unwritable};
+use crate::connect::Conn;
 use crate::error::from_mysql;
 use crate::sql::{first, get, rows, run as execute, text};
 

@@ -1,6 +1,5 @@
 //! The record of what happened, each entry chained to the one before.
 
-use crate::connect::Conn;
 use mysql_async::Row;
 use replank_core::driver::EventRecord;
 use replank_core::ident::RunId;
@@ -8,6 +7,7 @@ use replank_core::journal::chain::{GENESIS, hash, moment, settled};
 use replank_core::{Error, ErrorKind, Result};
 
 use super::{NOW_MS, Names, broken};
+use crate::connect::Conn;
 use crate::sql::{first, get, rows, run as execute, text};
 
 // Two runners that append at once take turns; a hundred turns lost in a row is no accident. Chosen.

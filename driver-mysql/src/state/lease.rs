@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::connect::Conn;
 use replank_core::driver::{Lease, LeaseHolder, state::overtaken};
 use replank_core::ident::{Fence, TableId};
 use replank_core::{Error, ErrorKind, Result};
 
 use super::{NOW_MS, Names, broken, unwritable};
+use crate::connect::Conn;
 use crate::sql::{first, get, run, text};
 
 /// Fails with [`ErrorKind::Fenced`] unless `token` is the table's newest at this moment. What must hold

@@ -14,7 +14,6 @@ mod run;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::connect::Conn;
 use async_trait::async_trait;
 use replank_core::control::Control;
 use replank_core::driver::{Command, CommandState, EventRecord, Lease, LeaseHolder, Revision, StateStore};
@@ -22,7 +21,7 @@ use replank_core::ident::{Fence, RunId, TableId};
 use replank_core::run::Run;
 use replank_core::{Error, ErrorKind, Result};
 
-use crate::connect::Server;
+use crate::connect::{Conn, Server};
 use crate::rebuild::names::is_helper;
 use crate::spec::Homes;
 use crate::sql::{ident, number, run as execute, table, text};

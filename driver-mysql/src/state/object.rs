@@ -3,11 +3,11 @@
 //! MySQL's DDL is no part of any transaction, so a record may name an object that is not there (yet, or any
 //! more), and never the other way round.
 
-use crate::connect::Conn;
 use replank_core::ident::RunId;
 use replank_core::{Error, ErrorKind, Result};
 
 use super::{Names, broken};
+use crate::connect::Conn;
 use crate::sql::{get, rows, run as execute, text};
 
 /// What an object is for.

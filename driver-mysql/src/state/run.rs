@@ -1,6 +1,5 @@
 //! Runs, each one JSON text with a revision.
 
-use crate::connect::Conn;
 use replank_core::driver::Revision;
 use replank_core::ident::{Fence, RunId};
 use replank_core::run::Run;
@@ -8,6 +7,7 @@ use replank_core::{Error, ErrorKind, Result};
 
 use super::lease::held;
 use super::{Names, broken, check_token, is_made, unwritable};
+use crate::connect::Conn;
 use crate::sql::{first, get, rows, run as execute, text};
 
 /// Adds a run at revision 1.
