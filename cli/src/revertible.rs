@@ -1,8 +1,9 @@
 //! Whether a run that has swapped could be taken back now.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use replank_core::driver::{RebuildJob, Session};
+use replank_core::driver::{Rebuild, RebuildJob, Session};
 use replank_core::run::Run;
 use replank_core::{Error, ErrorKind, Result};
 use tokio::time::timeout;
@@ -39,6 +40,30 @@ pub async fn objection(session: &dyn Session, run: &Run) -> Option<String> {
 }
 
 async fn look(session: &dyn Session, run: &Run) -> Result<()> {
+    let rebuild = open(session, run).await?;
+    let position =
+        run.checkpoint.position.as_ref().ok_or_else(|| {
+            Error::new(ErrorKind::FeedGap, "the journal does not say where the feed starts")
+        })?;
+    rebuild.check_source().await?;
+    drop(rebuild.open_feed(position).await?);
+    Ok(())
+}
+
+/// What a swap that was interrupted has left for the next runner, if anything; nobody works on the run now.
+pub async fn unsettled(session: &dyn Session, run: &Run) -> Option<String> {
+    if !run.plan.is_rebuild() || run.state.is_final() || !run.checkpoint.prepared {
+        return None;
+    }
+    let look = async { open(session, run).await?.unsettled().await };
+    match timeout(LOOK_WITHIN, look).await {
+        Ok(Ok(unsettled)) => unsettled,
+        // What matters is told by the next command.
+        Ok(Err(_)) | Err(_) => None,
+    }
+}
+
+async fn open(session: &dyn Session, run: &Run) -> Result<Arc<dyn Rebuild>> {
     let rebuilder = session
         .rebuilder()
         .ok_or_else(|| Error::new(ErrorKind::Refused, "this target cannot rebuild a table"))?;
@@ -50,12 +75,5 @@ async fn look(session: &dyn Session, run: &Run) -> Result<()> {
         revertible: run.options.revertible,
         spec: run.plan.spec.clone(),
     };
-    let rebuild = rebuilder.open(&job).await?;
-    let position =
-        run.checkpoint.position.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::FeedGap, "the journal does not say where the feed starts")
-        })?;
-    rebuild.check_source().await?;
-    drop(rebuild.open_feed(position).await?);
-    Ok(())
+    rebuilder.open(&job).await
 }

@@ -3,6 +3,8 @@
 use replank_core::{ErrorKind, Result};
 
 use crate::connect::{Conn, Product};
+use crate::foreign_key::is_foreign_key;
+use crate::inspect::items;
 use crate::sql::{first, get, ident, table};
 
 /// What `SHOW CREATE TABLE` says of a table, without the counter of AUTO_INCREMENT; `None` where it is not there.
@@ -20,10 +22,11 @@ pub fn within(sql: &str, schema: &str) -> String {
     sql.replacen("CREATE TABLE ", &format!("CREATE TABLE {}.", ident(schema)), 1)
 }
 
-/// Names of constraints that the server did not make itself: they are unique in a database.
-pub fn named_constraints<'a>(sql: &'a str, name: &str) -> Vec<&'a str> {
+/// Names of checks that the server did not make itself: they are unique in a database.
+pub fn named_checks<'a>(sql: &'a str, name: &str) -> Vec<&'a str> {
     let own = format!("{name}_chk_");
     let lines = sql.lines().map(str::trim_start).filter(|line| line.starts_with("CONSTRAINT `"));
+    let lines = lines.filter(|line| !is_foreign_key(line));
     lines
         .filter_map(|line| line.split('`').nth(1))
         .filter(|constraint| constraint.strip_prefix(&own).is_none_or(|rest| rest.parse::<u32>().is_err()))
@@ -32,10 +35,14 @@ pub fn named_constraints<'a>(sql: &'a str, name: &str) -> Vec<&'a str> {
 
 /// The same without its constraints.
 pub fn without_constraints(sql: &str) -> String {
-    let is_constraint = |line: &&str| line.trim_start().starts_with("CONSTRAINT `");
-    let lines: Vec<&str> = sql.lines().filter(is_constraint).collect();
-    let clauses: Vec<&str> = lines.iter().map(|line| line.trim().trim_end_matches(',')).collect();
-    without(sql, &clauses)
+    let lines = items(sql).into_iter().filter(|line| line.starts_with("CONSTRAINT `"));
+    without(sql, &lines.collect::<Vec<_>>())
+}
+
+/// The same without its foreign keys.
+pub fn without_foreign_keys(sql: &str) -> String {
+    let lines = items(sql).into_iter().filter(|line| is_foreign_key(line));
+    without(sql, &lines.collect::<Vec<_>>())
 }
 
 /// The definition of `from` as that of a table named `to`, without the counter of AUTO_INCREMENT.
@@ -102,9 +109,18 @@ mod tests {
 
     #[test]
     fn constraints_with_names_of_their_own_are_told_from_others() {
-        assert_eq!(named_constraints(SQL, "t"), ["t_chk_x"]);
+        assert_eq!(named_checks(SQL, "t"), ["t_chk_x"]);
         let bare = without_constraints(SQL);
         assert!(!bare.contains("CONSTRAINT") && bare.contains("UNIQUE KEY `u` (`n`)\n)"), "{bare}");
+    }
+
+    #[test]
+    fn foreign_keys_are_left_out_and_are_no_checks() {
+        let line = "CONSTRAINT `k` FOREIGN KEY (`n`) REFERENCES `p` (`id`)";
+        let with = SQL.replace("CHECK ((`n` > 1))\n", &format!("CHECK ((`n` > 1)),\n  {line}\n"));
+        assert!(with.contains(line), "{with}");
+        assert_eq!(without_foreign_keys(&with), SQL);
+        assert_eq!(named_checks(&with, "t"), ["t_chk_x"]);
     }
 
     #[test]

@@ -362,47 +362,6 @@ pub async fn twins(connection: &mut Conn, schema: &str, name: &str) -> Result<Ve
     rows(connection, sql).await?.iter().map(|row| get(row, 0)).collect()
 }
 
-/// What hangs on a table's name or identity, each as a sentence.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Dependants {
-    /// Its own, and those of others that point at it.
-    pub foreign_keys: Vec<String>,
-    /// Its triggers.
-    pub triggers: Vec<String>,
-}
-
-impl Dependants {
-    /// Reads those of a table.
-    pub async fn read(connection: &mut Conn, table: &Table) -> Result<Self> {
-        let (schema, name) = (text(&table.schema), text(&table.name));
-        let foreign_keys = format!(
-            "SELECT CONCAT('foreign key ', constraint_name, ' on `', referenced_table_name, '`')
-               FROM information_schema.referential_constraints WHERE constraint_schema = {schema} AND table_name = {name}
-             UNION ALL
-             SELECT CONCAT('foreign key ', constraint_name, ' of `', table_name, '`')
-               FROM information_schema.referential_constraints
-               WHERE unique_constraint_schema = {schema} AND referenced_table_name = {name}"
-        );
-        let triggers = format!(
-            "SELECT CONCAT('trigger ', trigger_name) FROM information_schema.triggers
-             WHERE event_object_schema = {schema} AND event_object_table = {name}"
-        );
-        Ok(Self {
-            foreign_keys: sentences(connection, foreign_keys).await?,
-            triggers: sentences(connection, triggers).await?,
-        })
-    }
-
-    /// All of them.
-    pub fn all(&self) -> Vec<String> {
-        self.foreign_keys.iter().chain(&self.triggers).cloned().collect()
-    }
-}
-
-async fn sentences(connection: &mut Conn, sql: String) -> Result<Vec<String>> {
-    rows(connection, sql).await?.iter().map(|row| get(row, 0)).collect()
-}
-
 /// An exact count where the table is small, else the server's estimate.
 pub async fn count(connection: &mut Conn, table: &Table) -> Result<(u64, bool)> {
     // The estimate is off by a factor of two at most; a count of so many rows takes a moment. Chosen.

@@ -5,10 +5,13 @@
 //! and `RENAME TABLE` under `LOCK TABLES` swaps the names. See [`driver()`] for the way in; the modules bear
 //! the same names as those of other drivers.
 
+mod added_keys;
+mod attached;
 mod connect;
 mod definition;
 mod error;
 mod feed;
+mod foreign_key;
 mod holders;
 mod inspect;
 mod key;

@@ -11,10 +11,14 @@ use replank_core::{Error, ErrorKind, Result};
 use serde_json::Value as Json;
 use tokio::time::sleep;
 
+use crate::added_keys::{is_made, looks, orphaned, refused};
 use crate::connect::{Conn, Product, Server};
 use crate::definition;
 use crate::sessions::{end, sessions, waits_for_table};
 use crate::sql::{get, rows, run, text};
+
+/// For what is taken off again. As a statement's by default.
+const LOCK_BUDGET: Duration = Duration::from_millis(200);
 
 /// Runs steps on a server.
 pub struct Native {
@@ -31,36 +35,18 @@ impl Native {
 #[async_trait]
 impl NativeDdl for Native {
     async fn run(&self, step: &Step, lock_budget: Duration) -> Result<()> {
-        let mut connection = self.server.connect().await?;
-        // The server's own timeout has a floor of a second; the watchdog keeps the budget.
-        run(&mut connection, "SET SESSION lock_wait_timeout = 1, wait_timeout = 86400").await?;
+        let looks = looks(step)?;
         let mut aside = self.server.take().await?;
-        let id = connection.id();
-        let running = run(&mut connection, &step.statement);
-        let ended = {
-            tokio::pin!(running);
-            loop {
-                tokio::select! {
-                    biased;
-                    ended = &mut running => break ended,
-                    () = sleep(lock_budget) => {}
-                }
-                // Only a statement that waits for its lock keeps others out; one that builds is let alone.
-                if waits_for_table(&mut aside, id).await? {
-                    run(&mut aside, format!("KILL QUERY {id}")).await?;
-                }
-            }
-        };
-        self.server.keep(aside);
-        match ended {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::LockTimeout => Err(Error::new(
-                ErrorKind::LockTimeout,
-                format!("the lock was not granted within {} ms", lock_budget.as_millis()),
-            )
-            .caused_by(error)),
-            Err(error) => Err(error),
+        // A look that was interrupted is taken again.
+        if looks.is_empty() || !is_made(&mut aside, step).await? {
+            self.alter(&mut aside, &step.statement, lock_budget, looks.is_empty()).await?;
         }
+        if let Some((look, orphans)) = orphaned(&mut aside, &looks).await? {
+            self.alter(&mut aside, &step.inverse, lock_budget, true).await?;
+            return Err(refused(&look, &orphans));
+        }
+        self.server.keep(aside);
+        Ok(())
     }
 
     async fn cancel(&self, step: &Step) -> Result<()> {
@@ -69,6 +55,13 @@ impl NativeDdl for Native {
         for row in rows(&mut connection, running).await? {
             let id: u64 = get(&row, 0)?;
             end(&mut connection, "KILL QUERY", id).await?;
+        }
+        let looks = looks(step)?;
+        if !looks.is_empty()
+            && is_made(&mut connection, step).await?
+            && orphaned(&mut connection, &looks).await?.is_some()
+        {
+            self.alter(&mut connection, &step.inverse, LOCK_BUDGET, true).await?;
         }
         self.server.keep(connection);
         Ok(())
@@ -79,6 +72,46 @@ impl NativeDdl for Native {
         let found = probe(&mut connection, step).await?;
         self.server.keep(connection);
         Ok(found)
+    }
+}
+
+impl Native {
+    /// Runs a statement on a session of its own, which never waits for its lock longer than the budget.
+    async fn alter(
+        &self,
+        aside: &mut Conn,
+        statement: &str,
+        lock_budget: Duration,
+        checks_keys: bool,
+    ) -> Result<()> {
+        let mut connection = self.server.connect().await?;
+        // The server's own timeout has a floor of a second; the watchdog keeps the budget.
+        let checks = u8::from(checks_keys);
+        let settings = format!("lock_wait_timeout = 1, wait_timeout = 86400, foreign_key_checks = {checks}");
+        run(&mut connection, format!("SET SESSION {settings}")).await?;
+        let id = connection.id();
+        let running = run(&mut connection, statement);
+        tokio::pin!(running);
+        let ended = loop {
+            tokio::select! {
+                biased;
+                ended = &mut running => break ended,
+                () = sleep(lock_budget) => {}
+            }
+            // Only a statement that waits for its lock keeps others out; one that builds is let alone.
+            if waits_for_table(aside, id).await? {
+                run(aside, format!("KILL QUERY {id}")).await?;
+            }
+        };
+        match ended {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::LockTimeout => Err(Error::new(
+                ErrorKind::LockTimeout,
+                format!("the lock was not granted within {} ms", lock_budget.as_millis()),
+            )
+            .caused_by(error)),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -110,7 +143,10 @@ async fn probe(connection: &mut Conn, step: &Step) -> Result<Probe> {
         };
         return Ok(match live.as_deref() {
             // What changes nothing is done.
-            live if live == goal => Probe::Done,
+            live if live == goal => match orphaned(connection, &looks(step)?).await? {
+                None => Probe::Done,
+                Some(_) => Probe::Absent,
+            },
             live if live == start => Probe::Absent,
             _ => {
                 return Err(Error::new(

@@ -16,7 +16,7 @@ pub async fn checks(connection: &mut Conn, schema: Option<&str>, names: &Names) 
     found.extend(log(connection).await?);
     found.push(retention(connection).await?);
     found.extend(topology(connection).await?);
-    found.extend(privileges(connection, schema, names).await?);
+    found.extend(privileges(connection, schema, names, &[]).await?);
     Ok(found)
 }
 
@@ -67,6 +67,16 @@ pub fn needed(product: Product, version: &str) -> Option<&'static str> {
 /// whenever somebody commits them.
 pub async fn prepared(connection: &mut Conn) -> Result<usize> {
     Ok(rows(connection, "XA RECOVER").await?.len())
+}
+
+/// Whether the log has the rows that foreign keys change by themselves. See
+/// <https://dev.mysql.com/doc/refman/9.7/en/create-table-foreign-keys.html>.
+pub async fn logs_cascades(connection: &mut Conn) -> Result<bool> {
+    if connection.is_mariadb() {
+        return Ok(false);
+    }
+    // Servers that always leave it to InnoDB, which logs nothing, do not know the setting.
+    Ok(variable(connection, "innodb_native_foreign_keys").await?.as_deref() == Some("OFF"))
 }
 
 /// Settings without which the log does not show every changed row.
@@ -244,12 +254,20 @@ pub async fn kept_seconds(connection: &mut Conn) -> Result<Option<u64>> {
 const GLOBAL_OF_MYSQL: [&str; 3] = ["REPLICATION SLAVE", "PROCESS", "XA_RECOVER_ADMIN"];
 /// MariaDB shows XA transactions to everybody; the place in the log is what it guards.
 const GLOBAL_OF_MARIADB: [&str; 3] = ["REPLICATION SLAVE", "PROCESS", "BINLOG MONITOR"];
-const OF_SCHEMA: [&str; 9] =
-    ["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX", "LOCK TABLES"];
+/// Without TRIGGER a table's triggers cannot be seen, and would go with the old table.
+const OF_SCHEMA: [&str; 10] =
+    ["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX", "LOCK TABLES", "TRIGGER"];
 const OF_PERFORMANCE: [&str; 1] = ["SELECT"];
 
-/// What the login may do on the server, on a database, and with our records.
-pub async fn privileges(connection: &mut Conn, schema: Option<&str>, names: &Names) -> Result<Vec<Check>> {
+/// What the login may do on the server, on a database, and with our records; `more` is what a particular table needs
+/// there as well.
+pub async fn privileges(
+    connection: &mut Conn,
+    schema: Option<&str>,
+    names: &Names,
+    more: &[&str],
+) -> Result<Vec<Check>> {
+    let of_schema = [&OF_SCHEMA[..], more].concat();
     let grants: Vec<String> =
         rows(connection, "SHOW GRANTS").await?.iter().map(|row| get(row, 0)).collect::<Result<_>>()?;
     let user: String = match first(connection, "SELECT CURRENT_USER()").await? {
@@ -284,14 +302,14 @@ pub async fn privileges(connection: &mut Conn, schema: Option<&str>, names: &Nam
     };
     look("global privileges", &[None], "*.*", global);
     if let Some(schema) = schema {
-        look("privileges on the database", &[Some(schema)], &format!("{}.*", ident(schema)), &OF_SCHEMA);
+        look("privileges on the database", &[Some(schema)], &format!("{}.*", ident(schema)), &of_schema);
     }
     // The records, scratch tables, and tables that are not live: their names begin alike.
     let homes = names.homes();
     let scratch = format!("{}0", names.scratch_prefix());
     let own = [names.schema(), scratch.as_str(), homes.shadow.as_str(), homes.retired.as_str()].map(Some);
     let pattern = format!("{}.*", ident(&format!("{}%", names.schema().replace('_', "\\_"))));
-    look("privileges on replank's own databases", &own, &pattern, &OF_SCHEMA);
+    look("privileges on replank's own databases", &own, &pattern, &of_schema);
     if product == Product::MySql {
         let performance = "performance_schema";
         look(

@@ -2,15 +2,17 @@
 //! a plan creates, and it is gone when the plan is made.
 //!
 //! It is in a database of its own, under the table's own name: names of constraints are unique in a database,
-//! and the statement may name them.
+//! and the statement may name them. Tables that foreign keys join with it are there too, empty.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use replank_core::{Error, ErrorKind, Result};
 
+use crate::attached::{Attached, Inbound, Trigger, trigger_names};
 use crate::connect::{Conn, Product, Server};
 use crate::definition;
+use crate::foreign_key::foreign_keys;
 use crate::inspect::Table;
 use crate::parse::{Clause, altering};
 use crate::rebuild::identity::{self, FileName, spellings};
@@ -26,6 +28,8 @@ pub struct Scratch {
     schema: String,
     /// The table that it is a copy of.
     of: Table,
+    /// Keys of other tables there that point at it.
+    inbound: Vec<Inbound>,
 }
 
 /// How the server can carry a statement out.
@@ -41,6 +45,8 @@ pub struct Tried {
     pub after: Table,
     /// The server wrote the table anew.
     pub is_rebuilt: bool,
+    /// Foreign keys come without a look at the rows that are there.
+    pub is_unchecked: bool,
 }
 
 /// The server's own ways.
@@ -55,8 +61,8 @@ pub enum Way {
 }
 
 impl Scratch {
-    /// Makes the copy.
-    pub async fn make(server: &Server, names: &Names, of: &Table) -> Result<Self> {
+    /// Makes the copy, with empty copies of the tables that foreign keys join with it.
+    pub async fn make(server: &Server, names: &Names, of: &Table, attached: &Attached) -> Result<Self> {
         let mut connection = server.connect().await?;
         // Replicas need not see it. Without the privilege they do, harmlessly.
         if let Err(error) = run(&mut connection, "SET SESSION sql_log_bin = 0").await {
@@ -74,14 +80,84 @@ impl Scratch {
         let made: String = get(&made, 1)?;
         let options = made.split_once(&ident(&of.schema)).map_or("", |(_, options)| options);
         run(&mut connection, format!("CREATE DATABASE {}{options}", ident(&schema))).await?;
-        let mut scratch = Self { connection, schema, of: of.clone() };
-        match run(&mut scratch.connection, definition::within(&of.sql, &scratch.schema)).await {
-            Ok(_) => Ok(scratch),
+        let mut scratch = Self { connection, schema, of: of.clone(), inbound: Vec::new() };
+        match scratch.fill(attached).await {
+            Ok(()) => Ok(scratch),
             Err(error) => {
                 scratch.remove().await?;
                 Err(error)
             }
         }
+    }
+
+    async fn fill(&mut self, attached: &Attached) -> Result<()> {
+        let home = self.of.schema.clone();
+        let mut there = vec![self.of.name.clone()];
+        for key in foreign_keys(&self.of.sql).iter().filter(|key| key.schema.is_none()) {
+            self.neighbour(&home, &key.table, &mut there).await?;
+        }
+        run(&mut self.connection, definition::within(&self.of.sql, &self.schema)).await?;
+        for inbound in attached.inbound.iter().filter(|inbound| inbound.schema == home) {
+            self.neighbour(&home, &inbound.table, &mut there).await?;
+            let key = inbound.key.clause(&inbound.key.name, &self.schema, &self.of.name);
+            let child = table(&self.schema, &inbound.table);
+            run(&mut self.connection, format!("ALTER TABLE {child} ADD {key}")).await?;
+            self.inbound.push(inbound.clone());
+        }
+        Ok(())
+    }
+
+    /// A table that a key joins with it, without constraints of its own; once. One that is not there need not be.
+    async fn neighbour(&mut self, home: &str, name: &str, there: &mut Vec<String>) -> Result<()> {
+        if there.iter().any(|known| known == name) {
+            return Ok(());
+        }
+        let Some(sql) = definition::read(&mut self.connection, home, name).await? else { return Ok(()) };
+        let sql = definition::within(&definition::without_constraints(&sql), &self.schema);
+        run(&mut self.connection, sql).await?;
+        there.push(name.to_owned());
+        Ok(())
+    }
+
+    /// Keys that could not join the copy as it is now, each with why, in the server's words.
+    pub async fn refused_keys(&mut self) -> Result<Vec<(String, String)>> {
+        let now = self.read().await?;
+        let own = foreign_keys(&now.sql).into_iter().filter(|key| key.schema.is_none());
+        let own = own.map(|key| (self.of.name.clone(), key.table.clone(), key));
+        let name = &self.of.name;
+        let inbound = self.inbound.iter().map(|it| (it.table.clone(), name.clone(), it.key.clone()));
+        let mut refused = Vec::new();
+        for (holder, to, key) in own.chain(inbound).collect::<Vec<_>>() {
+            let (holder, probe) = (table(&self.schema, &holder), "_rp_probe");
+            let clause = key.clause(probe, &self.schema, &to);
+            match run(&mut self.connection, format!("ALTER TABLE {holder} ADD {clause}")).await {
+                Ok(_) => {
+                    let sql = format!("ALTER TABLE {holder} DROP FOREIGN KEY {probe}");
+                    run(&mut self.connection, sql).await?;
+                }
+                Err(error) => refused.push((key.name, self.said(&error))),
+            }
+        }
+        Ok(refused)
+    }
+
+    /// Triggers that could not be made on the copy as it is now, each with why.
+    pub async fn refused_triggers(&mut self, triggers: &[Trigger]) -> Result<Vec<(String, String)>> {
+        let (schema, name) = (self.schema.clone(), self.of.name.clone());
+        let mut refused = Vec::new();
+        for trigger in triggers {
+            if let Err(error) = trigger.create(&mut self.connection, &schema, &name).await {
+                refused.push((trigger.name.clone(), self.said(&error)));
+            }
+        }
+        for made in trigger_names(&mut self.connection, &schema, &name).await? {
+            run(&mut self.connection, format!("DROP TRIGGER {}", table(&schema, &made))).await?;
+        }
+        Ok(refused)
+    }
+
+    fn said(&self, error: &Error) -> String {
+        said(error, &self.schema)
     }
 
     fn own(&self) -> String {
@@ -95,32 +171,46 @@ impl Scratch {
     pub async fn alter(&mut self, clauses: &[Clause]) -> Result<Tried> {
         // MariaDB takes no such clause with what empties partitions, which it does at once.
         let empties = clauses.iter().all(|clause| !clause.empties.is_empty());
-        let ways: &[(Way, &str)] = match self.connection.product() {
-            Product::MariaDb if empties => &[(Way::Inplace, "")],
+        // A key is added online only where nobody looks at the rows that are there; that is done afterwards.
+        let only_adds = clauses.iter().all(|clause| clause.text.to_ascii_uppercase().starts_with("ADD"));
+        let adds_keys = only_adds && clauses.iter().any(|clause| clause.adds_key);
+        let ways: &[(Way, &str, bool)] = match self.connection.product() {
+            Product::MariaDb if empties => &[(Way::Inplace, "", false)],
+            _ if adds_keys => {
+                &[(Way::Inplace, "ALGORITHM = INPLACE, LOCK = NONE", true), (Way::Copy, "", true)]
+            }
             _ => &[
-                (Way::Instant, "ALGORITHM = INSTANT"),
-                (Way::Inplace, "ALGORITHM = INPLACE, LOCK = NONE"),
-                (Way::Copy, ""),
+                (Way::Instant, "ALGORITHM = INSTANT", false),
+                (Way::Inplace, "ALGORITHM = INPLACE, LOCK = NONE", false),
+                // A rebuild looks itself at what joins the tables.
+                (Way::Copy, "", true),
             ],
         };
         let mut rejected = Vec::new();
         let before = self.number().await?;
-        for &(way, how) in ways {
+        for &(way, how, is_unchecked) in ways {
+            self.check_keys(!is_unchecked).await?;
             let statement = altering(&self.own(), how, clauses);
-            match run(&mut self.connection, statement).await {
+            let altered = run(&mut self.connection, statement).await;
+            self.check_keys(false).await?;
+            match altered {
                 Ok(_) => {
                     let after = self.read().await?;
                     let is_rebuilt = self.number().await? != before;
-                    return Ok(Tried { way, how, rejected, after, is_rebuilt });
+                    let is_unchecked = adds_keys && way != Way::Copy;
+                    return Ok(Tried { way, how, rejected, after, is_rebuilt, is_unchecked });
                 }
                 Err(error) if how.is_empty() => return Err(refused(error, &self.schema)),
-                Err(error) => {
-                    let said = error.message().trim_start_matches("mysql: ").to_owned();
-                    rejected.push((way, said));
-                }
+                Err(error) => rejected.push((way, self.said(&error))),
             }
         }
         Err(Error::new(ErrorKind::Internal, "a statement was tried no way"))
+    }
+
+    async fn check_keys(&mut self, on: bool) -> Result<()> {
+        run(&mut self.connection, format!("SET SESSION foreign_key_checks = {}", u8::from(on)))
+            .await
+            .map(drop)
     }
 
     /// Runs clauses on the copy as it is now, any way, and answers with what came out.
@@ -227,8 +317,14 @@ impl Scratch {
     }
 }
 
+/// The server's words, without the name of the database that nobody knows.
+fn said(error: &Error, scratch: &str) -> String {
+    let said = error.message().trim_start_matches("mysql: ");
+    said.replace(&format!("`{scratch}`."), "").replace(&format!("{scratch}."), "")
+}
+
 fn refused(error: Error, scratch: &str) -> Error {
-    let said = error.message().trim_start_matches("mysql: ").replace(&format!("{scratch}."), "");
+    let said = said(&error, scratch);
     let kind = match error.kind() {
         ErrorKind::ConnectionLost | ErrorKind::LockTimeout | ErrorKind::Retry | ErrorKind::DiskFull => {
             error.kind()

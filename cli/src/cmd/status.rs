@@ -70,7 +70,12 @@ async fn look(session: &Arc<dyn Session>, wanted: Option<&str>) -> Result<Vec<Se
             (true, None) => Some(revertible::objection(&**session, run).await),
             _ => None,
         };
-        let line = run_line::full(run, runner.as_ref(), not_revertible);
+        let mut line = run_line::full(run, runner.as_ref(), not_revertible);
+        if runner.is_none()
+            && let Some(unsettled) = revertible::unsettled(&**session, run).await
+        {
+            line.note = Some(unsettled);
+        }
         seen.push(Seen { run: run.clone(), line, short: run_id::short(&runs, run) });
     }
     Ok(seen)

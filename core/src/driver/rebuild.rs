@@ -130,6 +130,12 @@ pub trait Rebuild: Send + Sync {
     /// the names and values of those that do.
     async fn collisions(&self, keys: &[Key]) -> Result<Vec<String>>;
 
+    /// What a swap that ended half-way has left for the next runner to make good, in words; `None` where everything
+    /// hangs on the table that it belongs to. Changes nothing.
+    async fn unsettled(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// Removes every object that the run owns, except the table that applications use, in steps that
     /// each stay within the lock budget. Looks ownership up before each; calling it again is harmless.
     async fn discard(&self) -> Result<()>;

@@ -37,6 +37,8 @@ pub enum Boundary {
     ReverseCreated,
     /// The swap is about to be sent.
     SwapSent,
+    /// A step of what follows the name (foreign keys, triggers) is done, others are not.
+    Moving,
     /// The swap is acknowledged, the lock perhaps still held.
     SwapAcknowledged,
     /// The lock is released, the journal does not know of the swap.
@@ -51,7 +53,7 @@ pub enum Boundary {
 
 impl Boundary {
     /// Every boundary.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::LeaseTaken,
         Self::RunSaved,
         Self::ShadowCreated,
@@ -66,6 +68,7 @@ impl Boundary {
         Self::Drained,
         Self::ReverseCreated,
         Self::SwapSent,
+        Self::Moving,
         Self::SwapAcknowledged,
         Self::Released,
         Self::StepDone,
@@ -91,6 +94,7 @@ impl Boundary {
             Self::Drained => "drained",
             Self::ReverseCreated => "reverse_created",
             Self::SwapSent => "swap_sent",
+            Self::Moving => "moving",
             Self::SwapAcknowledged => "swap_acknowledged",
             Self::Released => "released",
             Self::StepDone => "step_done",
@@ -117,6 +121,9 @@ impl Boundary {
             Self::Drained => "everything up to the head is applied, under the lock",
             Self::ReverseCreated => "the reverse feed exists, under the lock",
             Self::SwapSent => "the swap is about to be sent",
+            Self::Moving => {
+                "a step of moving foreign keys and triggers with the name is done, others are not"
+            }
             Self::SwapAcknowledged => "the swap is acknowledged, the lock not yet released",
             Self::Released => "the lock is released, the journal does not know of the swap",
             Self::StepDone => "a step of the server's own is done, the journal does not know yet",

@@ -3,7 +3,7 @@
 use mysql_async::binlog::StatusVarKey;
 use mysql_async::binlog::events::{QueryEvent, StatusVarVal};
 
-use crate::rebuild::names::is_helper;
+use crate::rebuild::{MARK, names::is_helper};
 
 /// What a statement in the log is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,8 @@ pub fn meaning(event: &QueryEvent<'_>, in_transaction: bool, schema: &str, name:
         ("xa", _) => return Meaning::Nothing,
         _ => {}
     }
-    if !may_concern(event, schema) {
+    // Foreign keys and triggers that follow the name.
+    if !may_concern(event, schema) || text.starts_with(MARK) {
         return Meaning::Nothing;
     }
     let is_ddl = matches!(
@@ -78,21 +79,31 @@ pub fn meaning(event: &QueryEvent<'_>, in_transaction: bool, schema: &str, name:
         ("create" | "alter" | "drop", "view" | "user" | "role" | "event" | "function" | "procedure") => {
             Meaning::Nothing
         }
-        ("create", "or" | "definer" | "algorithm" | "sql") if !names("trigger") => Meaning::Nothing,
-        ("create", "table") if !names("references") => match creates(&words, name) {
-            true => Meaning::Ddl,
-            false => Meaning::Nothing,
-        },
-        // A trigger is dropped by its own name, which says nothing of its table; the definition check and the
-        // plan's refusal of triggers see to those.
+        // Triggers and other tables' keys are read anew before each swap, and follow the name.
+        ("create", "or" | "definer" | "algorithm" | "sql") if !is_of_table(&words) => Meaning::Nothing,
+        ("create" | "drop", "trigger") => Meaning::Nothing,
+        ("create" | "alter", "table") if is_of_other(&words, schema, name) => Meaning::Nothing,
         _ if names(name) => Meaning::Ddl,
         _ => Meaning::Nothing,
     }
 }
 
-fn creates(words: &[String], name: &str) -> bool {
-    let named = words.iter().skip(2).filter(|word| !matches!(word.as_str(), "if" | "not" | "exists")).take(2);
-    named.into_iter().any(|word| word.eq_ignore_ascii_case(name))
+/// `CREATE OR REPLACE TABLE`, and not another object whose text may name the table.
+fn is_of_table(words: &[String]) -> bool {
+    let objects = ["table", "trigger", "view", "procedure", "function", "event"];
+    words.iter().find(|word| objects.contains(&word.as_str())).is_some_and(|word| word == "table")
+}
+
+/// `CREATE TABLE` or `ALTER TABLE` of another table, which may name this one as a parent or a pattern.
+fn is_of_other(words: &[String], schema: &str, name: &str) -> bool {
+    let is_altered = words[0] == "alter";
+    let mut named = words.iter().skip(2).filter(|word| !matches!(word.as_str(), "if" | "not" | "exists"));
+    let (first, second) = (named.next(), named.next());
+    let is = |word: Option<&String>, wanted: &str| word.is_some_and(|word| word.eq_ignore_ascii_case(wanted));
+    let is_this = is(first, name) || (is(first, schema) && is(second, name));
+    // It can give this table's rows away, or take its name.
+    let touches = |word: &String| matches!(word.as_str(), "exchange" | "rename");
+    !(is_this || is_altered && words.iter().any(touches))
 }
 
 /// Whether the statement can have touched the database, by the list that the server adds.
@@ -185,9 +196,27 @@ mod tests {
     #[case::trigger(
         "CREATE DEFINER=`root`@`%` TRIGGER t AFTER INSERT ON orders FOR EACH ROW SET @a=1",
         false,
-        Meaning::Ddl
+        Meaning::Nothing
     )]
-    #[case::references("CREATE TABLE c (p INT, FOREIGN KEY (p) REFERENCES orders (id))", false, Meaning::Ddl)]
+    #[case::old_trigger("DROP TRIGGER orders", false, Meaning::Nothing)]
+    #[case::anew("CREATE OR REPLACE TABLE orders (id INT)", false, Meaning::Ddl)]
+    #[case::references(
+        "CREATE TABLE c (p INT, FOREIGN KEY (p) REFERENCES orders (id))",
+        false,
+        Meaning::Nothing
+    )]
+    #[case::points_here(
+        "ALTER TABLE shop.c ADD FOREIGN KEY (p) REFERENCES orders (id)",
+        false,
+        Meaning::Nothing
+    )]
+    #[case::points_away("ALTER TABLE shop.orders ADD FOREIGN KEY (p) REFERENCES c (id)", false, Meaning::Ddl)]
+    #[case::exchange("ALTER TABLE c EXCHANGE PARTITION p WITH TABLE orders", false, Meaning::Ddl)]
+    #[case::ours_of_theirs(
+        "/* _rp_ */ ALTER TABLE `shop`.`orders` DROP FOREIGN KEY `k`",
+        false,
+        Meaning::Nothing
+    )]
     #[case::database("DROP DATABASE shop", false, Meaning::Ddl)]
     #[case::ours(
         "RENAME TABLE `shop`.`orders` TO `shop`.`_rp_01234567_1_retired`, `shop`.`_rp_01234567_1_shadow` TO `shop`.`orders`",
@@ -198,7 +227,11 @@ mod tests {
     #[case::like("CREATE TABLE copy LIKE orders", false, Meaning::Nothing)]
     #[case::view("CREATE OR REPLACE VIEW v AS SELECT * FROM orders", false, Meaning::Nothing)]
     #[case::analyze("ANALYZE TABLE orders", false, Meaning::Nothing)]
-    #[case::elsewhere("/* of another database */ ALTER TABLE other.orders ADD a INT", false, Meaning::Ddl)]
+    #[case::elsewhere(
+        "/* of another database */ ALTER TABLE other.orders ADD a INT",
+        false,
+        Meaning::Nothing
+    )]
     #[case::statement("UPDATE orders SET a = 1", true, Meaning::HiddenRows)]
     #[case::through_something("CALL p()", true, Meaning::HiddenRows)]
     fn statements(#[case] text: &str, #[case] in_transaction: bool, #[case] expected: Meaning) {

@@ -1,7 +1,7 @@
 //! What MySQL's own rules judge, beside the evidence of all drivers.
 
 use replank_core::driver::Check;
-use replank_core::lint::Subject;
+use replank_core::lint::{Subject, Verdict};
 use replank_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,11 @@ pub struct Facts {
     /// M207: texts of another character set or collation, as sentences.
     pub recoded: Vec<String>,
     /// M208: foreign keys of the table and to it.
-    pub foreign_keys: Vec<String>,
+    pub keys: Vec<Following>,
+    /// M208: a swap that is interrupted can leave a key off.
+    pub has_gap_of_keys: bool,
+    /// M209.
+    pub triggers: Vec<Following>,
     /// M214: columns that become NOT NULL on a server that is not strict.
     pub not_strict: Vec<String>,
     /// M215.
@@ -45,6 +49,15 @@ pub struct Facts {
     pub has_unseen_holders: bool,
     /// M254: what other tools left beside the table.
     pub peers: Vec<Leftover>,
+}
+
+/// What follows the table's name in a rebuild.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Following {
+    /// As words.
+    pub what: String,
+    /// Why it cannot; `None` where it can.
+    pub why_not: Option<String>,
 }
 
 /// A column with a date of zeros as its default.
@@ -77,4 +90,14 @@ impl Facts {
             Error::new(ErrorKind::Internal, "facts cannot be written as JSON").caused_by(error)
         })
     }
+}
+
+/// A verdict for each: what follows, with the `gap` that a kill can leave, and what does not, with `advice`.
+pub fn followed(all: &[Following], gap: &str, advice: &str) -> Vec<Verdict> {
+    all.iter()
+        .map(|it| match &it.why_not {
+            Some(why) => Verdict::error(format!("{} cannot follow the name: {why}", it.what), advice),
+            None => Verdict::error(format!("{} follows the name in the swap", it.what), gap).handled(),
+        })
+        .collect()
 }

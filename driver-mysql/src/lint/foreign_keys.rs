@@ -1,10 +1,11 @@
-//! M208: Foreign keys of the table, or of others to it, do not follow a swap of names by themselves, and cascades may be
+//! M208: Foreign keys of the table, and of others to it, do not follow a swap of names by themselves, and cascades may be
 //! missing from the log.
 
 use replank_core::lint::{Rule, Severity, Subject, Verdict};
 use replank_core::plan::Strategy;
 
 use super::Facts;
+use super::facts::followed;
 
 /// See `foreign_keys.md`.
 pub struct ForeignKeys;
@@ -30,15 +31,15 @@ impl Rule for ForeignKeys {
         if subject.strategy != Strategy::Shadow {
             return Vec::new();
         }
-        Facts::of(subject)
-            .foreign_keys
-            .into_iter()
-            .map(|key| {
-                Verdict::error(
-                    format!("{key} would not follow the name in a rebuild"),
-                    "drop the foreign key in an earlier change, and add it again afterwards",
-                )
-            })
-            .collect()
+        let facts = Facts::of(subject);
+        let gap = if facts.has_gap_of_keys {
+            "a swap that is killed half-way can leave it off until the next command on the run, which adds it and looks \
+             for rows without a parent"
+        } else {
+            "a swap that is killed half-way leaves it on, and some children of new rows are refused until the next \
+             command on the run"
+        };
+        let advice = "drop the foreign key in an earlier change, and add it again afterwards";
+        followed(&facts.keys, gap, advice)
     }
 }

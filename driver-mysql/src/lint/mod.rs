@@ -17,10 +17,11 @@ mod peer_leftovers;
 mod primary_key;
 mod rename_in_copy;
 mod topology;
+mod triggers;
 mod varchar_length;
 mod zero_date;
 
-pub use facts::{Facts, PrimaryKey, ZeroDefault};
+pub use facts::{Facts, Following, PrimaryKey, ZeroDefault};
 
 use replank_core::driver::Check;
 use replank_core::lint::{Rule, Verdict};
@@ -32,6 +33,7 @@ pub fn rules() -> Vec<&'static dyn Rule> {
         &varchar_length::VarcharLength,
         &charset::Charset,
         &foreign_keys::ForeignKeys,
+        &triggers::Triggers,
         &not_strict::NotStrict,
         &zero_date::ZeroDate,
         &drop_and_add::DropAndAdd,
@@ -104,6 +106,10 @@ mod tests {
         Some(PrimaryKey { what: "from a to b".into(), why_not: why_not.map(Into::into) })
     }
 
+    fn following(why_not: Option<&str>) -> Vec<Following> {
+        vec![Following { what: "f".into(), why_not: why_not.map(Into::into) }]
+    }
+
     fn left() -> Vec<Leftover> {
         vec![Leftover { what: "table `_t_gho` of gh-ost".into(), mend: "DROP TABLE `_t_gho`".into() }]
     }
@@ -153,7 +159,10 @@ mod tests {
     #[case("M206", with(|c| c.facts.lengths = one("c")), HANDLED)]
     #[case("M207", natively(|c| c.facts.recoded = one("c")), Severity::Warning)]
     #[case("M207", with(|c| c.facts.recoded = one("c")), HANDLED)]
-    #[case("M208", with(|c| c.facts.foreign_keys = one("f")), Severity::Error)]
+    #[case("M208", with(|c| c.facts.keys = following(Some("why"))), Severity::Error)]
+    #[case("M208", with(|c| c.facts.keys = following(None)), HANDLED)]
+    #[case("M209", with(|c| c.facts.triggers = following(Some("why"))), Severity::Error)]
+    #[case("M209", with(|c| c.facts.triggers = following(None)), HANDLED)]
     #[case("M214", with(|c| c.facts.not_strict = one("c")), Severity::Warning)]
     #[case("M214", with(|c| {
         c.facts.not_strict = one("c");
@@ -186,7 +195,8 @@ mod tests {
     }
 
     #[rstest]
-    #[case("M208", natively(|c| c.facts.foreign_keys = one("f")))]
+    #[case("M208", natively(|c| c.facts.keys = following(Some("why"))))]
+    #[case("M209", natively(|c| c.facts.triggers = following(Some("why"))))]
     #[case("M223", natively(|c| c.evidence.renames = vec![("column a".into(), "b".into())]))]
     #[case("M223", with(|c| c.evidence.renames = vec![("table a".into(), "b".into())]))]
     #[case("M225", with(|c| c.discards = one("column c")))]

@@ -5,3 +5,4 @@ mod statement;
 mod token;
 
 pub use statement::{Action, Clause, altering, parse, parse_shape};
+pub use token::{Kind, Token, tokens};

@@ -48,12 +48,14 @@ pub struct Clause {
     pub adds: Vec<String>,
     /// Partitions whose rows go with them.
     pub empties: Vec<String>,
+    /// A foreign key comes.
+    pub adds_key: bool,
 }
 
 impl Clause {
     /// One that only has its text.
     pub fn plain(text: String) -> Self {
-        Self { text, renames: None, drops: None, adds: Vec::new(), empties: Vec::new() }
+        Self { text, renames: None, drops: None, adds: Vec::new(), empties: Vec::new(), adds_key: false }
     }
 }
 
@@ -298,8 +300,8 @@ fn clause(tokens: &[Token], text: String) -> Result<(Clause, Target)> {
         )
         .hint("run it on the server yourself; a rebuild is asked for with OPTIMIZE TABLE"));
     }
-    let (drops, adds) = (dropped(tokens), added(tokens));
-    Ok((Clause { text, renames, drops, adds, empties }, target))
+    let (drops, adds, adds_key) = (dropped(tokens), added(tokens), adds_key(tokens));
+    Ok((Clause { text, renames, drops, adds, empties, adds_key }, target))
 }
 
 /// What ADD and DROP take beside columns.
@@ -362,6 +364,16 @@ fn added(tokens: &[Token]) -> Vec<String> {
         is_first = false;
     }
     names
+}
+
+/// `ADD [CONSTRAINT [name]] FOREIGN KEY …`.
+fn adds_key(tokens: &[Token]) -> bool {
+    let Some(rest) = tokens.strip_first_word("ADD") else { return false };
+    let is_named = |at: usize| rest.get(at).is_some_and(|token| token.is("FOREIGN"));
+    match rest.first() {
+        Some(first) if first.is("CONSTRAINT") => is_named(1) || is_named(2),
+        _ => is_named(0),
+    }
 }
 
 trait Words {

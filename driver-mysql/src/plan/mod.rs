@@ -2,6 +2,7 @@
 
 mod evidence;
 mod facts;
+mod following;
 mod mapping;
 mod native;
 mod renames;
@@ -16,9 +17,12 @@ use replank_core::ident::TableId;
 use replank_core::plan::{Candidate, Draft, Evidence, Strategy};
 use replank_core::{Error, ErrorKind, Result};
 
+use crate::added_keys::Looks;
+use crate::attached::Attached;
 use crate::connect::{Conn, Server};
+use crate::foreign_key::foreign_keys;
 use crate::holders::{are_visible, holders};
-use crate::inspect::{Dependants, NoKey, Table, count, items, named, twins, usable_key};
+use crate::inspect::{NoKey, Table, count, items, named, twins, usable_key};
 use crate::lint::Facts;
 use crate::parse::{Action, Clause, parse, parse_shape};
 use crate::peers::leftovers;
@@ -45,7 +49,7 @@ pub async fn draft(server: &Server, request: &Request) -> Result<Draft> {
         server,
         connection: &mut connection,
         names,
-        dependants: Dependants::default(),
+        attached: Attached::default(),
         facts: Facts::default(),
     };
     let draft = match request {
@@ -62,8 +66,8 @@ struct Drafting<'a> {
     server: &'a Server,
     connection: &'a mut Conn,
     names: Names,
-    /// Of the table, once it was read.
-    dependants: Dependants,
+    /// To the table's name, once it was read.
+    attached: Attached,
     facts: Facts,
 }
 
@@ -71,7 +75,7 @@ impl Drafting<'_> {
     async fn statement(&mut self, text: &str, given: &Given<'_>) -> Result<Draft> {
         let statement = parse(text)?;
         let schema = self.schema(statement.schema.as_deref())?;
-        if self.lacks_privileges(&schema).await? {
+        if self.lacks_privileges(&schema, &[]).await? {
             return self.without_looking(text, &schema, &statement.table).await;
         }
         match statement.action {
@@ -98,11 +102,11 @@ impl Drafting<'_> {
     }
 
     /// Asked before anything is read that needs them, and long before anything is made.
-    async fn lacks_privileges(&mut self, schema: &str) -> Result<bool> {
+    async fn lacks_privileges(&mut self, schema: &str, more: &[&str]) -> Result<bool> {
         if SYSTEM.iter().any(|system| system.eq_ignore_ascii_case(schema)) {
             return Ok(false);
         }
-        let checks = preflight::privileges(self.connection, Some(schema), &self.names).await?;
+        let checks = preflight::privileges(self.connection, Some(schema), &self.names, more).await?;
         self.facts.grants = preflight::blocking(checks);
         Ok(!self.facts.grants.is_empty())
     }
@@ -139,8 +143,7 @@ impl Drafting<'_> {
             return refused(format!("`{name}` is stored by {engine}; only InnoDB can be changed online"));
         }
         let table = Table::read(self.connection, &found.schema, &found.name).await?.ok_or_else(missing)?;
-        self.dependants = Dependants::read(self.connection, &table).await?;
-        self.facts.foreign_keys.clone_from(&self.dependants.foreign_keys);
+        self.attached = Attached::read(self.connection, &table.schema, &table.name).await?;
         Ok(table)
     }
 
@@ -160,6 +163,12 @@ impl Drafting<'_> {
         self.finish(text, table, changes, candidates, evidence).await
     }
 
+    /// Whether the login may not do what keys take, which follow the name and are tried on a copy.
+    async fn lacks_what_keys_take(&mut self, table: &Table) -> Result<bool> {
+        let has_keys = !foreign_keys(&table.sql).is_empty() || !self.attached.inbound.is_empty();
+        Ok(has_keys && self.lacks_privileges(&table.schema, &["REFERENCES"]).await?)
+    }
+
     async fn alter(
         &mut self,
         text: &str,
@@ -167,13 +176,10 @@ impl Drafting<'_> {
         clauses: &[Clause],
         given: &Given<'_>,
     ) -> Result<Draft> {
-        if items(&table.sql).iter().any(|line| line.contains(" FOREIGN KEY ")) {
-            // They come with the carrying over of foreign keys; until then not even MySQL's own ways are tried.
-            let changes = clauses.iter().map(|clause| clause.text.clone()).collect();
-            let shadow = shadow::impossible(table, "the table has foreign keys of its own".to_owned());
-            return self.finish(text, table, changes, vec![shadow], Evidence::default()).await;
+        if self.lacks_what_keys_take(table).await? {
+            return self.without_looking(text, &table.schema, &table.name).await;
         }
-        let mut scratch = Scratch::make(self.server, &self.names, table).await?;
+        let mut scratch = Scratch::make(self.server, &self.names, table, &self.attached).await?;
         let drafted = self.alter_with(&mut scratch, text, table, clauses, given).await;
         scratch.remove().await?;
         drafted
@@ -206,6 +212,10 @@ impl Drafting<'_> {
             shadow.impossible = Some(format!("a rebuild would keep the rows of partition {partition}"));
         }
         candidates.push(shadow);
+        if tried.is_unchecked {
+            following::orphaned(self.connection, &following::looks(table, &tried.after), &mut evidence)
+                .await?;
+        }
         evidence.renames =
             renames.iter().map(|(from, to)| (format!("column {from}"), to.to_owned())).collect();
         self.finish(text, table, changes, candidates, evidence).await
@@ -240,10 +250,17 @@ impl Drafting<'_> {
             None => None,
         };
         let reason = match tried.way {
+            _ if tried.is_unchecked => {
+                "the key is added at once for all writes to come, then the rows are looked at"
+            }
             Way::Instant => "only the definition changes",
             _ => "the server makes it in place while others read and write",
         };
-        let step = native::alter_step(table, &tried.after, clauses, tried.how, inverse.as_deref());
+        let looks = Looks {
+            forward: following::looks(table, &tried.after),
+            inverse: following::looks(&tried.after, table),
+        };
+        let step = native::alter_step(table, &tried.after, clauses, tried.how, inverse.as_deref(), &looks);
         let undo = if inverse.is_some() {
             "`revert` runs the opposite; values of a column that was added are gone then"
         } else {
@@ -282,7 +299,7 @@ impl Drafting<'_> {
 
     async fn shadow(&mut self, scratch: &mut Scratch, change: Change<'_>) -> Result<(Candidate, Evidence)> {
         let found =
-            shadow::shadow(self.connection, &self.names, scratch, change, &self.dependants, &mut self.facts)
+            shadow::shadow(self.connection, &self.names, scratch, change, &self.attached, &mut self.facts)
                 .await?;
         self.judge_strictness(change).await?;
         Ok(found)
@@ -301,11 +318,16 @@ impl Drafting<'_> {
             }
         }
         let schema = self.schema(schema)?;
-        if self.lacks_privileges(&schema).await? {
+        if self.lacks_privileges(&schema, &[]).await? {
             return self.without_looking(&format!("OPTIMIZE TABLE {name}"), &schema, name).await;
         }
         let table = self.table(&schema, name).await?;
-        let mut scratch = Scratch::make(self.server, &self.names, &table).await?;
+        if self.lacks_what_keys_take(&table).await? {
+            return self
+                .without_looking(&format!("OPTIMIZE TABLE {}", table.name), &schema, &table.name)
+                .await;
+        }
+        let mut scratch = Scratch::make(self.server, &self.names, &table, &self.attached).await?;
         let drafted = self.rebuild_with(&mut scratch, &table, shape).await;
         scratch.remove().await?;
         drafted
@@ -429,7 +451,7 @@ impl Drafting<'_> {
                 rows_exact,
                 bytes: Some(table.bytes),
                 key: key.unwrap_or_default().into_iter().map(|column| column.name.clone()).collect(),
-                dependants: self.dependants.all(),
+                dependants: self.attached.sentences(table),
             },
             candidates,
             evidence,

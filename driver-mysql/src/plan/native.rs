@@ -5,6 +5,8 @@ use replank_core::plan::{Candidate, LockNote, Step, Strategy};
 use serde_json::json;
 
 use super::renames::Renames;
+use crate::added_keys::Looks;
+use crate::foreign_key::is_foreign_key;
 use crate::inspect::{Table, items, options};
 use crate::parse::{Clause, altering};
 use crate::sql::{ident, table as qualified};
@@ -42,6 +44,7 @@ pub fn alter_step(
     clauses: &[Clause],
     how: &str,
     inverse: Option<&[String]>,
+    looks: &Looks,
 ) -> Step {
     let name = qualified(&old.schema, &old.name);
     let statement = altering(&name, how, clauses);
@@ -52,7 +55,8 @@ pub fn alter_step(
         inverse: inverse.unwrap_or_default(),
         finalize: String::new(),
         spec: json!({
-            "schema": old.schema, "table": old.name, "forward": statement, "before": old.sql, "after": new.sql
+            "schema": old.schema, "table": old.name, "forward": statement, "before": old.sql, "after": new.sql,
+            "looks": looks,
         }),
     }
 }
@@ -115,6 +119,8 @@ fn keys_back(old: &Table, new: &Table, clauses: &mut Vec<String>) {
         let name = ident(&name_of(line));
         clauses.push(if line.starts_with("PRIMARY KEY") {
             "DROP PRIMARY KEY".to_owned()
+        } else if is_foreign_key(line) {
+            format!("DROP FOREIGN KEY {name}")
         } else if line.starts_with("CONSTRAINT") {
             format!("DROP CONSTRAINT {name}")
         } else {

@@ -14,8 +14,10 @@ use replank_core::{Error, ErrorKind, Result};
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::lock::lock_within;
-use super::{Core, Handle, apply, compare, identity, sentry, two_sessions};
+use super::lock::{Locks, lock_within};
+use super::moving::{self, Move, Shape};
+use super::{Core, Handle, apply, compare, identity, mend, sentry, two_sessions};
+use crate::attached::Attached;
 use crate::connect::Conn;
 use crate::feed;
 use crate::holders::holders;
@@ -37,10 +39,14 @@ const END_PAUSE: Duration = Duration::from_millis(1);
 impl CutOver for Handle {
     async fn holders(&self, budget: Duration) -> Result<Vec<Holder>> {
         let mut connection = self.core.server.take().await?;
-        let table = &self.core.job.table.name;
-        let holders = holders(&mut connection, self.core.schema(), table, budget).await?;
+        let (schema, table) = (self.core.schema(), &self.core.job.table.name);
+        let mut found = holders(&mut connection, schema, table, budget).await?;
+        let attached = Attached::read(&mut connection, schema, table).await?;
+        for (schema, name) in self.core.joined(&mut connection, &attached).await? {
+            found.extend(holders(&mut connection, &schema, &name, budget).await?);
+        }
         self.core.server.keep(connection);
-        Ok(holders)
+        Ok(found)
     }
 
     async fn lock(&self, budget: Duration) -> Result<Box<dyn SwapGuard>> {
@@ -54,16 +60,28 @@ impl CutOver for Handle {
     }
 }
 
+/// A session that may hold the lock.
+pub async fn locking_session(core: &Core) -> Result<Conn> {
+    let mut connection = core.server.connect().await?;
+    // COMMIT keeps the table locks only if the transaction did not begin with START TRANSACTION:
+    // https://dev.mysql.com/doc/refman/9.7/en/lock-tables.html
+    let idle = if connection.is_mariadb() { ", idle_transaction_timeout = 1" } else { "" };
+    let timeouts = format!("lock_wait_timeout = 1, wait_timeout = {SILENCE_SECONDS}{idle}");
+    run(&mut connection, format!("SET SESSION autocommit = 0, {timeouts}")).await?;
+    Ok(connection)
+}
+
 async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> {
     let mut aside = core.server.take().await?;
     check_token(&mut aside, &core.names, &core.job.table, core.fence()).await?;
-    let mut connection = core.server.connect().await?;
+    let mut connection = locking_session(core).await?;
     let is_mariadb = connection.is_mariadb();
-    // COMMIT keeps the table locks only if the transaction did not begin with START TRANSACTION:
-    // https://dev.mysql.com/doc/refman/9.7/en/lock-tables.html
-    let idle = if is_mariadb { ", idle_transaction_timeout = 1" } else { "" };
-    let timeouts = format!("lock_wait_timeout = 1, wait_timeout = {SILENCE_SECONDS}{idle}");
-    run(&mut connection, format!("SET SESSION autocommit = 0, {timeouts}")).await?;
+    let attached = Attached::read(&mut aside, core.schema(), &core.job.table.name).await?;
+    let joined = core.joined(&mut aside, &attached).await?;
+    let following = match core.follows(&attached) {
+        true => Some(Move::planned(core, &mut aside, attached.clone()).await?),
+        false => None,
+    };
     let retired = core.name(core.retiring_role().0);
     // Before there is a table of that name, so that it is never without an owner.
     core.objects.put(&mut aside, core.retiring_role().1, &retired, &json!({})).await?;
@@ -75,33 +93,46 @@ async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> 
         renamer = Some(another);
     }
     let in_the_way = is_mariadb.then_some(retired.as_str());
-    lock_within(&mut connection, &mut aside, core, in_the_way, budget).await?;
+    let locks = Locks::for_swap(core, in_the_way, &joined)?;
+    lock_within(&mut connection, &mut aside, core, &locks, budget).await?;
     // From here on every wait of others is ours: nothing that can be done before is done here.
     check_token(&mut aside, &core.names, &core.job.table, core.fence()).await?;
     core.check_definition(&mut connection).await?;
+    if !core.is_attached(&mut connection, &attached).await? {
+        return Err(Error::new(ErrorKind::Retry, "a trigger or a foreign key came or went just now"));
+    }
     let core = Arc::clone(core);
-    Ok(Box::new(Guard { core, connection, aside, renamer, retired, is_working: false }))
+    Ok(Box::new(Guard {
+        core,
+        connection,
+        aside,
+        renamer,
+        retired,
+        following,
+        has_moved: false,
+        is_working: false,
+    }))
 }
 
-/// By identity: the server's number of the live table is the original's, or the shadow's.
-async fn owner(connection: &mut Conn, core: &Core) -> Result<Owner> {
-    let Some(live) = core.objects.one(connection, ObjectRole::Live).await? else { return Ok(Owner::Unknown) };
+/// By identity: the server's number of the live table is the original's, or the shadow's. `None` where it is neither's,
+/// or cannot be shown.
+pub async fn live_shape(connection: &mut Conn, core: &Core) -> Result<Option<Shape>> {
+    let Some(live) = core.objects.one(connection, ObjectRole::Live).await? else { return Ok(None) };
     let number = identity::read(connection, &core.spec.file).await?;
     let (Some(number), Some(original), Some(shadow)) =
         (number, live.extra["original"].as_u64(), live.extra["shadow"].as_u64())
     else {
-        return Ok(Owner::Unknown);
+        return Ok(None);
     };
-    let (first, second) = match core.job.direction {
-        Direction::Forward => (original, shadow),
-        Direction::Reverse => (shadow, original),
-    };
-    Ok(if number == first {
-        Owner::Original
-    } else if number == second {
-        Owner::Shadow
-    } else {
-        Owner::Unknown
+    let known = [(original, Shape::Old), (shadow, Shape::New)];
+    Ok(known.into_iter().find(|(known, _)| *known == number).map(|(_, shape)| shape))
+}
+
+async fn owner(connection: &mut Conn, core: &Core) -> Result<Owner> {
+    Ok(match (live_shape(connection, core).await?, core.job.direction) {
+        (None, _) => Owner::Unknown,
+        (Some(Shape::Old), Direction::Forward) | (Some(Shape::New), Direction::Reverse) => Owner::Original,
+        _ => Owner::Shadow,
     })
 }
 
@@ -115,6 +146,10 @@ struct Guard {
     renamer: Option<Conn>,
     /// What the live table will be called.
     retired: String,
+    /// What hangs on the live name, if anything has to follow it.
+    following: Option<Move>,
+    /// It has begun to, and is perhaps not where it shall be.
+    has_moved: bool,
     /// A statement is on its way: true after a caller dropped a call half-way.
     is_working: bool,
 }
@@ -152,6 +187,23 @@ impl Guard {
             return SwapOutcome::NotDone(Error::new(kind, error.to_string()).caused_by(error));
         }
         let core = Arc::clone(&self.core);
+        if let Some(following) = &self.following {
+            self.has_moved = true;
+            let beginning = moving::begin(&core, &mut self.connection, &mut self.aside, following);
+            if let Err(error) = within_reason(beginning).await {
+                return SwapOutcome::NotDone(error);
+            }
+        }
+        let outcome = self.rename(&core).await;
+        let is_done = matches!(outcome, SwapOutcome::Done);
+        match self.settle(&core, is_done).await {
+            Err(error) if is_done => SwapOutcome::Unknown(error),
+            // The release mends it.
+            Err(_) | Ok(()) => outcome,
+        }
+    }
+
+    async fn rename(&mut self, core: &Core) -> SwapOutcome {
         let sql = format!(
             "RENAME TABLE {} TO {}, {} TO {}",
             core.source(),
@@ -161,13 +213,45 @@ impl Guard {
         );
         if let Some(renamer) = &mut self.renamer {
             let (locked, aside) = (&mut self.connection, &mut self.aside);
-            return two_sessions::swap(&core, locked, aside, renamer, &sql, &self.retired).await;
+            return two_sessions::swap(core, locked, aside, renamer, &sql, &self.retired).await;
         }
-        let renamed = timeout(RENAME_WAIT, run(&mut self.connection, sql)).await.unwrap_or_else(|_elapsed| {
-            Err(Error::new(ErrorKind::ConnectionLost, "the session that holds the lock does not answer"))
-        });
-        outcome(renamed.map(drop))
+        outcome(within_reason(run(&mut self.connection, sql)).await.map(drop))
     }
+
+    /// The rest of what follows the name, under the lock where this session has it still.
+    async fn settle(&mut self, core: &Core, is_done: bool) -> Result<()> {
+        let Some(following) = &self.following else { return Ok(()) };
+        if self.renamer.is_some() {
+            // Everything was moved in front of the rename.
+            if is_done {
+                mend::mend(core).await?;
+                self.has_moved = false;
+            }
+            return Ok(());
+        }
+        let (_, retiring) = core.retiring_role();
+        let (shape, other) = match (core.job.direction, is_done) {
+            (Direction::Forward, true) | (Direction::Reverse, false) => (Shape::New, ObjectRole::Retired),
+            _ => (Shape::Old, ObjectRole::Shadow),
+        };
+        let name = if other == retiring { self.retired.clone() } else { core.written_name() };
+        let other = (core.home(other).to_owned(), name);
+        let settling = async {
+            let left = moving::steps_left(core, &mut self.connection, shape, Some(&other), following).await?;
+            moving::carry_out(core, &mut self.connection, &left).await?;
+            moving::forget(core, &mut self.aside).await
+        };
+        within_reason(settling).await?;
+        self.has_moved = false;
+        Ok(())
+    }
+}
+
+/// What writers wait for has an end.
+async fn within_reason<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(RENAME_WAIT, call).await.unwrap_or_else(|_elapsed| {
+        Err(Error::new(ErrorKind::ConnectionLost, "the session that holds the lock does not answer"))
+    })
 }
 
 /// How a rename ended.
@@ -226,7 +310,7 @@ impl SwapGuard for Guard {
     }
 
     async fn release(self: Box<Self>) -> Result<()> {
-        let Self { mut connection, aside, renamer, core, is_working, .. } = *self;
+        let Self { mut connection, aside, renamer, core, is_working, has_moved, .. } = *self;
         if is_working {
             if let Some(renamer) = renamer {
                 // It must not be let through by the end of the lock.
@@ -243,6 +327,9 @@ impl SwapGuard for Guard {
             _ => {}
         }
         core.server.keep(aside);
+        if has_moved {
+            mend::mend(&core).await?;
+        }
         if let Err(error) = connection.into_inner().disconnect().await {
             tracing::debug!(%error, "the lock's session did not end politely");
         }

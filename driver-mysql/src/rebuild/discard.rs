@@ -3,7 +3,7 @@
 use replank_core::Result;
 use replank_core::engine::boundary::{Boundary, reached};
 
-use super::{Core, exists};
+use super::{Core, exists, mend};
 use crate::sql::{run, table};
 use crate::state::{ObjectRole, check_token, is_made};
 
@@ -13,8 +13,9 @@ pub async fn discard(core: &Core) -> Result<()> {
     let mut connection = core.server.take().await?;
     if is_made(&mut connection, &core.names).await? {
         check_token(&mut connection, &core.names, &core.job.table, core.fence()).await?;
+        mend::mend(core).await?;
         for object in core.objects.all(&mut connection).await? {
-            if object.role == ObjectRole::Live {
+            if !object.role.is_ours() {
                 continue;
             }
             if exists(&mut connection, core.home(object.role), &object.name).await? {

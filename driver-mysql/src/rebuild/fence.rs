@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use replank_core::Result;
 use replank_core::ident::Fence;
 
-use super::{Core, exists};
+use super::{Core, exists, mend};
 use crate::connect::Conn;
 use crate::holders::are_visible;
 use crate::sql::{get, rows, run, table, text};
@@ -15,6 +15,8 @@ use crate::state::check_token;
 pub async fn fence(core: &Core, to: Fence) -> Result<()> {
     let mut connection = core.server.take().await?;
     check_token(&mut connection, &core.names, &core.job.table, to).await?;
+    // A rename of a table that keys of others point at would wait for those others.
+    mend::mend(core).await?;
     let (name_role, role) = core.written_role();
     let name = core.name_under(to, name_role);
     for present in core.objects.of(&mut connection, role).await? {
@@ -29,7 +31,8 @@ pub async fn fence(core: &Core, to: Fence) -> Result<()> {
     }
     core.server.keep(connection);
     core.fence.store(to.0, Ordering::SeqCst);
-    Ok(())
+    // What was begun until the name was taken away.
+    mend::mend(core).await
 }
 
 /// Ends the sessions that use the written table. Nobody but runners of this run has any business there; one

@@ -19,7 +19,51 @@ use crate::sql::{ident, run, table, text};
 const QUIET_WAIT: Duration = Duration::from_secs(1);
 const QUIET_PAUSE: Duration = Duration::from_millis(1);
 
-/// Takes the lock, with `sentry` among the tables where there is one.
+/// The tables of a lock.
+pub struct Locks {
+    /// Each quoted, with an alias if need be.
+    locked: Vec<String>,
+    /// Those that others use: databases and names.
+    of_others: Vec<(String, String)>,
+}
+
+impl Locks {
+    /// Of a swap: both tables under every name that our statements use, the sentry where there is one, and the tables
+    /// that foreign keys join with them.
+    pub fn for_swap(core: &Core, sentry: Option<&str>, joined: &[(String, String)]) -> Result<Self> {
+        let mut all = vec![core.source(), core.written()];
+        let aliased = |name: String, alias: &str| format!("{name} AS {}", ident(alias));
+        all.extend(SOURCE_ALIASES.iter().map(|alias| aliased(core.source(), alias)));
+        if core.parks()? {
+            all.push(core.parked());
+            all.extend(["p", "p2"].iter().map(|alias| aliased(core.parked(), alias)));
+        }
+        all.extend(WRITTEN_ALIASES.iter().map(|alias| aliased(core.written(), alias)));
+        all.extend(sentry.map(|name| table(core.schema(), name)));
+        Ok(Self::with(core, all, joined))
+    }
+
+    /// Of foreign keys and triggers that move without a swap.
+    pub fn for_mending(core: &Core, other: Option<&(String, String)>, joined: &[(String, String)]) -> Self {
+        let mut all = vec![core.source()];
+        all.extend(other.map(|(schema, name)| table(schema, name)));
+        Self::with(core, all, joined)
+    }
+
+    fn with(core: &Core, mut locked: Vec<String>, joined: &[(String, String)]) -> Self {
+        locked.extend(joined.iter().map(|(schema, name)| table(schema, name)));
+        let mut of_others = vec![(core.schema().to_owned(), core.job.table.name.clone())];
+        of_others.extend_from_slice(joined);
+        Self { locked, of_others }
+    }
+
+    fn statement(&self) -> String {
+        let all: Vec<String> = self.locked.iter().map(|name| format!("{name} WRITE")).collect();
+        format!("LOCK TABLES {}", all.join(", "))
+    }
+}
+
+/// Takes the lock.
 ///
 /// # Errors
 /// [`ErrorKind::LockTimeout`] when it is not granted within the budget.
@@ -27,13 +71,13 @@ pub async fn lock_within(
     connection: &mut Conn,
     aside: &mut Conn,
     core: &Core,
-    sentry: Option<&str>,
+    locks: &Locks,
     budget: Duration,
 ) -> Result<()> {
-    let lock = statement(core, sentry)?;
+    let lock = locks.statement();
     let when_quiet = match connection.product() {
         // In one packet, so that little can happen between the question and the lock.
-        Product::MySql => format!("{}; {lock}", question(core)),
+        Product::MySql => format!("{}; {lock}", question(locks)),
         Product::MariaDb => format!("{lock} NOWAIT"),
     };
     let until = Instant::now() + QUIET_WAIT;
@@ -66,15 +110,15 @@ fn timed_out(core: &Core, budget: Duration) -> Error {
     )
 }
 
-/// A query that fails with [`codes::SEVERAL_ROWS`] while somebody holds the table.
-fn question(core: &Core) -> String {
+/// A query that fails with [`codes::SEVERAL_ROWS`] while somebody holds one of the tables.
+fn question(locks: &Locks) -> String {
+    let pairs = locks.of_others.iter().map(|(schema, name)| format!("({}, {})", text(schema), text(name)));
     format!(
         "SELECT IF((SELECT COUNT(*) FROM performance_schema.metadata_locks
-                    WHERE object_type = 'TABLE' AND object_schema = {} AND object_name = {}
+                    WHERE object_type = 'TABLE' AND (object_schema, object_name) IN ({})
                     AND lock_status = 'GRANTED' AND owner_thread_id <> PS_CURRENT_THREAD_ID()) = 0,
                    1, (SELECT 1 UNION SELECT 2))",
-        text(core.schema()),
-        text(&core.job.table.name)
+        pairs.collect::<Vec<_>>().join(", ")
     )
 }
 
@@ -115,17 +159,4 @@ async fn ask(
         // Granted in the last moment: too late all the same, and released by closing the session.
         _ => Err(timed_out(core, budget)),
     }
-}
-
-fn statement(core: &Core, sentry: Option<&str>) -> Result<String> {
-    let mut locks = vec![format!("{} WRITE", core.source()), format!("{} WRITE", core.written())];
-    let aliased = |name: String, alias: &str| format!("{name} AS {} WRITE", ident(alias));
-    locks.extend(SOURCE_ALIASES.iter().map(|alias| aliased(core.source(), alias)));
-    if core.parks()? {
-        locks.push(format!("{} WRITE", core.parked()));
-        locks.extend(["p", "p2"].iter().map(|alias| aliased(core.parked(), alias)));
-    }
-    locks.extend(WRITTEN_ALIASES.iter().map(|alias| aliased(core.written(), alias)));
-    locks.extend(sentry.map(|name| format!("{} WRITE", table(core.schema(), name))));
-    Ok(format!("LOCK TABLES {}", locks.join(", ")))
 }

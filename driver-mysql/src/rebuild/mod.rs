@@ -9,7 +9,10 @@ mod fence;
 pub mod identity;
 mod index;
 mod lock;
+mod mend;
+mod moving;
 pub mod names;
+pub mod orphans;
 mod parked;
 mod prepare;
 mod range;
@@ -19,6 +22,7 @@ mod two_sessions;
 
 pub use compare::grouped;
 use identity::FileName;
+pub use moving::MARK;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -323,6 +327,13 @@ impl Rebuild for Handle {
         let found = compare::collisions(&mut connection, &self.core, keys).await?;
         self.core.server.keep(connection);
         Ok(found)
+    }
+
+    async fn unsettled(&self) -> Result<Option<String>> {
+        let mut connection = self.core.server.take().await?;
+        let found = moving::noted(&self.core, &mut connection).await?;
+        self.core.server.keep(connection);
+        Ok(found.map(|begun| begun.to_string()))
     }
 
     async fn discard(&self) -> Result<()> {

@@ -47,12 +47,13 @@ pub async fn prepare(core: &Core) -> Result<()> {
     Ok(())
 }
 
-/// The shadow's definition, without the indexes that are built after the copy.
+/// The shadow's definition, without the indexes that are built after the copy, and the foreign keys that come with
+/// the name.
 fn wanted(core: &Core, name: &str) -> String {
     let side = &core.spec.new;
     let deferred: Vec<&str> =
         side.indexes.iter().filter(|index| index.is_deferred).map(|index| index.clause.as_str()).collect();
-    let sql = definition::without(&side.sql, &deferred);
+    let sql = definition::without_foreign_keys(&definition::without(&side.sql, &deferred));
     definition::renamed(core.server.product(), &sql, &core.job.table.name, name)
 }
 

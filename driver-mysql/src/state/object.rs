@@ -23,10 +23,18 @@ pub enum ObjectRole {
     Parked,
     /// A table in the way of the rename.
     Sentry,
+    /// No table: foreign keys and triggers that are being moved.
+    Moving,
 }
 
 impl ObjectRole {
-    const ALL: [Self; 5] = [Self::Shadow, Self::Retired, Self::Live, Self::Parked, Self::Sentry];
+    const ALL: [Self; 6] =
+        [Self::Shadow, Self::Retired, Self::Live, Self::Parked, Self::Sentry, Self::Moving];
+
+    /// Whether the object is a table that the run made, or has taken the name from.
+    pub fn is_ours(self) -> bool {
+        !matches!(self, Self::Live | Self::Moving)
+    }
 
     /// The word in the store.
     pub fn word(self) -> &'static str {
@@ -36,6 +44,7 @@ impl ObjectRole {
             Self::Live => "live",
             Self::Parked => "parked",
             Self::Sentry => "sentry",
+            Self::Moving => "moving",
         }
     }
 }

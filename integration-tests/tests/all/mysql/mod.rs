@@ -3,6 +3,7 @@
 mod abuse;
 mod conformance;
 mod cuts;
+mod following;
 mod kills;
 mod mariadb;
 mod oracle;
