@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell as CompletionShell;
+use replank_core::run::CutoverGate;
 use replank_core::{Error, ErrorKind};
 
-use crate::length;
 use crate::output::Output;
+use crate::{gate, length};
 
 /// Online schema changes, checked and revertible.
 ///
@@ -163,24 +164,16 @@ pub struct Change {
     /// What bounds it.
     #[command(flatten)]
     pub bounds: Bounds,
-    /// When to swap: as soon as it is safe, or when `replank cutover` says so [default: auto]
-    #[arg(long, value_enum)]
-    pub cutover: Option<Cutover>,
+    /// When to swap: as soon as it is safe (auto), when `replank cutover` says so (manual), or not before a time such as
+    /// 03:00 [default: auto]
+    #[arg(long, value_name = "WHEN", value_parser = cutover)]
+    pub cutover: Option<CutoverGate>,
     /// Go on in the background, and print the run's id
     #[arg(long)]
     pub detach: bool,
     /// Limits, by the names that `replank throttle` takes
     #[arg(long, value_name = "LIMIT=VALUE", value_parser = pair, num_args = 1..)]
     pub throttle: Vec<(String, String)>,
-}
-
-/// When to swap.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Cutover {
-    /// As soon as it is safe
-    Auto,
-    /// When `replank cutover` says so
-    Manual,
 }
 
 /// `apply`.
@@ -267,6 +260,10 @@ fn pair(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write it as LIMIT=VALUE, such as copy_workers=1".to_owned()),
     }
+}
+
+fn cutover(text: &str) -> Result<CutoverGate, String> {
+    gate::parse(text).map_err(|error| error.to_string())
 }
 
 /// Reads the command line of this process, or says what is wrong with it and gives the exit code.

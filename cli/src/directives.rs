@@ -7,7 +7,7 @@ use replank_core::plan::Strategy;
 use replank_core::run::CutoverGate;
 use replank_core::{Error, ErrorKind, Result};
 
-use crate::length;
+use crate::{gate, length};
 
 /// Every key that is meant to exist, and whether this version knows what to do with it.
 const KEYS: [(&str, bool); 18] = [
@@ -36,7 +36,7 @@ const KEYS: [(&str, bool); 18] = [
 pub struct Directives {
     /// `strategy=shadow`.
     pub strategy: Option<Strategy>,
-    /// `cutover=manual`.
+    /// `cutover=manual`, or a time.
     pub cutover: Option<CutoverGate>,
     /// `lock_budget=500ms`.
     pub lock_budget: Option<Duration>,
@@ -97,7 +97,7 @@ fn finish(waiver: Option<Waiving>, today: jiff::civil::Date, directives: &mut Di
 fn set(directives: &mut Directives, key: &str, value: &str) -> Result<()> {
     match key {
         "strategy" => directives.strategy = Some(strategy(value)?),
-        "cutover" => directives.cutover = Some(gate(value)?),
+        "cutover" => directives.cutover = Some(gate::parse(value)?),
         "lock_budget" => directives.lock_budget = Some(length::parse(value)?),
         "forward" => directives.forward.push(expression(key, value)?),
         "reverse" => directives.reverse.push(expression(key, value)?),
@@ -126,14 +126,6 @@ fn strategy(value: &str) -> Result<Strategy> {
         Error::new(ErrorKind::Usage, format!("no strategy is called `{value}`"))
             .hint(format!("the strategies are {}", words.join(", ")))
     })
-}
-
-fn gate(value: &str) -> Result<CutoverGate> {
-    match value {
-        "auto" => Ok(CutoverGate::Auto),
-        "manual" => Ok(CutoverGate::Manual),
-        _ => Err(Error::new(ErrorKind::Usage, format!("`cutover={value}` is neither auto nor manual"))),
-    }
 }
 
 fn expression(key: &str, value: &str) -> Result<(String, String)> {

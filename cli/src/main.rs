@@ -9,6 +9,7 @@ mod directives;
 mod drivers;
 mod exit;
 mod findings;
+mod gate;
 mod length;
 mod live;
 mod output;

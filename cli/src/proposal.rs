@@ -9,7 +9,7 @@ use replank_core::plan::{self, Choice, PlanOptions};
 use replank_core::run::{CutoverGate, RunOptions};
 use replank_core::{Error, ErrorKind, Result};
 
-use crate::args::{Bounds, Change, Cutover};
+use crate::args::{Bounds, Change};
 use crate::directives::{self, Directives};
 use crate::length;
 use crate::shell::{Connected, Shell};
@@ -53,11 +53,7 @@ pub fn request(text: String, directives: &Directives) -> Request {
 
 /// What a run is to keep to: flags before directives before the project's file.
 pub fn run_options(connected: &Connected, change: &Change, directives: &Directives) -> Result<RunOptions> {
-    let cutover = match change.cutover {
-        Some(Cutover::Auto) => CutoverGate::Auto,
-        Some(Cutover::Manual) => CutoverGate::Manual,
-        None => directives.cutover.unwrap_or(CutoverGate::Auto),
-    };
+    let cutover = change.cutover.or(directives.cutover).unwrap_or(CutoverGate::Auto);
     let mut limits = connected.config.limits()?;
     for (name, value) in &change.throttle {
         limits.set(name, value)?;

@@ -105,6 +105,8 @@ pub enum CutoverGate {
     Auto,
     /// When a person says so.
     Manual,
+    /// Not before this moment, unless a person says so earlier.
+    At(#[schemars(with = "String")] Timestamp),
 }
 
 /// What the person asked for besides the statement.

@@ -207,6 +207,13 @@ impl Server {
         Ok(connection)
     }
 
+    /// A connection to another server with the same login; nothing is set there.
+    pub async fn elsewhere(&self, host: &str, port: u16) -> Result<Conn> {
+        let opts = OptsBuilder::from_opts(self.opts.clone()).ip_or_hostname(host).tcp_port(port);
+        let inner = within(mysql_async::Conn::new(opts.db_name(None::<String>))).await.map_err(from_mysql)?;
+        Ok(Conn { inner, product: self.product })
+    }
+
     /// A session with our settings and no transaction; given back by [`Server::keep`] when all went well,
     /// and closed by dropping it otherwise.
     pub async fn take(&self) -> Result<Conn> {

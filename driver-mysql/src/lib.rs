@@ -24,6 +24,7 @@ mod peers;
 mod plan;
 mod preflight;
 mod rebuild;
+mod replica_lag;
 mod replicas;
 mod scratch;
 mod session;

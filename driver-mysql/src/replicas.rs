@@ -1,6 +1,6 @@
 //! The servers that read this one's log.
 
-use replank_core::Result;
+use replank_core::{ErrorKind, Result};
 
 use crate::connect::{Conn, Product};
 use crate::feed::OURS;
@@ -22,4 +22,24 @@ pub async fn replicas(connection: &mut Conn) -> Result<u64> {
             Ok(ids.into_iter().filter(|id| id & u64::from(OURS) == 0).count() as u64)
         }
     }
+}
+
+/// Where they say that they are; those that do not say are left out.
+pub async fn addresses(connection: &mut Conn) -> Result<Vec<(String, u16)>> {
+    let registered = match connection.product() {
+        Product::MariaDb => rows(connection, "SHOW SLAVE HOSTS").await?,
+        Product::MySql => match rows(connection, "SHOW REPLICAS").await {
+            // The statement's name before MySQL 8.0.22.
+            Err(error) if error.kind() == ErrorKind::Usage => rows(connection, "SHOW SLAVE HOSTS").await?,
+            registered => registered?,
+        },
+    };
+    let mut found = Vec::new();
+    for row in &registered {
+        let (id, host, port): (u64, String, u16) = (get(row, 0)?, get(row, 1)?, get(row, 2)?);
+        if !host.is_empty() && id & u64::from(OURS) == 0 {
+            found.push((host, port));
+        }
+    }
+    Ok(found)
 }

@@ -8,12 +8,13 @@ use replank_core::driver::{
 };
 use replank_core::lint::Rule;
 use replank_core::plan::Draft;
-use replank_core::throttle::Reading;
+use replank_core::throttle::{Limits, Reading};
 use replank_core::{Error, ErrorKind, Result};
 
 use crate::connect::{Conn, Server};
 use crate::native::Native;
 use crate::rebuild::Opener;
+use crate::replica_lag::ReplicaLag;
 use crate::state::{Names, Store};
 use crate::{leftovers, lint, load, plan, preflight};
 
@@ -54,6 +55,7 @@ impl Driver for MySql {
             native: Native::new(Arc::clone(&server)),
             rebuilder: Opener::new(Arc::clone(&server)),
             store: Store::new(Arc::clone(&server)),
+            replicas: ReplicaLag::new(Arc::clone(&server)),
             server,
         }))
     }
@@ -64,6 +66,7 @@ struct Connected {
     native: Native,
     rebuilder: Opener,
     store: Store,
+    replicas: ReplicaLag,
 }
 
 #[async_trait]
@@ -90,11 +93,8 @@ impl Session for Connected {
         plan::draft(&self.server, request).await
     }
 
-    async fn load(&self) -> Result<Vec<Reading>> {
-        let mut connection = self.server.take().await?;
-        let readings = load::readings(&mut connection).await?;
-        self.server.keep(connection);
-        Ok(readings)
+    async fn load(&self, limits: &Limits) -> Result<Vec<Reading>> {
+        load::readings(&self.server, &self.replicas, limits).await
     }
 
     fn native(&self) -> Option<&dyn NativeDdl> {

@@ -10,7 +10,7 @@ use replank_core::driver::{
 };
 use replank_core::lint::Rule;
 use replank_core::plan::Draft;
-use replank_core::throttle::Reading;
+use replank_core::throttle::{Limits, Reading};
 use sqlx::sqlite::SqliteConnection;
 
 use crate::connect::Database;
@@ -91,7 +91,7 @@ impl Session for Connected {
         plan::draft(&self.database, request).await
     }
 
-    async fn load(&self) -> Result<Vec<Reading>> {
+    async fn load(&self, _limits: &Limits) -> Result<Vec<Reading>> {
         Ok(load::readings(self.database.path()))
     }
 

@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use crate::Result;
 use crate::lint::Rule;
 use crate::plan::Draft;
-use crate::throttle::Reading;
+use crate::throttle::{Limits, Reading};
 pub use cut_over::{CutOver, Owner, SwapGuard, SwapOutcome};
 pub use facts::{Check, Holder, ServerFacts};
 pub use feed::{ChangeFeed, FeedBatch};
@@ -91,9 +91,10 @@ pub trait Session: Send + Sync {
     /// cannot be changed (a view, a system table).
     async fn draft(&self, request: &Request) -> Result<Draft>;
 
-    /// Load signals that the throttle may look at. A signal that the server does not offer is left
-    /// out; one that it offers and that cannot be read now comes without a value, and counts as bad.
-    async fn load(&self) -> Result<Vec<Reading>>;
+    /// Load signals that the throttle may look at, those that `limits` ask for among them. A signal that the server
+    /// does not offer is left out; one that it offers and that cannot be read now comes without a value, and counts as
+    /// bad. Asked every second, and the run waits for the answer: what takes longer is looked at on the side.
+    async fn load(&self, limits: &Limits) -> Result<Vec<Reading>>;
 
     /// Steps that the server does itself.
     fn native(&self) -> Option<&dyn NativeDdl>;

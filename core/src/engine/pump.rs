@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -20,7 +21,7 @@ use crate::event::{Body, Progress};
 use crate::ident::Fence;
 use crate::journal::lease;
 use crate::run::{Checkpoint, CutoverGate, Direction, RunState};
-use crate::throttle::{self, Decision};
+use crate::throttle::{self, Decision, Outside};
 use crate::{Error, ErrorKind, Result};
 
 /// What the loop runs for.
@@ -88,6 +89,8 @@ pub struct Pump<'a> {
     attempts: u32,
     wants_swap: bool,
     signals_seen: Vec<String>,
+    outside: Outside,
+    has_told_gate: bool,
     last_progress: (Instant, u64),
     rows_total: u64,
     fence_due: bool,
@@ -140,6 +143,8 @@ impl<'a> Pump<'a> {
             attempts: 0,
             wants_swap: false,
             signals_seen: Vec::new(),
+            outside: Outside::default(),
+            has_told_gate: false,
             last_progress: (now, 0),
             fence_due: false,
             log_until: None,
@@ -330,15 +335,22 @@ impl<'a> Pump<'a> {
             .hint("change those rows, then `replank revert` again; the new table stays live"));
         }
         let run = &self.record.run;
-        if run.direction == Direction::Forward
-            && run.options.cutover == CutoverGate::Manual
-            && !run.cutover_requested
-        {
-            self.record.say(Body::Gate {
-                message: "ready to cut over".to_owned(),
-                hint: format!("replank cutover {}", run.id),
-            });
-            return Ok(Some(End::Gate));
+        let is_gated = run.direction == Direction::Forward && !run.cutover_requested;
+        let hint = format!("replank cutover {}", run.id);
+        match run.options.cutover {
+            CutoverGate::Manual if is_gated => {
+                self.record.say(Body::Gate { message: "ready to cut over".to_owned(), hint });
+                return Ok(Some(End::Gate));
+            }
+            CutoverGate::At(at) if is_gated && Timestamp::now() < at => {
+                if !self.has_told_gate {
+                    self.has_told_gate = true;
+                    let message = format!("ready to cut over; waiting until {at}, or for `{hint}`");
+                    self.record.say(Body::Phase { state: run.state, message });
+                }
+                return Ok(None);
+            }
+            _ => {}
         }
         let budget = self.budget();
         if self.machine.drain_estimate() > budget / 2 || self.machine.lag() > Duration::from_secs(1) {
@@ -474,18 +486,19 @@ impl<'a> Pump<'a> {
     }
 
     async fn look_at_load(&mut self) -> Result<()> {
-        let readings = match timeout(JOURNAL_DEADLINE, self.record.session.load()).await {
+        let limits = self.record.run.options.limits.clone();
+        let mut readings = match timeout(JOURNAL_DEADLINE, self.record.session.load(&limits)).await {
             Ok(Ok(readings)) => readings,
             // Every signal that was read before is missing now, and counts as bad.
             Ok(Err(_)) | Err(_) => Vec::new(),
         };
+        readings.extend(self.outside.readings(&limits).await);
         for reading in readings.iter().filter(|reading| reading.value.is_some()) {
             if !self.signals_seen.contains(&reading.signal) {
                 self.signals_seen.push(reading.signal.clone());
             }
         }
-        let limits = &self.record.run.options.limits;
-        let reason = match throttle::decide(limits, self.machine.lag(), &readings, &self.signals_seen) {
+        let reason = match throttle::decide(&limits, self.machine.lag(), &readings, &self.signals_seen) {
             Decision::Go => None,
             Decision::Wait(reason) => Some(reason),
             Decision::Stop(reason) => {
@@ -493,7 +506,9 @@ impl<'a> Pump<'a> {
                     .hint(format!("when the load is gone, `replank resume {}`", self.record.run.id)));
             }
         };
-        if reason.as_deref() != self.machine.throttle() {
+        // A value that changes every second is no news.
+        let subject = |reason: &str| reason.split(" is ").next().map(ToOwned::to_owned);
+        if reason.as_deref().map(subject) != self.machine.throttle().map(subject) {
             self.record.say(Body::Throttle { reason: reason.clone() });
         }
         self.machine.set_throttle(reason);

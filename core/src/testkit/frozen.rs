@@ -47,6 +47,7 @@ mod tests {
     use super::*;
     use crate::driver::Session;
     use crate::testkit::memory::{Config, Doom, Moment, Server};
+    use crate::throttle::Limits;
 
     #[tokio::test(start_paused = true)]
     async fn a_frozen_runner_is_not_polled_and_goes_on_afterwards() {
@@ -57,10 +58,10 @@ mod tests {
         client.doom(Doom::Freeze { call: 2, moment: Moment::AfterReply, lasts });
         let started = Instant::now();
         let runner = async move {
-            session.load().await.expect("the first call passes");
+            session.load(&Limits::default()).await.expect("the first call passes");
             sleep(Duration::from_secs(1)).await;
             let before = started.elapsed();
-            session.load().await.expect("the second call returns late");
+            session.load(&Limits::default()).await.expect("the second call returns late");
             (before, started.elapsed())
         };
         let (before, after) = Frozen::new(client, runner).await;

@@ -18,7 +18,7 @@ pub enum Decision {
 /// Judges the readings against the limits.
 ///
 /// `seen` names the signals that were read at some time in this run: one of those that has no value now
-/// counts as bad, and so does one that has a limit. A signal that the server never offered is not judged.
+/// counts as bad, and so does one that a person asked for. Others that the server never offered are not judged.
 #[must_use]
 pub fn decide(limits: &Limits, lag: Duration, readings: &[Reading], seen: &[String]) -> Decision {
     let lag_ms = u64::try_from(lag.as_millis()).unwrap_or(u64::MAX);
@@ -43,8 +43,12 @@ pub fn decide(limits: &Limits, lag: Duration, readings: &[Reading], seen: &[Stri
             wait.get_or_insert(format!("{} is {value}, limit {}", reading.signal, show(bound.soft)));
         }
     }
+    let asked = limits.asked();
+    for name in asked.iter().filter(|name| !readings.iter().any(|reading| reading.signal == **name)) {
+        wait.get_or_insert(format!("{name} cannot be read here"));
+    }
     for name in seen {
-        if !readings.iter().any(|reading| &reading.signal == name) {
+        if bound(limits, name).is_some() && !readings.iter().any(|reading| &reading.signal == name) {
             wait.get_or_insert(format!("{name} can no longer be read"));
         }
     }
@@ -76,10 +80,18 @@ fn show(limit: Option<u64>) -> String {
 }
 
 fn bound(limits: &Limits, signal: &str) -> Option<Bound> {
+    if let Some(variable) = signal.strip_prefix("status.") {
+        let (soft, critical) = (limits.status_max.get(variable), limits.critical_status_max.get(variable));
+        let bound = Bound { soft: soft.copied(), critical: critical.copied(), smaller_is_bad: false };
+        return (bound.soft.is_some() || bound.critical.is_some()).then_some(bound);
+    }
     let (soft, critical, smaller_is_bad) = match signal {
         "threads_running" => (limits.threads_running_max, limits.critical_threads_running_max, false),
         "load" => (limits.load_max, limits.critical_load_max, false),
         "disk_free" => (limits.disk_free_min, limits.critical_disk_free_min, true),
+        // Good is 0.
+        "wait_file" => (limits.wait_file.as_ref().map(|_| 0), None, false),
+        "wait_url" => (limits.wait_url.as_ref().map(|_| 0), None, false),
         "replica_lag_ms" => (Some(limits.lag_max_ms), limits.critical_lag_max_ms, false),
         _ => return None,
     };
@@ -120,5 +132,39 @@ mod tests {
             };
             assert_eq!(word, expected, "{name}");
         }
+    }
+    #[test]
+    fn what_a_person_asked_for_and_cannot_be_read_is_waited_for() {
+        let mut limits = Limits::default();
+        limits.set("status.Threads_connected", "10").expect("a limit");
+        limits.set("critical_status.Threads_connected", "20").expect("a limit");
+        let judged = |value: Option<Option<f64>>| {
+            let readings = value.map(|value| reading("status.Threads_connected", value));
+            decide(&limits, Duration::ZERO, &Vec::from_iter(readings), &[])
+        };
+        assert_eq!(judged(Some(Some(10.0))), Decision::Go);
+        assert!(
+            matches!(judged(Some(Some(11.0))), Decision::Wait(why) if why.contains("Threads_connected is 11"))
+        );
+        assert!(matches!(judged(Some(Some(21.0))), Decision::Stop(_)));
+        assert!(matches!(judged(Some(None)), Decision::Wait(_)));
+        assert!(matches!(judged(None), Decision::Wait(why) if why.contains("cannot be read here")));
+        limits.status_max.clear();
+        limits.critical_status_max.clear();
+        let seen = ["status.Threads_connected".to_owned()];
+        assert_eq!(decide(&limits, Duration::ZERO, &[], &seen), Decision::Go, "it is not asked for any more");
+    }
+
+    #[test]
+    fn a_file_and_an_address_say_wait() {
+        let mut limits = Limits::default();
+        limits.set("wait_file", "/tmp/wait").expect("a limit");
+        assert_eq!(decide(&limits, Duration::ZERO, &[reading("wait_file", Some(0.0))], &[]), Decision::Go);
+        let there = decide(&limits, Duration::ZERO, &[reading("wait_file", Some(1.0))], &[]);
+        assert!(matches!(there, Decision::Wait(_)), "{there:?}");
+        limits.set("wait_file", "none").expect("a limit");
+        limits.set("wait_url", "http://h/").expect("a limit");
+        let bad = decide(&limits, Duration::ZERO, &[reading("wait_url", Some(503.0))], &[]);
+        assert!(matches!(bad, Decision::Wait(why) if why.contains("503")));
     }
 }

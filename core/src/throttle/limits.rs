@@ -1,5 +1,7 @@
 //! Limits that a person sets, also while the run goes on.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,22 @@ pub struct Limits {
     /// The copy waits while `load_query` gives more than this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_max: Option<u64>,
+    /// The copy waits while one of the server's status variables is over its limit.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub status_max: BTreeMap<String, u64>,
+    /// A query that gives the replicas' lag in seconds, held against `lag_max_ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_query: Option<String>,
+    /// Replicas whose lag is held against `lag_max_ms`: `host:port,host:port`; all that the server knows and that can
+    /// be reached for `auto`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_replicas: Option<String>,
+    /// The copy waits while this file is there, where the runner runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_file: Option<String>,
+    /// The copy waits while this address answers otherwise than with 200.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_url: Option<String>,
     /// The copy waits while fewer bytes than this are free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_free_min: Option<u64>,
@@ -39,6 +57,9 @@ pub struct Limits {
     /// The run stops when `load_query` gives more than this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub critical_load_max: Option<u64>,
+    /// The run stops when one of the server's status variables is over its limit.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub critical_status_max: BTreeMap<String, u64>,
     /// The run stops when fewer bytes than this are free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub critical_disk_free_min: Option<u64>,
@@ -57,10 +78,16 @@ impl Default for Limits {
             threads_running_max: None,
             load_query: None,
             load_max: None,
+            status_max: BTreeMap::new(),
+            lag_query: None,
+            lag_replicas: Some("auto".to_owned()),
+            wait_file: None,
+            wait_url: None,
             disk_free_min: Some(256 << 20),
             critical_lag_max_ms: None,
             critical_threads_running_max: None,
             critical_load_max: None,
+            critical_status_max: BTreeMap::new(),
             critical_disk_free_min: Some(64 << 20),
         }
     }
@@ -78,6 +105,19 @@ impl Limits {
             })
         };
         let optional = || if value == "none" { Ok(None) } else { number().map(Some) };
+        let text = || (value != "none").then(|| value.to_owned());
+        let of_status =
+            [("status.", &mut self.status_max), ("critical_status.", &mut self.critical_status_max)];
+        for (prefix, limits) in of_status {
+            let Some(variable) = name.strip_prefix(prefix).filter(|variable| is_variable(variable)) else {
+                continue;
+            };
+            match optional()? {
+                Some(limit) => limits.insert(variable.to_owned(), limit),
+                None => limits.remove(variable),
+            };
+            return Ok(());
+        }
         match name {
             "copy_workers" => {
                 self.copy_workers = u32::try_from(number()?).unwrap_or(u32::MAX);
@@ -87,9 +127,11 @@ impl Limits {
             "chunk_bytes_max" => self.chunk_bytes_max = number()?.max(1),
             "lag_max_ms" => self.lag_max_ms = number()?,
             "threads_running_max" => self.threads_running_max = optional()?,
-            "load_query" => {
-                self.load_query = (value != "none").then(|| value.to_owned());
-            }
+            "load_query" => self.load_query = text(),
+            "lag_query" => self.lag_query = text(),
+            "lag_replicas" => self.lag_replicas = text(),
+            "wait_file" => self.wait_file = text(),
+            "wait_url" => self.wait_url = text(),
             "load_max" => self.load_max = optional()?,
             "disk_free_min" => self.disk_free_min = optional()?,
             "critical_lag_max_ms" => self.critical_lag_max_ms = optional()?,
@@ -104,8 +146,27 @@ impl Limits {
         Ok(())
     }
 
-    /// Every name that [`Limits::set`] takes.
-    pub const NAMES: [&'static str; 13] = [
+    /// The signals that a person asked for, and that have to be read.
+    #[must_use]
+    pub fn asked(&self) -> Vec<String> {
+        let has_load =
+            self.load_query.is_some() && (self.load_max.is_some() || self.critical_load_max.is_some());
+        let named = [
+            ("load", has_load),
+            (
+                "replica_lag_ms",
+                self.lag_query.is_some() || self.lag_replicas.as_deref().is_some_and(|it| it != "auto"),
+            ),
+            ("wait_file", self.wait_file.is_some()),
+            ("wait_url", self.wait_url.is_some()),
+        ];
+        let named = named.into_iter().filter(|(_, is_asked)| *is_asked).map(|(name, _)| name.to_owned());
+        let of_status = self.status_max.keys().chain(self.critical_status_max.keys());
+        named.chain(of_status.map(|variable| format!("status.{variable}"))).collect()
+    }
+
+    /// Every name that [`Limits::set`] takes; a variable of the server's stands for `VARIABLE`.
+    pub const NAMES: [&'static str; 19] = [
         "copy_workers",
         "chunk_target_ms",
         "chunk_rows_max",
@@ -114,12 +175,23 @@ impl Limits {
         "threads_running_max",
         "load_query",
         "load_max",
+        "status.VARIABLE",
+        "lag_query",
+        "lag_replicas",
+        "wait_file",
+        "wait_url",
         "disk_free_min",
         "critical_lag_max_ms",
         "critical_threads_running_max",
         "critical_load_max",
+        "critical_status.VARIABLE",
         "critical_disk_free_min",
     ];
+}
+
+/// Names of status variables go into a question to the server.
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 #[cfg(test)]
@@ -131,7 +203,14 @@ mod tests {
         for name in Limits::NAMES {
             Limits::default().set(name, "7").expect(name);
         }
-        assert!(Limits::default().set("speed", "7").is_err());
+        let mut limits = Limits::default();
+        limits.set("status.Threads_connected", "500").expect("a variable");
+        assert_eq!(limits.status_max.get("Threads_connected"), Some(&500));
+        limits.set("status.Threads_connected", "none").expect("a variable");
+        assert!(limits.status_max.is_empty());
+        for name in ["status.", "status.a b", "critical_status.'", "speed"] {
+            assert!(Limits::default().set(name, "7").is_err(), "{name}");
+        }
         assert!(Limits::default().set("lag_max_ms", "fast").is_err());
     }
 }

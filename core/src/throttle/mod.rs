@@ -2,9 +2,11 @@
 
 mod decide;
 mod limits;
+mod outside;
 
 pub use decide::{Decision, decide};
 pub use limits::Limits;
+pub use outside::Outside;
 
 use serde::{Deserialize, Serialize};
 

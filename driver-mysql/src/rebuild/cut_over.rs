@@ -316,6 +316,8 @@ impl SwapGuard for Guard {
                 // It must not be let through by the end of the lock.
                 end_session(&core, &renamer).await?;
             }
+            // The record of a swap that is not to be must not be saved later.
+            end_session(&core, &aside).await?;
             // UNLOCK TABLES would wait for the end of whatever was dropped half-way.
             return end_session(&core, &connection).await;
         }

@@ -17,6 +17,8 @@ pub enum Fault {
     CutAfter,
     /// The server gets it, and from there on nothing passes, while both ends stay open.
     Silence,
+    /// It waits for two seconds, and then goes on as if nothing had been.
+    Late,
 }
 
 /// Whether a piece of what the client sends is the message that is waited for.
@@ -100,6 +102,10 @@ async fn pass(
                         server.write_all(message).await?;
                         let _answer = server.read(&mut answered).await?;
                         return Ok(());
+                    }
+                    Fault::Late => {
+                        tokio::time::sleep(Duration::from_secs(2)).await;
+                        server.write_all(message).await?;
                     }
                     Fault::Silence => {
                         server.write_all(message).await?;

@@ -35,6 +35,7 @@ pub struct Database {
 pub struct OwnServer {
     container: ContainerAsync<GenericImage>,
     url: String,
+    port: u16,
 }
 
 /// A row of `servers.toml`.
@@ -115,28 +116,90 @@ pub async fn mysql_on_a_small_disk(mebibytes: u64) -> OwnServer {
     own_server(&["--log-bin=/tmp/binlog", redo], Some(mebibytes)).await
 }
 
+/// A replica of a server of the caller's own, which says where it is. What the primary has by now is not brought over.
+pub async fn mysql_replica_of(primary: &OwnServer) -> OwnServer {
+    let row = row(&chosen());
+    let port = own_port().await;
+    let report = format!("--report-port={port}");
+    let args = ["--server-id=2", "--log-slave-updates=ON", "--report-host=127.0.0.1", &report];
+    let container = start(&row, &args, Some(port), None).await;
+    let replica = OwnServer { container, url: url(&row, port), port };
+    await_server(&replica.url).await;
+    let mut there = connect(&replica.url).await.expect("the replica takes a connection");
+    let mut here = connect(&primary.url).await.expect("the primary takes a connection");
+    let (position, password) = (if is_mariadb() { "@@gtid_binlog_pos" } else { "@@gtid_executed" }, &row.env);
+    let password = password.values().next().map_or("", String::as_str);
+    let position: Option<String> = here.query_first(format!("SELECT {position}")).await.expect("a position");
+    let position = position.expect("a position").replace('\n', "");
+    let host = primary.inner_address();
+    let statements = match is_mariadb() {
+        true => vec![
+            format!("SET GLOBAL gtid_slave_pos = '{position}'"),
+            format!(
+                "CHANGE MASTER TO MASTER_HOST = '{host}', MASTER_PORT = {}, MASTER_USER = '{}',
+                 MASTER_PASSWORD = '{password}', MASTER_USE_GTID = slave_pos, MASTER_SSL = 0",
+                row.ports[0], row.user
+            ),
+            "START SLAVE".to_owned(),
+        ],
+        false => vec![
+            "RESET BINARY LOGS AND GTIDS".to_owned(),
+            format!("SET GLOBAL gtid_purged = '{position}'"),
+            format!(
+                "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '{host}', SOURCE_PORT = {}, SOURCE_USER = '{}',
+                 SOURCE_PASSWORD = '{password}', SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1",
+                row.ports[0], row.user
+            ),
+            "START REPLICA".to_owned(),
+        ],
+    };
+    for statement in statements {
+        there.query_drop(&statement).await.expect(&statement);
+    }
+    replica
+}
+
+async fn own_port() -> u16 {
+    let mut taken = TAKEN_PORTS.lock().await;
+    let port = OWN_PORTS
+        .skip(usize::try_from(std::process::id() % 4_000).expect("small"))
+        .filter(|port| !taken.contains(port))
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port");
+    taken.insert(port);
+    port
+}
+
 async fn own_server(args: &[&str], disk: Option<u64>) -> OwnServer {
     let row = row(&chosen());
-    let port = {
-        let mut taken = TAKEN_PORTS.lock().await;
-        let port = OWN_PORTS
-            .skip(usize::try_from(std::process::id() % 4_000).expect("small"))
-            .filter(|port| !taken.contains(port))
-            .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
-            .expect("a free port");
-        taken.insert(port);
-        port
-    };
+    let port = own_port().await;
     let container = start(&row, args, Some(port), disk).await;
     let url = url(&row, port);
     await_server(&url).await;
-    OwnServer { container, url }
+    OwnServer { container, url, port }
 }
 
 impl OwnServer {
     /// A new database on it.
     pub async fn database(&self) -> Database {
         database(&self.url).await
+    }
+
+    /// The target of one of its databases; of none for an empty name.
+    pub fn url_of(&self, database: &str) -> String {
+        format!("{}/{database}", self.url)
+    }
+
+    /// Where it is, as `host:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where it is for other containers.
+    fn inner_address(&self) -> String {
+        let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        let done = Command::new("docker").args(["inspect", "-f", format, self.container.id()]).output();
+        String::from_utf8(done.expect("docker runs").stdout).expect("an address").trim().to_owned()
     }
 
     /// kill -9 of the server.

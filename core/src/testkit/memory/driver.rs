@@ -15,7 +15,7 @@ use crate::driver::{
 use crate::ident::TableId;
 use crate::lint::Rule;
 use crate::plan::{Candidate, Draft, Evidence, LockNote, Step, Strategy};
-use crate::throttle::Reading;
+use crate::throttle::{Limits, Reading};
 use crate::{Error, ErrorKind, Result};
 
 /// Connects to one server in this process. The URL is `memory:`.
@@ -121,7 +121,7 @@ impl Session for MemorySession {
         })
     }
 
-    async fn load(&self) -> Result<Vec<Reading>> {
+    async fn load(&self, _limits: &Limits) -> Result<Vec<Reading>> {
         let load = |server: Server| async move {
             let running = server.look(|state| u32::try_from(state.open.len()).unwrap_or(u32::MAX));
             Ok(vec![

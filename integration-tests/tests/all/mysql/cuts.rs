@@ -18,6 +18,10 @@ const BATCH: Trigger = |message| message.get(5..) == Some(b"COMMIT");
 const RECORD: Trigger = |message| holds(message, "UPDATE `_replank") && holds(message, "runs");
 const CREATION: Trigger = |message| holds(message, "INSERT INTO `_replank") && holds(message, "`runs`");
 const INDEXES: Trigger = |message| holds(message, "ADD KEY");
+/// What is saved under the lock: where the way back begins.
+const SWAP_RECORD: Trigger = |message| {
+    RECORD(message) && holds(message, "\"reverse_position\":") && !holds(message, "\"reverse_position\":null")
+};
 /// COM_BINLOG_DUMP_GTID, or COM_BINLOG_DUMP for MariaDB, the first message of its exchange.
 const LOG: Trigger = |message| matches!(message.get(3..5), Some([0, 0x1e | 0x12]));
 
@@ -40,6 +44,12 @@ async fn on_mysql_a_connection_cut_at_a_commit_loses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_mysql_a_log_that_goes_silent_is_noticed() {
     broken_at("log", LOG, Fault::Silence).await;
+}
+
+/// The attempt is given up meanwhile, and its record must not turn up in the next one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_mysql_a_record_that_is_late_for_its_lock_is_never_saved() {
+    broken_at("late record", SWAP_RECORD, Fault::Late).await;
 }
 
 /// A change whose connection breaks at a message, and everything that must hold all the same.

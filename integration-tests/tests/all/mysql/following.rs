@@ -52,7 +52,7 @@ const ORPHANS: &str = "SELECT (SELECT COUNT(*) FROM `lines` c LEFT JOIN orders p
 
 /// What follows the name.
 #[derive(Debug, PartialEq, Eq)]
-struct Following {
+pub struct Following {
     orders: String,
     lines: String,
     notes: String,
@@ -63,7 +63,8 @@ async fn joined(rows: u64) -> (Table, Following) {
     join(Table::with_rows(rows).await).await
 }
 
-async fn join(table: Table) -> (Table, Following) {
+/// Gives `orders` its keys and triggers.
+pub async fn join(table: Table) -> (Table, Following) {
     for statement in SETUP {
         table.execute(statement).await;
     }
@@ -79,7 +80,8 @@ async fn join(table: Table) -> (Table, Following) {
     (table, before)
 }
 
-async fn following(table: &Table) -> Following {
+/// What follows the name just now.
+pub async fn following(table: &Table) -> Following {
     Following {
         orders: table.definition().await,
         lines: table.definition_of("`lines`").await,
@@ -90,7 +92,7 @@ async fn following(table: &Table) -> Following {
 
 impl Following {
     /// As it is with the change.
-    fn changed(&self) -> Self {
+    pub fn changed(&self) -> Self {
         let int = if is_mariadb() { "`customer_id` int(11) NOT NULL" } else { "`customer_id` int NOT NULL" };
         let bigint =
             if is_mariadb() { "`customer_id` bigint(20) NOT NULL" } else { "`customer_id` bigint NOT NULL" };

@@ -8,11 +8,13 @@ mod kills;
 mod mariadb;
 mod oracle;
 mod rebuild;
+mod replicas;
 mod rules;
 mod server_kills;
 mod settings;
 mod shapes;
 mod table;
+mod throttle;
 mod trouble;
 mod writer;
 

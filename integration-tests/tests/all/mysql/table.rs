@@ -79,6 +79,11 @@ impl Table {
         table
     }
 
+    /// The same tables where they are already.
+    pub async fn seen(url: String, name: &str) -> Self {
+        Self { database: Database { url, name: name.to_owned() }, rows: 0 }
+    }
+
     /// The target, as a person types it.
     pub fn url(&self) -> String {
         self.database.url.clone()
