@@ -1,5 +1,6 @@
 //! The documents that are generated from the code, or that must agree with it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
@@ -48,24 +49,50 @@ fn the_events_schema_is_what_the_code_says() {
     agrees("docs/events.schema.json", &format!("{text}\n"));
 }
 
-/// Every test that a document names in backticks as `…::name` exists and is not ignored.
-#[test]
-fn tests_that_the_acceptance_page_names_exist_and_are_not_ignored() {
-    let page = fs::read_to_string(workspace().join("docs/acceptance.md")).expect("docs/acceptance.md");
+/// The tests that a text names in backticks as `test:name`.
+fn named_tests(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2).filter_map(|quoted| quoted.strip_prefix("test:"))
+}
+
+/// A document, every test of which exists and is not ignored.
+#[track_caller]
+fn page_of_tests(path: &str) -> String {
+    let page = fs::read_to_string(workspace().join(path)).expect(path);
     let listed = Command::new("grep")
         .args(["-rhEA2", r"^\s*(#\[ignore|(pub )?(async )?fn [a-z_0-9]+\()", "--include=*.rs", "."])
         .current_dir(workspace())
         .output()
         .expect("grep runs");
     let code = String::from_utf8(listed.stdout).expect("code is UTF-8");
-    let mut count = 0;
-    for name in page.split('`').skip(1).step_by(2).filter_map(|quoted| quoted.strip_prefix("test:")) {
-        count += 1;
+    for name in named_tests(&page) {
         let function = format!("fn {name}(");
-        assert!(code.contains(&function), "docs/acceptance.md names the test `{name}`, which does not exist");
+        assert!(code.contains(&function), "{path} names the test `{name}`, which does not exist");
         let before = code.split(&function).next().unwrap_or_default();
         let attributes = before.lines().rev().take(3).collect::<Vec<_>>().join("\n");
         assert!(!attributes.contains("#[ignore"), "`{name}` is ignored");
     }
+    page
+}
+
+#[test]
+fn tests_that_the_acceptance_page_names_exist_and_are_not_ignored() {
+    let count = named_tests(&page_of_tests("docs/acceptance.md")).count();
     assert!(count >= 10, "the page names only {count} tests");
+}
+
+/// A row's state is the tests that hold the failure, or a word and what it is about.
+#[test]
+fn the_page_of_known_failures_lists_each_once_and_its_tests_exist() {
+    let page = page_of_tests("docs/failures.md");
+    let mut ids = BTreeSet::new();
+    for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| id |")) {
+        let cells: Vec<&str> = row.trim_matches(['|', ' ']).split(" | ").collect();
+        let [id, _, state] = cells[..] else { panic!("three cells make a row: {row}") };
+        assert!(ids.insert(id), "{id} is listed twice");
+        let tests: Vec<String> = named_tests(state).map(|name| format!("`test:{name}`")).collect();
+        let is_told = ["open: ", "later: ", "cannot apply: "].iter().any(|word| state.starts_with(word));
+        let is_one = if tests.is_empty() { is_told } else { tests.join(", ") == state };
+        assert!(is_one, "{id} has no state: {state}");
+    }
+    assert_eq!(ids.len(), 97, "known failures");
 }

@@ -54,6 +54,8 @@ async fn on_mysql_objects_that_are_no_plain_tables_are_refused() {
         "CREATE TABLE heap (at DATETIME, line VARCHAR(20))",
         "CREATE TABLE nullable (k INT UNIQUE, v INT)",
         "CREATE TABLE floating (f DOUBLE PRIMARY KEY, v INT)",
+        "CREATE TABLE afloat (f FLOAT NOT NULL, v INT, UNIQUE KEY (f))",
+        "INSERT INTO afloat VALUES (0.1, 1), (0.2, 2), (1e38, 3), (-0e0, 4)",
     ] {
         table.execute(statement).await;
     }
@@ -63,6 +65,7 @@ async fn on_mysql_objects_that_are_no_plain_tables_are_refused() {
     refused(&table, "ALTER TABLE heap MODIFY line INT", 3, "C016").await;
     refused(&table, "ALTER TABLE nullable MODIFY v BIGINT", 3, "M230").await;
     refused(&table, "ALTER TABLE floating MODIFY v BIGINT", 3, "floating point").await;
+    refused(&table, "ALTER TABLE afloat MODIFY v BIGINT", 3, "floating point").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

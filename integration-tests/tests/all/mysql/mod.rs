@@ -5,6 +5,7 @@ mod conformance;
 mod cuts;
 mod following;
 mod kills;
+mod known_failures;
 mod mariadb;
 mod oracle;
 mod rebuild;

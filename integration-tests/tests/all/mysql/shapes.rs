@@ -254,18 +254,29 @@ async fn on_mysql_constraints_keep_their_names() {
 /// `Subject`, which replank changes, and `Twin`, which the server does. In statements both are called T.
 pub struct Twins<'a> {
     table: &'a Table,
-    key: &'a str,
+    /// What a row is.
+    shown: String,
 }
 
 impl<'a> Twins<'a> {
     /// Makes both, of these columns; `key` are those that tell rows apart.
-    pub async fn new(table: &'a Table, columns: &str, key: &'a str) -> Self {
+    pub async fn new(table: &'a Table, columns: &str, key: &str) -> Self {
         Self::with_options(table, columns, key, "").await
     }
 
-    async fn with_options(table: &'a Table, columns: &str, key: &'a str, options: &str) -> Self {
-        let twins = Self { table, key };
+    async fn with_options(table: &'a Table, columns: &str, key: &str, options: &str) -> Self {
+        let columns_of_key: Vec<String> =
+            key.split(", ").map(|column| format!("HEX(CAST({column} AS BINARY))")).collect();
+        let shown = format!("CONCAT(CONCAT_WS(' ', {}), ' = ', v)", columns_of_key.join(", "));
+        let twins = Self { table, shown };
         twins.both(&format!("CREATE TABLE T ({columns}) {options}")).await;
+        twins
+    }
+
+    /// Makes both; a row is what an expression says of it.
+    pub async fn showing(table: &'a Table, columns: &str, shown: &str) -> Self {
+        let twins = Self { table, shown: shown.to_owned() };
+        twins.both(&format!("CREATE TABLE T ({columns})")).await;
         twins
     }
 
@@ -284,11 +295,17 @@ impl<'a> Twins<'a> {
 
     /// Changes both, one online while `meanwhile` happens; then back, while it happens to be undone.
     pub async fn change(&self, statement: &str, meanwhile: &[String]) {
+        self.change_after(statement, 1, meanwhile).await;
+    }
+
+    /// The same in small chunks, after one of them.
+    pub async fn change_after(&self, statement: &str, chunk: u32, meanwhile: &[String]) {
         let url = self.table.url();
         let before = self.definition("Subject").await;
         let online = Self::of(statement, "Subject");
         let apply = ["apply", "-t", &url, "-e", &online, "-D", "strategy=shadow", "--yes"];
-        let stopped = Stopped::at("chunk_committed", &apply).await;
+        let small = ["--throttle", "chunk_rows_max=20"];
+        let stopped = Stopped::at(&format!("chunk_committed:{chunk}"), &[&apply[..], &small].concat()).await;
         for statement in meanwhile {
             self.both(statement).await;
         }
@@ -310,14 +327,10 @@ impl<'a> Twins<'a> {
 
     /// Every row, byte by byte.
     async fn rows(&self, name: &str) -> String {
-        let columns: Vec<String> =
-            self.key.split(", ").map(|column| format!("HEX(CAST({column} AS BINARY))")).collect();
-        self.table
-            .text(&format!(
-                "SELECT /*+ SET_VAR(group_concat_max_len = 1000000) */
-                 GROUP_CONCAT(CONCAT_WS(' ', {}), ' = ', v ORDER BY 1) FROM {name}",
-                columns.join(", ")
-            ))
-            .await
+        let sql = format!(
+            "SELECT /*+ SET_VAR(group_concat_max_len = 1000000) */ GROUP_CONCAT({0} ORDER BY {0}) FROM {name}",
+            self.shown
+        );
+        self.table.text(&sql).await
     }
 }
