@@ -4,7 +4,7 @@ use replank_core::{ErrorKind, Result};
 
 use crate::connect::{Conn, Product};
 use crate::foreign_key::is_foreign_key;
-use crate::inspect::items;
+use crate::lines::items;
 use crate::sql::{first, get, ident, table};
 
 /// What `SHOW CREATE TABLE` says of a table, without the counter of AUTO_INCREMENT; `None` where it is not there.

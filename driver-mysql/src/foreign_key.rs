@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::inspect::items;
+use crate::lines::items;
 use crate::parse::{Kind, Token, tokens};
 use crate::sql::{ident, table};
 

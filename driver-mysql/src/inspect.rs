@@ -5,6 +5,7 @@ use replank_core::{Error, ErrorKind, Result};
 use crate::connect::Conn;
 use crate::definition;
 use crate::key::is_floating;
+use crate::lines::items;
 use crate::spec::{Index, KeyKind, Unique};
 use crate::sql::{first, get, ident, rows, table as qualified, text};
 
@@ -151,20 +152,6 @@ impl Table {
         let head = format!("{} ", ident(name));
         items(&self.sql).into_iter().find(|line| line.starts_with(&head))
     }
-}
-
-/// The lines of a definition's body, without indentation and commas.
-pub fn items(sql: &str) -> Vec<&str> {
-    sql.lines()
-        .skip(1)
-        .take_while(|line| !line.starts_with(')'))
-        .map(|line| line.trim_start().strip_suffix(',').unwrap_or_else(|| line.trim_start()))
-        .collect()
-}
-
-/// What follows the body: engine, character set, comment, partitions.
-pub fn options(sql: &str) -> &str {
-    sql.find("\n) ").map_or("", |at| &sql[at + 3..])
 }
 
 fn index_lines(sql: &str, unique: &[Unique]) -> Vec<Index> {

@@ -16,6 +16,7 @@ mod holders;
 mod inspect;
 mod key;
 mod leftovers;
+mod lines;
 mod lint;
 mod load;
 mod native;

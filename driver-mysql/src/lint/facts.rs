@@ -92,12 +92,16 @@ impl Facts {
     }
 }
 
-/// A verdict for each: what follows, with the `gap` that a kill can leave, and what does not, with `advice`.
+/// One verdict for all that follow, with the `gap` that a kill can leave; and one for each that does not, with `advice`.
 pub fn followed(all: &[Following], gap: &str, advice: &str) -> Vec<Verdict> {
-    all.iter()
-        .map(|it| match &it.why_not {
-            Some(why) => Verdict::error(format!("{} cannot follow the name: {why}", it.what), advice),
-            None => Verdict::error(format!("{} follows the name in the swap", it.what), gap).handled(),
-        })
-        .collect()
+    let refused = all.iter().filter_map(|it| {
+        let why = it.why_not.as_ref()?;
+        Some(Verdict::error(format!("{} cannot follow the name: {why}", it.what), advice))
+    });
+    let good: Vec<&str> = all.iter().filter(|it| it.why_not.is_none()).map(|it| it.what.as_str()).collect();
+    let handled = (!good.is_empty()).then(|| {
+        let follow = format!("these follow the name in the swap: {}; {gap}", good.join(", "));
+        Verdict::error(follow, "`replank status` says when it came to that").handled()
+    });
+    refused.chain(handled).collect()
 }

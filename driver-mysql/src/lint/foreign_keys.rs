@@ -33,10 +33,10 @@ impl Rule for ForeignKeys {
         }
         let facts = Facts::of(subject);
         let gap = if facts.has_gap_of_keys {
-            "a swap that is killed half-way can leave it off until the next command on the run, which adds it and looks \
+            "a swap that is killed half-way can leave one off until the next command on the run, which adds it and looks \
              for rows without a parent"
         } else {
-            "a swap that is killed half-way leaves it on, and some children of new rows are refused until the next \
+            "a swap that is killed half-way leaves all on, and some children of new rows are refused until the next \
              command on the run"
         };
         let advice = "drop the foreign key in an earlier change, and add it again afterwards";

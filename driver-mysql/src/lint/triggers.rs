@@ -30,7 +30,7 @@ impl Rule for Triggers {
         if subject.strategy != Strategy::Shadow {
             return Vec::new();
         }
-        let gap = "a swap that is killed half-way can leave it off until the next command on the run, which makes it again";
+        let gap = "a swap that is killed half-way can leave some off until the next command on the run, which makes them again";
         let advice = "drop the trigger in an earlier change, and make it again afterwards";
         followed(&Facts::of(subject).triggers, gap, advice)
     }

@@ -5,7 +5,8 @@ use replank_core::{ErrorKind, Result};
 
 use super::value::{as_column, does_not_fit};
 use crate::connect::Conn;
-use crate::inspect::{Table, items};
+use crate::inspect::Table;
+use crate::lines::items;
 use crate::rebuild::grouped;
 use crate::spec::Flow;
 use crate::sql::{get, ident, rows, run, table as qualified};

@@ -22,7 +22,8 @@ use crate::attached::Attached;
 use crate::connect::{Conn, Server};
 use crate::foreign_key::foreign_keys;
 use crate::holders::{are_visible, holders};
-use crate::inspect::{NoKey, Table, count, items, named, twins, usable_key};
+use crate::inspect::{NoKey, Table, count, named, twins, usable_key};
+use crate::lines::{items, options};
 use crate::lint::Facts;
 use crate::parse::{Action, Clause, parse, parse_shape};
 use crate::peers::leftovers;
@@ -518,8 +519,7 @@ fn changes(old: &Table, new: &Table, clauses: &[Clause]) -> Vec<String> {
     if changes.is_empty() && before != after {
         changes.push("the order of the columns changes".to_owned());
     }
-    let (options_before, options_after) =
-        (crate::inspect::options(&old.sql), crate::inspect::options(&new.sql));
+    let (options_before, options_after) = (options(&old.sql), options(&new.sql));
     if options_before != options_after {
         changes.push(format!("was {options_before}"));
         changes.push(format!("becomes {options_after}"));

@@ -7,7 +7,8 @@ use serde_json::json;
 use super::renames::Renames;
 use crate::added_keys::Looks;
 use crate::foreign_key::is_foreign_key;
-use crate::inspect::{Table, items, options};
+use crate::inspect::Table;
+use crate::lines::{items, options};
 use crate::parse::{Clause, altering};
 use crate::sql::{ident, table as qualified};
 

@@ -23,7 +23,7 @@ use crate::attached::{Attached, Inbound, Trigger, pointing_at, trigger_names};
 use crate::connect::{Conn, Product};
 use crate::definition;
 use crate::foreign_key::{ForeignKey, column_names, foreign_keys};
-use crate::inspect::items;
+use crate::lines::items;
 use crate::spec::Side;
 use crate::sql::{ident, run, table};
 use crate::state::ObjectRole;
