@@ -29,7 +29,6 @@ pub async fn judge(
         let is_kept = after.iter().any(|other| other.name == key.name);
         let why_not = match key {
             _ if !is_kept => Some("a rebuild cannot drop it: make that a statement of its own".to_owned()),
-            key if key.schema.is_some() => Some("it points at a table of another database".to_owned()),
             key if key.cascades() && !logs_cascades => Some(unlogged(connection.product())),
             key => refused(&key.name),
         };

@@ -164,6 +164,22 @@ impl Drafting<'_> {
         self.finish(text, table, changes, candidates, evidence).await
     }
 
+    /// A copy with a key to another database would hold the real table there.
+    fn refuse_far_keys(table: &Table) -> Result<()> {
+        match foreign_keys(&table.sql).into_iter().find(|key| key.schema.is_some()) {
+            None => Ok(()),
+            Some(key) => {
+                let said = format!(
+                    "foreign key {} of `{}` points at a table of another database",
+                    key.name, table.name
+                );
+                Err(Error::new(ErrorKind::Refused, said).hint(
+                    "drop the foreign key in a statement of its own, by hand, and add it again afterwards",
+                ))
+            }
+        }
+    }
+
     /// Whether the login may not do what keys take, which follow the name and are tried on a copy.
     async fn lacks_what_keys_take(&mut self, table: &Table) -> Result<bool> {
         let has_keys = !foreign_keys(&table.sql).is_empty() || !self.attached.inbound.is_empty();
@@ -177,6 +193,7 @@ impl Drafting<'_> {
         clauses: &[Clause],
         given: &Given<'_>,
     ) -> Result<Draft> {
+        Self::refuse_far_keys(table)?;
         if self.lacks_what_keys_take(table).await? {
             return self.without_looking(text, &table.schema, &table.name).await;
         }
@@ -323,6 +340,7 @@ impl Drafting<'_> {
             return self.without_looking(&format!("OPTIMIZE TABLE {name}"), &schema, name).await;
         }
         let table = self.table(&schema, name).await?;
+        Self::refuse_far_keys(&table)?;
         if self.lacks_what_keys_take(&table).await? {
             return self
                 .without_looking(&format!("OPTIMIZE TABLE {}", table.name), &schema, &table.name)

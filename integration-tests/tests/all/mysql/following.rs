@@ -456,6 +456,24 @@ async fn on_mysql_what_cannot_follow_the_name_is_refused_with_the_reason() {
         assert!(matches!(ended.code, Some(2 | 3)), "{}", ended.err);
         ended.says(says);
     }
+    let elsewhere = format!("{}_f", table.name());
+    for statement in [
+        format!("CREATE DATABASE `{elsewhere}`"),
+        format!("CREATE TABLE `{elsewhere}`.p (id INT PRIMARY KEY)"),
+        format!(
+            "CREATE TABLE far (id INT PRIMARY KEY, v INT, FOREIGN KEY (v) REFERENCES `{elsewhere}`.p (id))"
+        ),
+    ] {
+        table.execute(&statement).await;
+    }
+    for statement in ["ALTER TABLE far ADD COLUMN w INT", "ALTER TABLE far MODIFY v INT NOT NULL"] {
+        run_beside(&["apply", "-t", &url, "-e", statement, "--yes"], &[])
+            .await
+            .exits(3)
+            .says("another database");
+    }
+    table.execute("DROP TABLE far").await;
+    table.execute(&format!("DROP DATABASE `{elsewhere}`")).await;
     table.execute("DROP TRIGGER memo_set").await;
     table.execute("ALTER TABLE orders DROP COLUMN memo").await;
     assert_eq!(following(&table).await, before);
