@@ -67,13 +67,5 @@ async fn open(session: &dyn Session, run: &Run) -> Result<Arc<dyn Rebuild>> {
     let rebuilder = session
         .rebuilder()
         .ok_or_else(|| Error::new(ErrorKind::Refused, "this target cannot rebuild a table"))?;
-    let job = RebuildJob {
-        run: run.id.clone(),
-        table: run.table.clone(),
-        direction: run.direction,
-        fence: run.fence,
-        revertible: run.options.revertible,
-        spec: run.plan.spec.clone(),
-    };
-    rebuilder.open(&job).await
+    rebuilder.open(&RebuildJob::of(run, run.fence)).await
 }

@@ -37,23 +37,9 @@ pub async fn is_made(connection: &mut Conn, step: &Step) -> Result<bool> {
     Ok(now.as_deref() == Some(field(goal)))
 }
 
-/// The first key under which rows have no parent.
-pub async fn orphaned(connection: &mut Conn, looks: &[Look]) -> Result<Option<(Look, Orphans)>> {
-    for look in looks {
-        if let Some(found) = look.take(connection).await? {
-            return Ok(Some((look.clone(), found)));
-        }
-    }
-    Ok(None)
-}
-
 /// What the person is told, once the key is gone again.
 pub fn refused(look: &Look, orphans: &Orphans) -> Error {
-    Error::new(
-        ErrorKind::Refused,
-        format!("{} rows have no parent under {}: it was taken off again", orphans.rows, look.what),
-    )
-    .with("values", orphans.samples.join("; "))
-    .with("query", &look.sample)
-    .hint("delete or mend these rows, then go on")
+    orphans
+        .error(ErrorKind::Refused, look, "it was taken off again")
+        .hint("delete or mend these rows, then go on")
 }

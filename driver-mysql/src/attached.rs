@@ -94,7 +94,8 @@ async fn children(connection: &mut Conn, schema: &str, name: &str) -> Result<Vec
     rows(connection, sql).await?.iter().map(|row| Ok((get(row, 0)?, get(row, 1)?))).collect()
 }
 
-async fn inbound(connection: &mut Conn, schema: &str, name: &str) -> Result<Vec<Inbound>> {
+/// Keys of other tables that point at a table.
+pub async fn inbound(connection: &mut Conn, schema: &str, name: &str) -> Result<Vec<Inbound>> {
     let mut found = Vec::new();
     for (home, child) in children(connection, schema, name).await? {
         let sql = definition::read(connection, &home, &child).await?.unwrap_or_default();

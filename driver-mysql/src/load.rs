@@ -3,7 +3,7 @@
 use mysql_async::Value;
 use mysql_async::prelude::FromValue as _;
 use replank_core::Result;
-use replank_core::throttle::{Limits, Reading};
+use replank_core::throttle::{Limits, Reading, status_signal};
 
 use crate::connect::{Conn, Server};
 use crate::replica_lag::{Lag, ReplicaLag};
@@ -39,8 +39,8 @@ pub async fn readings(server: &Server, replicas: &ReplicaLag, limits: &Limits) -
 }
 
 async fn status(connection: &mut Conn, limits: &Limits) -> Result<Vec<Reading>> {
-    let asked = limits.status_max.keys().chain(limits.critical_status_max.keys());
-    let names: Vec<String> = asked.map(String::as_str).chain([RUNNING]).map(text).collect();
+    let variables = limits.status_variables();
+    let names: Vec<String> = variables.iter().copied().chain([RUNNING]).map(text).collect();
     let sql = format!("SHOW GLOBAL STATUS WHERE variable_name IN ({})", names.join(", "));
     let found = rows(connection, sql).await?;
     let found: Vec<(String, Option<f64>)> = found
@@ -50,14 +50,9 @@ async fn status(connection: &mut Conn, limits: &Limits) -> Result<Vec<Reading>> 
     let value = |name: &str| {
         found.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).and_then(|(_, value)| *value)
     };
-    let mut readings = vec![Reading { signal: "threads_running".to_owned(), value: value(RUNNING) }];
-    let mut variables: Vec<&String> =
-        limits.status_max.keys().chain(limits.critical_status_max.keys()).collect();
-    variables.dedup();
-    readings.extend(
-        variables.into_iter().map(|name| Reading { signal: format!("status.{name}"), value: value(name) }),
-    );
-    Ok(readings)
+    let running = Reading { signal: "threads_running".to_owned(), value: value(RUNNING) };
+    let asked = variables.iter().map(|name| Reading { signal: status_signal(name), value: value(name) });
+    Ok([running].into_iter().chain(asked).collect())
 }
 
 /// The number that a query gives; `None` for anything else, or nothing in time.

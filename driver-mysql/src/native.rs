@@ -11,9 +11,10 @@ use replank_core::{Error, ErrorKind, Result};
 use serde_json::Value as Json;
 use tokio::time::sleep;
 
-use crate::added_keys::{is_made, looks, orphaned, refused};
+use crate::added_keys::{is_made, looks, refused};
 use crate::connect::{Conn, Product, Server};
 use crate::definition;
+use crate::rebuild::orphans;
 use crate::sessions::{end, sessions, waits_for_table};
 use crate::sql::{get, rows, run, text};
 
@@ -41,9 +42,9 @@ impl NativeDdl for Native {
         if looks.is_empty() || !is_made(&mut aside, step).await? {
             self.alter(&mut aside, &step.statement, lock_budget, looks.is_empty()).await?;
         }
-        if let Some((look, orphans)) = orphaned(&mut aside, &looks).await? {
+        if let Some((look, found)) = orphans::first(&mut aside, &looks).await? {
             self.alter(&mut aside, &step.inverse, lock_budget, true).await?;
-            return Err(refused(&look, &orphans));
+            return Err(refused(&look, &found));
         }
         self.server.keep(aside);
         Ok(())
@@ -59,7 +60,7 @@ impl NativeDdl for Native {
         let looks = looks(step)?;
         if !looks.is_empty()
             && is_made(&mut connection, step).await?
-            && orphaned(&mut connection, &looks).await?.is_some()
+            && orphans::first(&mut connection, &looks).await?.is_some()
         {
             self.alter(&mut connection, &step.inverse, LOCK_BUDGET, true).await?;
         }
@@ -143,7 +144,7 @@ async fn probe(connection: &mut Conn, step: &Step) -> Result<Probe> {
         };
         return Ok(match live.as_deref() {
             // What changes nothing is done.
-            live if live == goal => match orphaned(connection, &looks(step)?).await? {
+            live if live == goal => match orphans::first(connection, &looks(step)?).await? {
                 None => Probe::Done,
                 Some(_) => Probe::Absent,
             },

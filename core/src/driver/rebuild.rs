@@ -9,7 +9,7 @@ use super::cut_over::CutOver;
 use super::feed::ChangeFeed;
 use crate::Result;
 use crate::ident::{Fence, RunId, TableId};
-use crate::run::Direction;
+use crate::run::{Direction, Run};
 use crate::value::{Bounds, Change, Key, Position};
 
 /// Opens rebuilds.
@@ -35,6 +35,21 @@ pub struct RebuildJob {
     pub revertible: bool,
     /// The driver's own part of the plan.
     pub spec: serde_json::Value,
+}
+
+impl RebuildJob {
+    /// That of a run, under a token.
+    #[must_use]
+    pub fn of(run: &Run, fence: Fence) -> Self {
+        Self {
+            run: run.id.clone(),
+            table: run.table.clone(),
+            direction: run.direction,
+            fence,
+            revertible: run.options.revertible,
+            spec: run.plan.spec.clone(),
+        }
+    }
 }
 
 /// How hard the driver can be pushed without harming others.

@@ -91,6 +91,8 @@ pub struct Pump<'a> {
     signals_seen: Vec<String>,
     outside: Outside,
     has_told_gate: bool,
+    /// The signal that the person was told of last.
+    told_throttle: Option<String>,
     last_progress: (Instant, u64),
     rows_total: u64,
     fence_due: bool,
@@ -145,6 +147,7 @@ impl<'a> Pump<'a> {
             signals_seen: Vec::new(),
             outside: Outside::default(),
             has_told_gate: false,
+            told_throttle: None,
             last_progress: (now, 0),
             fence_due: false,
             log_until: None,
@@ -498,18 +501,19 @@ impl<'a> Pump<'a> {
                 self.signals_seen.push(reading.signal.clone());
             }
         }
-        let reason = match throttle::decide(&limits, self.machine.lag(), &readings, &self.signals_seen) {
+        let waiting = match throttle::decide(&limits, self.machine.lag(), &readings, &self.signals_seen) {
             Decision::Go => None,
-            Decision::Wait(reason) => Some(reason),
+            Decision::Wait(waiting) => Some(waiting),
             Decision::Stop(reason) => {
                 return Err(Error::new(ErrorKind::Gate, format!("stopped: {reason}"))
                     .hint(format!("when the load is gone, `replank resume {}`", self.record.run.id)));
             }
         };
+        let (signal, reason) = waiting.map(|it| (it.signal, it.reason)).unzip();
         // A value that changes every second is no news.
-        let subject = |reason: &str| reason.split(" is ").next().map(ToOwned::to_owned);
-        if reason.as_deref().map(subject) != self.machine.throttle().map(subject) {
+        if signal != self.told_throttle {
             self.record.say(Body::Throttle { reason: reason.clone() });
+            self.told_throttle = signal;
         }
         self.machine.set_throttle(reason);
         Ok(())

@@ -599,15 +599,7 @@ impl Runner {
             Error::new(ErrorKind::Refused, "this target cannot rebuild a table")
                 .hint("see `replank drivers` for what it can do")
         })?;
-        let job = RebuildJob {
-            run: record.run.id.clone(),
-            table: record.run.table.clone(),
-            direction: record.run.direction,
-            fence: record.token(),
-            revertible: record.run.options.revertible,
-            spec: record.run.plan.spec.clone(),
-        };
-        rebuilder.open(&job).await
+        rebuilder.open(&RebuildJob::of(&record.run, record.token())).await
     }
 
     /// One run a table; and one retired table a table.

@@ -10,9 +10,18 @@ pub enum Decision {
     /// Go on.
     Go,
     /// Start no chunk, for this reason; keep applying.
-    Wait(String),
+    Wait(Waiting),
     /// Save the checkpoint and stop, for this reason.
     Stop(String),
+}
+
+/// Why the copy waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// The signal that is bad. Its value may change every second, and this does not.
+    pub signal: String,
+    /// With the value, in words.
+    pub reason: String,
 }
 
 /// Judges the readings against the limits.
@@ -25,11 +34,14 @@ pub fn decide(limits: &Limits, lag: Duration, readings: &[Reading], seen: &[Stri
     if limits.critical_lag_max_ms.is_some_and(|max| lag_ms > max) {
         return Decision::Stop(format!("lag {lag_ms} ms is over critical_lag_max_ms"));
     }
-    let mut wait = None;
+    let mut wait: Option<Waiting> = None;
+    let mut wait_for = |signal: &str, reason: String| {
+        wait.get_or_insert_with(|| Waiting { signal: signal.to_owned(), reason });
+    };
     for reading in readings {
         let Some(bound) = bound(limits, &reading.signal) else { continue };
         let Some(value) = reading.value else {
-            wait.get_or_insert(format!("{} cannot be read", reading.signal));
+            wait_for(&reading.signal, format!("{} cannot be read", reading.signal));
             continue;
         };
         if bound.critical.is_some_and(|limit| bound.is_bad(value, limit)) {
@@ -40,23 +52,23 @@ pub fn decide(limits: &Limits, lag: Duration, readings: &[Reading], seen: &[Stri
             ));
         }
         if bound.soft.is_some_and(|limit| bound.is_bad(value, limit)) {
-            wait.get_or_insert(format!("{} is {value}, limit {}", reading.signal, show(bound.soft)));
+            wait_for(&reading.signal, format!("{} is {value}, limit {}", reading.signal, show(bound.soft)));
         }
     }
     let asked = limits.asked();
     for name in asked.iter().filter(|name| !readings.iter().any(|reading| reading.signal == **name)) {
-        wait.get_or_insert(format!("{name} cannot be read here"));
+        wait_for(name, format!("{name} cannot be read here"));
     }
     for name in seen {
         if bound(limits, name).is_some() && !readings.iter().any(|reading| &reading.signal == name) {
-            wait.get_or_insert(format!("{name} can no longer be read"));
+            wait_for(name, format!("{name} can no longer be read"));
         }
     }
     if limits.copy_workers == 0 {
-        wait.get_or_insert("copy_workers is 0".to_owned());
+        wait_for("copy_workers", "copy_workers is 0".to_owned());
     }
     if lag_ms > limits.lag_max_ms {
-        wait.get_or_insert(format!("lag {lag_ms} ms is over lag_max_ms"));
+        wait_for("lag", format!("lag {lag_ms} ms is over lag_max_ms"));
     }
     wait.map_or(Decision::Go, Decision::Wait)
 }
@@ -144,11 +156,11 @@ mod tests {
         };
         assert_eq!(judged(Some(Some(10.0))), Decision::Go);
         assert!(
-            matches!(judged(Some(Some(11.0))), Decision::Wait(why) if why.contains("Threads_connected is 11"))
+            matches!(judged(Some(Some(11.0))), Decision::Wait(why) if why.reason.contains("Threads_connected is 11"))
         );
         assert!(matches!(judged(Some(Some(21.0))), Decision::Stop(_)));
         assert!(matches!(judged(Some(None)), Decision::Wait(_)));
-        assert!(matches!(judged(None), Decision::Wait(why) if why.contains("cannot be read here")));
+        assert!(matches!(judged(None), Decision::Wait(why) if why.reason.contains("cannot be read here")));
         limits.status_max.clear();
         limits.critical_status_max.clear();
         let seen = ["status.Threads_connected".to_owned()];
@@ -165,6 +177,6 @@ mod tests {
         limits.set("wait_file", "none").expect("a limit");
         limits.set("wait_url", "http://h/").expect("a limit");
         let bad = decide(&limits, Duration::ZERO, &[reading("wait_url", Some(503.0))], &[]);
-        assert!(matches!(bad, Decision::Wait(why) if why.contains("503")));
+        assert!(matches!(bad, Decision::Wait(why) if why.reason.contains("503")));
     }
 }

@@ -1,6 +1,6 @@
 //! Limits that a person sets, also while the run goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -161,8 +161,13 @@ impl Limits {
             ("wait_url", self.wait_url.is_some()),
         ];
         let named = named.into_iter().filter(|(_, is_asked)| *is_asked).map(|(name, _)| name.to_owned());
-        let of_status = self.status_max.keys().chain(self.critical_status_max.keys());
-        named.chain(of_status.map(|variable| format!("status.{variable}"))).collect()
+        named.chain(self.status_variables().into_iter().map(status_signal)).collect()
+    }
+
+    /// The server's status variables that have a limit, each once.
+    #[must_use]
+    pub fn status_variables(&self) -> BTreeSet<&str> {
+        self.status_max.keys().chain(self.critical_status_max.keys()).map(String::as_str).collect()
     }
 
     /// Every name that [`Limits::set`] takes; a variable of the server's stands for `VARIABLE`.
@@ -187,6 +192,12 @@ impl Limits {
         "critical_status.VARIABLE",
         "critical_disk_free_min",
     ];
+}
+
+/// The signal of a status variable.
+#[must_use]
+pub fn status_signal(variable: &str) -> String {
+    format!("status.{variable}")
 }
 
 /// Names of status variables go into a question to the server.

@@ -4,8 +4,8 @@ mod decide;
 mod limits;
 mod outside;
 
-pub use decide::{Decision, decide};
-pub use limits::Limits;
+pub use decide::{Decision, Waiting, decide};
+pub use limits::{Limits, status_signal};
 pub use outside::Outside;
 
 use serde::{Deserialize, Serialize};

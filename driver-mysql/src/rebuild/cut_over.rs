@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use replank_core::driver::{Applied, Compared, CutOver, Holder, Owner, Revision, SwapGuard, SwapOutcome};
-use replank_core::run::{Direction, Run};
+use replank_core::run::Run;
 use replank_core::value::{Change, Key, Position};
 use replank_core::{Error, ErrorKind, Result};
 use serde_json::json;
@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::lock::{Locks, lock_within};
 use super::moving::{self, Move, Shape};
 use super::{Core, Handle, apply, compare, identity, mend, sentry, two_sessions};
-use crate::attached::Attached;
+use crate::attached::{Attached, inbound};
 use crate::connect::Conn;
 use crate::feed;
 use crate::holders::holders;
@@ -41,8 +41,8 @@ impl CutOver for Handle {
         let mut connection = self.core.server.take().await?;
         let (schema, table) = (self.core.schema(), &self.core.job.table.name);
         let mut found = holders(&mut connection, schema, table, budget).await?;
-        let attached = Attached::read(&mut connection, schema, table).await?;
-        for (schema, name) in self.core.joined(&mut connection, &attached).await? {
+        let inbound = inbound(&mut connection, schema, table).await?;
+        for (schema, name) in self.core.joined(&mut connection, &inbound).await? {
             found.extend(holders(&mut connection, &schema, &name, budget).await?);
         }
         self.core.server.keep(connection);
@@ -77,7 +77,7 @@ async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> 
     let mut connection = locking_session(core).await?;
     let is_mariadb = connection.is_mariadb();
     let attached = Attached::read(&mut aside, core.schema(), &core.job.table.name).await?;
-    let joined = core.joined(&mut aside, &attached).await?;
+    let joined = core.joined(&mut aside, &attached.inbound).await?;
     let following = match core.follows(&attached) {
         true => Some(Move::planned(core, &mut aside, attached.clone()).await?),
         false => None,
@@ -129,10 +129,11 @@ pub async fn live_shape(connection: &mut Conn, core: &Core) -> Result<Option<Sha
 }
 
 async fn owner(connection: &mut Conn, core: &Core) -> Result<Owner> {
-    Ok(match (live_shape(connection, core).await?, core.job.direction) {
-        (None, _) => Owner::Unknown,
-        (Some(Shape::Old), Direction::Forward) | (Some(Shape::New), Direction::Reverse) => Owner::Original,
-        _ => Owner::Shadow,
+    let (before, _) = core.shapes();
+    Ok(match live_shape(connection, core).await? {
+        None => Owner::Unknown,
+        Some(shape) if shape == before => Owner::Original,
+        Some(_) => Owner::Shadow,
     })
 }
 
@@ -229,13 +230,12 @@ impl Guard {
             }
             return Ok(());
         }
-        let (_, retiring) = core.retiring_role();
-        let (shape, other) = match (core.job.direction, is_done) {
-            (Direction::Forward, true) | (Direction::Reverse, false) => (Shape::New, ObjectRole::Retired),
-            _ => (Shape::Old, ObjectRole::Shadow),
+        let (before, after) = core.shapes();
+        let (shape, name) = match is_done {
+            true => (after, self.retired.clone()),
+            false => (before, core.written_name()),
         };
-        let name = if other == retiring { self.retired.clone() } else { core.written_name() };
-        let other = (core.home(other).to_owned(), name);
+        let other = (core.home(shape.role_of_other()).to_owned(), name);
         let settling = async {
             let left = moving::steps_left(core, &mut self.connection, shape, Some(&other), following).await?;
             moving::carry_out(core, &mut self.connection, &left).await?;

@@ -9,12 +9,12 @@ use tokio::time::sleep;
 use super::cut_over::{live_shape, locking_session};
 use super::lock::{Locks, lock_within};
 use super::moving::{self, Move, Shape, carry_out, have_gap, steps_left};
-use super::{Core, exists, orphans};
+use super::orphans::{self, Look};
+use super::{Core, exists};
 use crate::attached::Attached;
 use crate::connect::{Conn, Product};
 use crate::foreign_key::ForeignKey;
 use crate::sql::run;
-use crate::state::ObjectRole;
 
 /// As a swap's by default: nobody waits longer for a lock of ours.
 const LOCK_BUDGET: Duration = Duration::from_millis(200);
@@ -77,7 +77,7 @@ async fn under_lock(
     begun: &Move,
 ) -> Result<()> {
     let mut locked = locking_session(core).await?;
-    let joined = core.joined(aside, &begun.attached).await?;
+    let joined = core.joined(aside, &begun.attached.inbound).await?;
     let locks = Locks::for_mending(core, other, &joined);
     lock_within(&mut locked, aside, core, &locks, LOCK_BUDGET).await?;
     // What was read before the lock is old by now.
@@ -93,10 +93,7 @@ async fn under_lock(
 /// Which shape is live, and which table is not.
 async fn state(core: &Core, aside: &mut Conn) -> Result<Option<(Shape, Option<(String, String)>)>> {
     let Some(shape) = live_shape(aside, core).await? else { return Ok(None) };
-    let role = match shape {
-        Shape::Old => ObjectRole::Shadow,
-        Shape::New => ObjectRole::Retired,
-    };
+    let role = shape.role_of_other();
     for object in core.objects.of(aside, role).await? {
         if exists(aside, core.home(role), &object.name).await? {
             return Ok(Some((shape, Some((core.home(role).to_owned(), object.name)))));
@@ -107,35 +104,17 @@ async fn state(core: &Core, aside: &mut Conn) -> Result<Option<(Shape, Option<(S
 
 async fn look_for_orphans(core: &Core, aside: &mut Conn, attached: &Attached) -> Result<()> {
     let Some(shape) = live_shape(aside, core).await? else { return Ok(()) };
-    let own = core
-        .own_keys(shape)
-        .into_iter()
-        .map(|key| (core.schema().to_owned(), core.job.table.name.clone(), key));
+    let (schema, live) = (core.schema(), &core.job.table.name);
+    let own = core.own_keys(shape).into_iter().map(|key| orphans::look(schema, live, &key));
     let inbound = attached.inbound.iter().map(|it| {
-        let key = ForeignKey {
-            schema: Some(core.schema().to_owned()),
-            table: core.job.table.name.clone(),
-            ..it.key.clone()
-        };
-        (it.schema.clone(), it.table.clone(), key)
+        // It hung on another table when it was read.
+        let key = ForeignKey { schema: Some(schema.to_owned()), table: live.clone(), ..it.key.clone() };
+        orphans::look(&it.schema, &it.table, &key)
     });
-    for (schema, name, key) in own.chain(inbound).collect::<Vec<_>>() {
-        let look = orphans::look(&schema, &name, &key);
-        if let Some(found) = look.take(aside).await? {
-            return Err(Error::new(
-                ErrorKind::Mismatch,
-                format!(
-                    "{} rows have no parent under {}: a swap was interrupted while it was off",
-                    found.rows, look.what
-                ),
-            )
-            .with("values", found.samples.join("; "))
-            .with("query", look.sample)
-            .hint(format!(
-                "it is on again; delete or mend these rows, then `replank resume {}`",
-                core.job.run
-            )));
-        }
-    }
-    Ok(())
+    let looks: Vec<Look> = own.chain(inbound).collect();
+    let Some((look, found)) = orphans::first(aside, &looks).await? else { return Ok(()) };
+    let became = "a swap was interrupted while it was off";
+    Err(found
+        .error(ErrorKind::Mismatch, &look, became)
+        .hint(format!("it is on again; delete or mend these rows, then `replank resume {}`", core.job.run)))
 }

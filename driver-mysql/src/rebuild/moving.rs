@@ -15,6 +15,7 @@
 //!   another name for the time being.
 
 use replank_core::engine::boundary::{Boundary, reached};
+use replank_core::run::Direction;
 use replank_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,16 @@ pub enum Shape {
     New,
 }
 
+impl Shape {
+    /// What the other table is while this one is live.
+    pub fn role_of_other(self) -> ObjectRole {
+        match self {
+            Self::Old => ObjectRole::Shadow,
+            Self::New => ObjectRole::Retired,
+        }
+    }
+}
+
 /// A table with a foreign key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -49,7 +60,7 @@ enum Holder {
     /// The original table, under whatever name.
     Original,
     /// Another: database and name.
-    Child(String, String),
+    Child((String, String)),
 }
 
 /// What the journal knows of a move.
@@ -74,15 +85,31 @@ impl Move {
             let sql = definition::read(connection, &child.0, &child.1).await?.unwrap_or_default();
             let keys: Vec<ForeignKey> = keys.into_iter().map(|(_, key)| key.clone()).collect();
             let found = made_for(&sql, &keys).into_iter();
-            indexes.extend(found.map(|name| (Holder::Child(child.0.clone(), child.1.clone()), name)));
+            indexes.extend(found.map(|name| (Holder::Child(child.clone()), name)));
         }
         Ok(Self { attached, indexes, has_gap: false })
     }
 
-    /// The indexes of a table, each with its number among all.
-    fn indexes_of(&self, holder: &Holder) -> Vec<(usize, &str)> {
-        let all = self.indexes.iter().enumerate();
-        all.filter(|(_, (of, _))| of == holder).map(|(at, (_, name))| (at, name.as_str())).collect()
+    /// The indexes of a table, each with its name and the one that it has for the time being.
+    fn indexes_of(&self, core: &Core, holder: &Holder) -> Vec<Renamed<'_>> {
+        let all = self.indexes.iter().enumerate().filter(|(_, (of, _))| of == holder);
+        all.map(|(at, (_, own))| Renamed { own, brief: format!("{}i{at}", core.brief()) }).collect()
+    }
+}
+
+/// An index that has another name while keys move.
+struct Renamed<'a> {
+    own: &'a str,
+    brief: String,
+}
+
+impl Renamed<'_> {
+    fn away(&self) -> String {
+        format!("RENAME INDEX {} TO {}", ident(self.own), ident(&self.brief))
+    }
+
+    fn back(&self) -> String {
+        format!("RENAME INDEX {} TO {}", ident(&self.brief), ident(self.own))
     }
 }
 
@@ -145,6 +172,14 @@ impl Core {
         format!("_rp_{}_", self.job.run.short())
     }
 
+    /// The shape that is live before the swap of this direction, and the one that is written.
+    pub(super) fn shapes(&self) -> (Shape, Shape) {
+        match self.job.direction {
+            Direction::Forward => (Shape::Old, Shape::New),
+            Direction::Reverse => (Shape::New, Shape::Old),
+        }
+    }
+
     /// Whether anything has to follow the name.
     pub(super) fn follows(&self, attached: &Attached) -> bool {
         !attached.is_empty() || [Shape::Old, Shape::New].iter().any(|shape| !self.own_keys(*shape).is_empty())
@@ -154,13 +189,13 @@ impl Core {
     pub(super) async fn joined(
         &self,
         connection: &mut Conn,
-        attached: &Attached,
+        inbound: &[Inbound],
     ) -> Result<Vec<(String, String)>> {
         let own = self.own_keys(Shape::Old).into_iter().chain(self.own_keys(Shape::New));
         let own = own.filter(|key| !self.is_self(key));
         let mut found: Vec<(String, String)> = own
             .map(|key| (key.schema.unwrap_or_else(|| self.schema().to_owned()), key.table))
-            .chain(attached.inbound.iter().map(|it| (it.schema.clone(), it.table.clone())))
+            .chain(inbound.iter().map(|it| (it.schema.clone(), it.table.clone())))
             .collect();
         found.sort();
         found.dedup();
@@ -212,24 +247,15 @@ pub async fn begin(core: &Core, locked: &mut Conn, aside: &mut Conn, this: &Move
     note(core, aside, this).await?;
     reached(Boundary::Moving);
     let attached = &this.attached;
-    let (from, to) = match core.written_role().1 {
-        ObjectRole::Shadow => (Shape::Old, Shape::New),
-        _ => (Shape::New, Shape::Old),
-    };
+    let (from, to) = core.shapes();
     let written = (core.written_home().to_owned(), core.written_name());
-    let live = core.job.table.name.clone();
-    let is_renamed = |of: &Holder| -> Vec<String> {
-        let indexes = this.indexes_of(of).into_iter();
-        indexes.map(|(at, name)| rename_index(name, &format!("{}i{at}", core.brief()))).collect()
-    };
-    let named_again = |of: &Holder| -> Vec<String> {
-        let indexes = this.indexes_of(of).into_iter();
-        indexes.map(|(at, name)| rename_index(&format!("{}i{at}", core.brief()), name)).collect()
-    };
-    // The new table's indexes are all the person's own: they were made by name.
-    let is_original = to == Shape::Old;
     let own = core.own_keys(to);
-    let mut added = if is_original && !own.is_empty() { is_renamed(&Holder::Original) } else { Vec::new() };
+    let freed = match to {
+        Shape::Old if !own.is_empty() => this.indexes_of(core, &Holder::Original),
+        // The new table's indexes are all the person's own: they were made by name.
+        _ => Vec::new(),
+    };
+    let mut added: Vec<String> = freed.iter().map(Renamed::away).collect();
     let mut steps = Vec::new();
     match locked.product() {
         Product::MySql => {
@@ -237,7 +263,8 @@ pub async fn begin(core: &Core, locked: &mut Conn, aside: &mut Conn, this: &Move
             added.extend(own.iter().enumerate().map(|(at, key)| add(core, key, &brief(at), &written)));
             steps.push(alter(&written, added));
             for (child, keys) in by_child(&attached.inbound) {
-                let mut clauses = is_renamed(&Holder::Child(child.0.clone(), child.1.clone()));
+                let freed = this.indexes_of(core, &Holder::Child(child.clone()));
+                let mut clauses: Vec<String> = freed.iter().map(Renamed::away).collect();
                 clauses.extend(keys.iter().map(|(at, key)| {
                     format!("ADD {}", key.clause(&format!("{}c{at}", core.brief()), &written.0, &written.1))
                 }));
@@ -245,24 +272,19 @@ pub async fn begin(core: &Core, locked: &mut Conn, aside: &mut Conn, this: &Move
             }
         }
         Product::MariaDb => {
-            let home = (core.schema().to_owned(), live.clone());
-            steps.push(alter(&home, core.own_keys(from).iter().map(|key| drop_key(&key.name)).collect()));
+            let live = (core.schema().to_owned(), core.job.table.name.clone());
+            steps.push(alter(&live, core.own_keys(from).iter().map(|key| drop_key(&key.name)).collect()));
             added.extend(own.iter().map(|key| add(core, key, &key.name, &written)));
             steps.push(alter(&written, added));
-            if is_original && !own.is_empty() {
-                steps.push(alter(&written, named_again(&Holder::Original)));
-            }
+            steps.push(alter(&written, freed.iter().map(Renamed::back).collect()));
             for (child, keys) in by_child(&attached.inbound) {
-                let holder = Holder::Child(child.0.clone(), child.1.clone());
-                let mut clauses = is_renamed(&holder);
-                clauses.extend(keys.iter().map(|(_, key)| drop_key(&key.name)));
-                steps.push(alter(&child, clauses));
-                let mut clauses = named_again(&holder);
-                clauses.extend(
-                    keys.iter()
-                        .map(|(_, key)| format!("ADD {}", key.clause(&key.name, &written.0, &written.1))),
-                );
-                steps.push(alter(&child, clauses));
+                let freed = this.indexes_of(core, &Holder::Child(child.clone()));
+                let dropped = keys.iter().map(|(_, key)| drop_key(&key.name));
+                steps.push(alter(&child, freed.iter().map(Renamed::away).chain(dropped).collect()));
+                let added = keys
+                    .iter()
+                    .map(|(_, key)| format!("ADD {}", key.clause(&key.name, &written.0, &written.1)));
+                steps.push(alter(&child, freed.iter().map(Renamed::back).chain(added).collect()));
             }
         }
     }
@@ -327,7 +349,7 @@ pub async fn steps_left(
     let live = (core.schema().to_owned(), core.job.table.name.clone());
     let attached = &this.attached;
     let mut steps = Vec::new();
-    let original = this.indexes_of(&Holder::Original);
+    let original = this.indexes_of(core, &Holder::Original);
     if let Some(other) = other {
         let sql = definition::read(connection, &other.0, &other.1).await?.unwrap_or_default();
         let keys: Vec<String> = foreign_keys(&sql).into_iter().map(|key| key.name).collect();
@@ -356,7 +378,7 @@ pub async fn steps_left(
         let dropped = wrong.iter().filter(|key| present.iter().any(|it| it.name == key.name));
         let dropped: Vec<String> = dropped.map(|key| key.name.clone()).collect();
         let added = wrong.iter().map(|key| format!("ADD {}", key.clause(&key.name, &live.0, &live.1)));
-        let indexes = this.indexes_of(&Holder::Child(child.0.clone(), child.1.clone()));
+        let indexes = this.indexes_of(core, &Holder::Child(child.clone()));
         steps.extend(rehung(core, &child, &sql, &indexes, &dropped, added.collect()));
     }
     let there = trigger_names(connection, &live.0, &live.1).await?;
@@ -372,7 +394,7 @@ fn rehung(
     core: &Core,
     of: &(String, String),
     sql: &str,
-    indexes: &[(usize, &str)],
+    indexes: &[Renamed<'_>],
     dropped: &[String],
     added: Vec<String>,
 ) -> Vec<Step> {
@@ -384,22 +406,17 @@ fn rehung(
         .filter(|key| key.name.starts_with(&core.brief()) && !dropped.contains(&key.name))
         .map(|key| drop_key(&key.name))
         .collect();
-    for (at, name) in indexes {
-        let brief = format!("{}i{at}", core.brief());
-        let is_to_be_freed = !added.is_empty() && has_index(name);
+    for index in indexes {
+        let is_to_be_freed = !added.is_empty() && has_index(index.own);
         if is_to_be_freed {
-            first.push(rename_index(name, &brief));
+            first.push(index.away());
         }
-        if is_to_be_freed || has_index(&brief) {
-            second.push(rename_index(&brief, name));
+        if is_to_be_freed || has_index(&index.brief) {
+            second.push(index.back());
         }
     }
     second.extend(added);
     [alter(of, first), alter(of, second)].into_iter().flatten().collect()
-}
-
-fn rename_index(from: &str, to: &str) -> String {
-    format!("RENAME INDEX {} TO {}", ident(from), ident(to))
 }
 
 /// One statement for all of a table; none for nothing.

@@ -1,6 +1,6 @@
 //! Rows whose parent is gone: what a foreign key would not allow, and may have come in while there was none.
 
-use replank_core::Result;
+use replank_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::connect::Conn;
@@ -37,6 +37,25 @@ impl Look {
         let samples = rows(connection, &self.sample).await?;
         let samples = samples.iter().map(|row| get(row, 0)).collect::<Result<_>>()?;
         Ok(Some(Orphans { rows: count, samples }))
+    }
+}
+
+/// The first look that finds any.
+pub async fn first(connection: &mut Conn, looks: &[Look]) -> Result<Option<(Look, Orphans)>> {
+    for look in looks {
+        if let Some(found) = look.take(connection).await? {
+            return Ok(Some((look.clone(), found)));
+        }
+    }
+    Ok(None)
+}
+
+impl Orphans {
+    /// The error that tells them, with what became of the key.
+    pub fn error(&self, kind: ErrorKind, look: &Look, became: &str) -> Error {
+        Error::new(kind, format!("{} rows have no parent under {}: {became}", self.rows, look.what))
+            .with("values", self.samples.join("; "))
+            .with("query", &look.sample)
     }
 }
 
