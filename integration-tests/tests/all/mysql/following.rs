@@ -179,8 +179,12 @@ async fn mended(table: &Table, writers: &Writers, command: &[&str]) -> Ended {
     let ended = ended.says("have no parent");
     println!("{}", ended.err);
     assert_ne!(table.text(ORPHANS).await, "0");
-    table.execute("DELETE c FROM `lines` c LEFT JOIN orders p ON p.id = c.order_id WHERE p.id IS NULL").await;
-    table.execute("DELETE c FROM notes c LEFT JOIN orders p ON p.id = c.order_id WHERE p.id IS NULL").await;
+    table
+        .execute_again("DELETE c FROM `lines` c LEFT JOIN orders p ON p.id = c.order_id WHERE p.id IS NULL")
+        .await;
+    table
+        .execute_again("DELETE c FROM notes c LEFT JOIN orders p ON p.id = c.order_id WHERE p.id IS NULL")
+        .await;
     run_beside(command, &[]).await
 }
 

@@ -204,6 +204,17 @@ impl Table {
         self.connect().await.query_drop(statement).await.expect(statement);
     }
 
+    /// Runs a statement, again for as long as the server ends it for the sake of another, as any application does.
+    pub async fn execute_again(&self, statement: &str) {
+        let mut connection = self.connect().await;
+        loop {
+            match connection.query_drop(statement).await {
+                Err(mysql_async::Error::Server(error)) if matches!(error.code, 1205 | 1213) => {}
+                ended => return ended.expect(statement),
+            }
+        }
+    }
+
     /// The names of all tables.
     pub async fn tables(&self) -> Vec<String> {
         self.connect().await.query("SHOW TABLES").await.expect("tables")
