@@ -121,6 +121,8 @@ pub struct Server {
     /// It has `innodb_snapshot_isolation`.
     isolates_snapshots: bool,
     schema: Option<String>,
+    /// The replica whose log is read in place of this server's.
+    log_of: Option<(String, u16)>,
     settings: Settings,
     idle: Mutex<Vec<Conn>>,
 }
@@ -165,6 +167,7 @@ impl Server {
             product,
             isolates_snapshots,
             schema: target.schema,
+            log_of: target.log_of,
             settings: settings.clone(),
             idle: Mutex::default(),
         };
@@ -187,6 +190,11 @@ impl Server {
     /// Whose it is.
     pub fn product(&self) -> Product {
         self.product
+    }
+
+    /// The replica whose log is read in place of this server's.
+    pub fn log_of(&self) -> Option<(&str, u16)> {
+        self.log_of.as_ref().map(|(host, port)| (host.as_str(), *port))
     }
 
     /// What the person set.
@@ -317,10 +325,12 @@ struct Target {
     mode: Mode,
     ca: Option<PathBuf>,
     identity: Option<(PathBuf, PathBuf)>,
+    log_of: Option<(String, u16)>,
 }
 
 impl Target {
-    /// Reads `mysql://` or `mariadb://user:password@host:port/database?ssl-mode=…&ssl-ca=…&ssl-cert=…&ssl-key=…`.
+    /// Reads `mysql://` or `mariadb://user:password@host:port/database?ssl-mode=…&ssl-ca=…&ssl-cert=…&ssl-key=…`, and
+    /// `log-of=host:port` of a replica.
     fn read(text: &str) -> Result<Self> {
         // Never the URL itself: it holds a password.
         let usage = |what: String| {
@@ -339,6 +349,7 @@ impl Target {
             path => Some(decoded(path, "database")?),
         };
         let (mut mode, mut ca, mut certificate, mut key) = (None, None, None, None);
+        let mut log_of = None;
         for (name, value) in url.query_pairs() {
             match name.replace('_', "-").to_ascii_lowercase().as_str() {
                 "ssl-mode" | "sslmode" => {
@@ -354,6 +365,7 @@ impl Target {
                 "ssl-ca" | "sslrootcert" => ca = Some(PathBuf::from(value.as_ref())),
                 "ssl-cert" | "sslcert" => certificate = Some(PathBuf::from(value.as_ref())),
                 "ssl-key" | "sslkey" => key = Some(PathBuf::from(value.as_ref())),
+                "log-of" => log_of = Some(address(&value)?),
                 _ => return Err(usage(format!("unknown parameter `{name}` in the target"))),
             }
         }
@@ -375,6 +387,7 @@ impl Target {
             mode: mode.unwrap_or(default),
             ca,
             identity,
+            log_of,
         })
     }
 
@@ -414,6 +427,18 @@ impl Target {
     }
 }
 
+/// `host:port`, or a host alone.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] for anything else.
+pub fn address(text: &str) -> Result<(String, u16)> {
+    let (host, port) = text.trim().rsplit_once(':').unwrap_or((text.trim(), "3306"));
+    match port.parse() {
+        Ok(port) if !host.is_empty() => Ok((host.trim_matches(['[', ']']).to_owned(), port)),
+        _ => Err(Error::new(ErrorKind::Usage, format!("`{text}` is not host:port"))),
+    }
+}
+
 fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -440,6 +465,9 @@ mod tests {
         assert_eq!((target.host.as_str(), target.port), ("db.example", 3307));
         assert_eq!((target.user.as_str(), target.password.as_deref()), ("app", Some("p@ss")));
         assert_eq!((target.schema.as_deref(), target.mode), (Some("shop"), Mode::VerifyCa));
+        assert_eq!(target.log_of, None);
+        let read = Target::read("mysql://db.example/shop?log-of=replica.example:3310").expect("a good URL");
+        assert_eq!(read.log_of, Some(("replica.example".to_owned(), 3310)));
         let bare = Target::read("mysql://db.example").expect("a good URL");
         assert_eq!((bare.port, bare.mode, bare.schema), (3306, Mode::Preferred, None));
     }
@@ -452,6 +480,7 @@ mod tests {
             "mysql://u:secret@h/a?socket=/x",
             "mysql://u:secret@h/a?ssl-cert=/x",
             "mysql://u:secret@h:99999/a",
+            "mysql://u:secret@h/a?log-of=replica:x",
         ] {
             let error = Target::read(url).expect_err(url);
             assert_eq!(error.kind(), ErrorKind::Usage, "{url}");

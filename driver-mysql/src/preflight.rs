@@ -29,7 +29,13 @@ fn check(name: &str, state: CheckState, found: String, mend: Option<String>) -> 
     Check { name: name.to_owned(), state, found, mend }
 }
 
-async fn variable(connection: &mut Conn, name: &str) -> Result<Option<String>> {
+/// What stands in the way, with what mends it.
+pub fn bad(name: &str, found: String, mend: &str) -> Check {
+    check(name, CheckState::Bad, found, Some(mend.to_owned()))
+}
+
+/// A variable of the server, if this version has it.
+pub async fn variable(connection: &mut Conn, name: &str) -> Result<Option<String>> {
     // A variable that this version does not have is an error, so the list of them is asked.
     let sql = format!("SHOW GLOBAL VARIABLES LIKE '{}'", name.replace('_', "\\_"));
     first(connection, sql).await?.map(|row| get(&row, 1)).transpose()

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mysql_async::Row;
-use replank_core::{Error, ErrorKind, Result};
+use replank_core::{ErrorKind, Result};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::connect::{Conn, Product, Server};
+use crate::connect::{Conn, Product, Server, address};
 use crate::replicas::addresses;
 use crate::sql::rows;
 
@@ -106,16 +106,7 @@ fn worse(worst: Lag, seconds: Option<f64>) -> Lag {
 }
 
 fn listed(asked: &str) -> Result<Vec<(String, u16)>> {
-    asked
-        .split(',')
-        .map(|one| {
-            let (host, port) = one.trim().rsplit_once(':').unwrap_or((one.trim(), "3306"));
-            let port = port
-                .parse()
-                .map_err(|_| Error::new(ErrorKind::Usage, format!("`{one}` is not host:port")))?;
-            Ok((host.to_owned(), port))
-        })
-        .collect()
+    asked.split(',').map(address).collect()
 }
 
 async fn found(server: &Server) -> Result<Vec<(String, u16)>> {

@@ -56,6 +56,8 @@ pub enum Way {
     Instant,
     /// In place, while others write.
     Inplace,
+    /// By copying, while others write: MariaDB from 11.2.
+    OnlineCopy,
     /// By copying under a lock.
     Copy,
 }
@@ -179,20 +181,29 @@ impl Scratch {
             _ if adds_keys => {
                 &[(Way::Inplace, "ALGORITHM = INPLACE, LOCK = NONE", true), (Way::Copy, "", true)]
             }
-            _ => &[
+            Product::MySql => &[
                 (Way::Instant, "ALGORITHM = INSTANT", false),
                 (Way::Inplace, "ALGORITHM = INPLACE, LOCK = NONE", false),
                 // A rebuild looks itself at what joins the tables.
                 (Way::Copy, "", true),
             ],
+            // INPLACE may write the whole table anew, which NOCOPY never does.
+            Product::MariaDb => &[
+                (Way::Instant, "ALGORITHM = INSTANT", false),
+                (Way::Inplace, "ALGORITHM = NOCOPY, LOCK = NONE", false),
+                (Way::Inplace, "ALGORITHM = INPLACE, LOCK = NONE", false),
+                (Way::OnlineCopy, "ALGORITHM = COPY, LOCK = NONE", false),
+                (Way::Copy, "", true),
+            ],
         };
-        let mut rejected = Vec::new();
+        let mut rejected: Vec<(Way, String)> = Vec::new();
         let before = self.number().await?;
         for &(way, how, is_unchecked) in ways {
             self.check_keys(!is_unchecked).await?;
             let statement = altering(&self.own(), how, clauses);
             let altered = run(&mut self.connection, statement).await;
             self.check_keys(false).await?;
+            rejected.retain(|(known, _)| *known != way);
             match altered {
                 Ok(_) => {
                     let after = self.read().await?;

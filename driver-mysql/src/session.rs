@@ -16,7 +16,7 @@ use crate::native::Native;
 use crate::rebuild::Opener;
 use crate::replica_lag::ReplicaLag;
 use crate::state::{Names, Store};
-use crate::{leftovers, lint, load, plan, preflight};
+use crate::{feed, leftovers, lint, load, plan, preflight};
 
 /// The driver of MySQL and MariaDB.
 #[must_use]
@@ -82,6 +82,7 @@ impl Session for Connected {
         let mut connection = self.server.take().await?;
         let names = Names::new(&self.server.settings().state_name);
         let mut checks = preflight::checks(&mut connection, self.server.schema(), &names).await?;
+        checks.extend(feed::replica::checks(&self.server).await?);
         if let Some(schema) = self.server.schema() {
             checks.extend(leftovers::checks(&mut connection, schema, &names).await?);
         }

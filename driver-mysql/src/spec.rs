@@ -6,6 +6,7 @@ use replank_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::rebuild::identity::FileName;
+use crate::sql::ident;
 
 /// What a rebuild does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +82,10 @@ pub struct Unique {
 pub struct Flow {
     /// The columns that tell rows apart, the same values on both sides.
     pub key: Vec<KeyColumn>,
+    /// How many of them, from the first, tell the source's rows apart and order them; all if `None`. The others
+    /// are needed on the other side only: `id` here, and `id` with a date there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordered_by: Option<usize>,
     /// Columns that are written; never generated ones.
     pub columns: Vec<Mapped>,
     /// Columns of the written table that nothing is known about: they keep what they hold.
@@ -170,7 +175,26 @@ pub struct Original {
     pub stored: String,
 }
 
+impl Side {
+    /// It has, while rows are copied, a unique key under which two rows may meet that the flow's key tells apart.
+    pub fn is_crowded(&self, key: &[KeyColumn]) -> bool {
+        let is_key = |part: &String| key.iter().any(|column| ident(&column.written) == *part);
+        let is_deferred =
+            |unique: &Unique| self.indexes.iter().any(|index| index.name == unique.name && index.is_deferred);
+        let has_all =
+            |unique: &Unique| key.iter().all(|column| unique.parts.contains(&ident(&column.written)));
+        self.unique
+            .iter()
+            .any(|unique| !is_deferred(unique) && !(unique.parts.iter().all(is_key) && has_all(unique)))
+    }
+}
+
 impl Flow {
+    /// The columns by which the source has its rows in order, through an index.
+    pub fn order(&self) -> &[KeyColumn] {
+        &self.key[..self.ordered_by.unwrap_or(self.key.len())]
+    }
+
     /// Rows of the written table know something that the source does not: they are updated and not replaced.
     pub fn keeps_something(&self) -> bool {
         !self.kept.is_empty() || self.columns.iter().any(|column| column.original.is_some())

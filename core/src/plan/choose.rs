@@ -85,6 +85,9 @@ fn objection(candidate: &Candidate, options: &PlanOptions) -> Option<String> {
     {
         return Some(format!("`strategy={wanted}` was asked for"));
     }
+    if let (Some(reason), None) = (&candidate.unasked, options.strategy) {
+        return Some(format!("{reason}; `-D strategy={}` takes it all the same", candidate.strategy));
+    }
     if options.revertible && !candidate.discards.is_empty() {
         return Some(format!("it discards {}, which only --no-revert allows", candidate.discards.join(", ")));
     }
@@ -154,6 +157,7 @@ mod tests {
         Candidate {
             strategy,
             impossible: None,
+            unasked: None,
             reason: "it works".to_owned(),
             steps: Vec::new(),
             locks: Vec::new(),

@@ -88,6 +88,8 @@ pub struct Candidate {
     pub strategy: Strategy,
     /// Set when it cannot be taken here, with the reason.
     pub impossible: Option<String>,
+    /// Set when it is taken only if the person asks for it by name, with the reason.
+    pub unasked: Option<String>,
     /// Why it would be taken.
     pub reason: String,
     /// What it does.

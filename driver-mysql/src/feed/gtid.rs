@@ -35,6 +35,11 @@ impl Gtid {
         let uuid = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-");
         Self { source: Source { uuid, tag: tag.unwrap_or_default().to_owned() }, number }
     }
+
+    /// Whether it was numbered by the server of this UUID.
+    pub fn is_of(&self, uuid: &str) -> bool {
+        self.source.uuid.eq_ignore_ascii_case(uuid)
+    }
 }
 
 impl GtidSet {
@@ -64,6 +69,14 @@ impl GtidSet {
             }
         }
         Ok(set)
+    }
+
+    /// All transactions of both.
+    ///
+    /// # Errors
+    /// As [`GtidSet::parse`].
+    pub fn with(&self, other: &Self) -> Result<Self> {
+        Self::parse(&format!("{self},{other}"))
     }
 
     /// Adds a transaction.

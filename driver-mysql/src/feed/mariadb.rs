@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     HEARTBEAT, Log, Read, SETTLE_SECONDS, Transaction, gap, global, log_error, not_settled, number_of_ours,
-    unreadable,
+    replica, unreadable,
 };
 use crate::connect::{Conn, Server};
 use crate::error::from_mysql;
@@ -136,14 +136,18 @@ pub async fn newest(connection: &mut Conn) -> Result<Position> {
 /// Everything that is committed, and nothing that a new read would not see: what was newest, once it is visible.
 pub async fn head(connection: &mut Conn) -> Result<Position> {
     let newest = newest(connection).await?;
-    // Asked later, and so not before the end of the newest.
-    if let Some(row) = first(connection, "SHOW MASTER STATUS").await? {
-        let (file, offset): (String, u64) = (get(&row, 0)?, get(&row, 1)?);
-        if let Some(place) = Place::of(&file, offset) {
-            wait_until_visible(connection, place).await?;
-        }
-    }
+    // Later, and so not before the end of the newest.
+    wait_until_all_is_visible(connection).await?;
     Ok(newest)
+}
+
+async fn wait_until_all_is_visible(connection: &mut Conn) -> Result<()> {
+    let Some(row) = first(connection, "SHOW MASTER STATUS").await? else { return Ok(()) };
+    let (file, offset): (String, u64) = (get(&row, 0)?, get(&row, 1)?);
+    match Place::of(&file, offset) {
+        Some(place) => wait_until_visible(connection, place).await,
+        None => Ok(()),
+    }
 }
 
 /// Opens the log just after `from`.
@@ -157,15 +161,28 @@ pub async fn open(
     if !known.contains(&position) {
         return Err(gap("the position is not of this server's history: was it restored from a backup?"));
     }
-    let files = rows(&mut settler, "SHOW BINARY LOGS").await?;
+    let mut connection = replica::reader(server, from).await?;
+    let files = rows(&mut connection, "SHOW BINARY LOGS").await?;
     let files = files.iter().map(|row| get(row, 0)).collect::<Result<Vec<String>>>()?;
-    let mut connection = server.connect().await?;
+    let (mut passed, mut own) = (position.clone(), None);
+    if server.log_of().is_some() {
+        let there = Domains::parse(&newest(&mut connection).await?.0)?;
+        // Asked later: all that has arrived there is in it.
+        let here = Domains::parse(&newest(&mut settler).await?.0)?;
+        passed.0.extend(
+            there
+                .0
+                .into_iter()
+                .filter(|(domain, _)| !here.0.contains_key(domain) && !position.0.contains_key(domain)),
+        );
+        own = global(&mut connection, "server_id").await?.parse().ok();
+    }
     run(
         &mut connection,
         format!(
             "SET @mariadb_slave_capability = 4, @slave_connect_state = {}, @slave_gtid_strict_mode = 1,
              @master_heartbeat_period = {HEARTBEAT}, SESSION net_write_timeout = 86400",
-            text(&position.to_string())
+            text(&passed.to_string())
         ),
     )
     .await?;
@@ -177,6 +194,7 @@ pub async fn open(
     let log = ByDomains {
         settler,
         position,
+        own,
         present: None,
         place: Place::default(),
         files,
@@ -191,6 +209,8 @@ struct ByDomains {
     settler: Conn,
     /// The last transactions that were read to their end.
     position: Domains,
+    /// The number of the replica whose log it is: what was written there alone is nothing of the table's.
+    own: Option<u32>,
     present: Option<(u32, u32, u64)>,
     /// The end of the event that was read last.
     place: Place,
@@ -240,6 +260,9 @@ impl ByDomains {
         let begun = Begun::read(event.data())
             .ok_or_else(|| gap("an event that begins a transaction cannot be read to its end"))?;
         let server = event.header().server_id();
+        if self.own == Some(server) {
+            return Ok(Self::transaction(event, &begun));
+        }
         let last = self.position.0.get(&begun.domain).map_or(0, |(_, number)| *number);
         if begun.number <= last {
             return Err(gap("the log's transactions are not in the order of their numbers")
@@ -248,12 +271,16 @@ impl ByDomains {
                 .hint("is gtid_strict_mode OFF, and did somebody write to a replica?"));
         }
         self.present = Some((begun.domain, server, begun.number));
-        Ok(Transaction {
+        Ok(Self::transaction(event, &begun))
+    }
+
+    fn transaction(event: &Event, begun: &Begun) -> Transaction {
+        Transaction {
             // Whole seconds, of the moment in which the statement began.
             committed: Some(i64::from(event.header().timestamp()) * 1_000_000 + 999_999),
             in_rows: !begun.is_single,
             is_xa: begun.is_prepared,
-        })
+        }
     }
 }
 
@@ -319,13 +346,20 @@ impl Log for ByDomains {
     }
 
     fn showed_rows(&mut self) {
-        self.unsettled = Some(self.place);
+        // What a replica alone has is never visible on the other server.
+        if self.present.is_some() {
+            self.unsettled = Some(self.place);
+        }
     }
 
     async fn settle(&mut self) -> Result<()> {
         let Some(place) = self.unsettled else { return Ok(()) };
-        // A snapshot never begins in the middle of a transaction: one that sees this far, sees its end.
-        wait_until_visible(&mut self.settler, place).await?;
+        match self.own {
+            // A snapshot never begins in the middle of a transaction: one that sees this far, sees its end.
+            None => wait_until_visible(&mut self.settler, place).await?,
+            // A place in a replica's log says nothing here; but what has come to it was in the log here before.
+            Some(_) => wait_until_all_is_visible(&mut self.settler).await?,
+        }
         self.unsettled = None;
         Ok(())
     }

@@ -8,6 +8,7 @@
 mod gtid;
 mod mariadb;
 mod mysql;
+pub mod replica;
 mod row;
 mod statement;
 

@@ -10,10 +10,10 @@ use replank_core::value::Position;
 use super::gtid::{Gtid, GtidSet};
 use super::{
     HEARTBEAT, Log, Read, SETTLE_SECONDS, Transaction, gap, global, log_error, not_settled, number_of_ours,
-    unreadable,
+    replica, unreadable,
 };
 use crate::connect::{Conn, Server};
-use crate::sql::{number, run, text};
+use crate::sql::{first, get, number, run, text};
 
 /// Everything that is committed, and nothing that a new read would not see.
 pub async fn head(connection: &mut Conn) -> Result<Position> {
@@ -28,8 +28,14 @@ pub async fn open(
     from: &Position,
 ) -> Result<(Box<dyn Log>, BinlogStream)> {
     let position = GtidSet::parse(&from.0)?;
-    check_reaches(&mut settler, &position).await?;
-    let mut connection = server.connect().await?;
+    check_known(&mut settler, &position).await?;
+    let mut connection = replica::reader(server, from).await?;
+    let (mut passed, mut own) = (position.clone(), None);
+    if server.log_of().is_some() {
+        passed = position.with(&strangers(&mut connection, &mut settler).await?)?;
+        own = Some(global(&mut connection, "server_uuid").await?);
+    }
+    check_reaches(&mut connection, &passed).await?;
     run(
         &mut connection,
         format!(
@@ -38,17 +44,35 @@ pub async fn open(
         ),
     )
     .await?;
-    let request = BinlogStreamRequest::new(number_of_ours()).with_gtid().with_gtid_set(position.sids()?);
+    let request = BinlogStreamRequest::new(number_of_ours()).with_gtid().with_gtid_set(passed.sids()?);
     let stream = connection.into_inner().get_binlog_stream(request).await.map_err(log_error)?;
-    Ok((Box::new(ByGtids { settler, position, present: None, unsettled: GtidSet::default() }), stream))
+    Ok((Box::new(ByGtids { settler, position, own, present: None, unsettled: GtidSet::default() }), stream))
 }
 
-async fn check_reaches(connection: &mut Conn, position: &GtidSet) -> Result<()> {
-    let position = text(&position.to_string());
-    let purged = number(connection, format!("SELECT GTID_SUBSET(@@GLOBAL.gtid_purged, {position})")).await?;
-    if purged == 0 {
+/// The log that is read has everything after what was passed.
+async fn check_reaches(connection: &mut Conn, passed: &GtidSet) -> Result<()> {
+    let passed = text(&passed.to_string());
+    let reaches = number(connection, format!("SELECT GTID_SUBSET(@@GLOBAL.gtid_purged, {passed})")).await?;
+    if reaches == 0 {
         return Err(gap("the log was purged beyond what is needed to go on"));
     }
+    Ok(())
+}
+
+/// What a replica has, and the server that it follows has not: somebody wrote there.
+async fn strangers(replica: &mut Conn, primary: &mut Conn) -> Result<GtidSet> {
+    let there = global(replica, "gtid_executed").await?;
+    // Asked later: all that has arrived there is in it.
+    let here = global(primary, "gtid_executed").await?;
+    let sql = format!("SELECT GTID_SUBTRACT({}, {})", text(&there), text(&here));
+    match first(primary, sql).await? {
+        Some(row) => GtidSet::parse(&get::<String>(&row, 0)?),
+        None => Ok(GtidSet::default()),
+    }
+}
+
+async fn check_known(connection: &mut Conn, position: &GtidSet) -> Result<()> {
+    let position = text(&position.to_string());
     let known = number(connection, format!("SELECT GTID_SUBSET({position}, @@GLOBAL.gtid_executed)")).await?;
     if known == 0 {
         return Err(gap("the position is not of this server's history: was it restored from a backup?"));
@@ -61,6 +85,8 @@ struct ByGtids {
     settler: Conn,
     /// Transactions that were read to their end.
     position: GtidSet,
+    /// The UUID of the replica whose log it is: what was written there alone is nothing of the table's.
+    own: Option<String>,
     present: Option<Gtid>,
     /// Transactions of changes that are about to be handed out.
     unsettled: GtidSet,
@@ -72,9 +98,11 @@ impl Log for ByGtids {
         match event.header().event_type() {
             Ok(EventType::GTID_EVENT | EventType::GTID_TAGGED_LOG_EVENT) => {
                 let event = event.read_event::<GtidEvent>().map_err(unreadable)?;
-                self.present = Some(Gtid::new(event.sid(), event.tag().map(|tag| tag.as_str()), event.gno()));
+                let gtid = Gtid::new(event.sid(), event.tag().map(|tag| tag.as_str()), event.gno());
+                self.present =
+                    Some(gtid).filter(|gtid| !self.own.as_ref().is_some_and(|own| gtid.is_of(own)));
                 Ok(Read::Begins(Transaction {
-                    committed: i64::try_from(event.immediate_commit_timestamp()).ok(),
+                    committed: i64::try_from(event.original_commit_timestamp()).ok(),
                     in_rows: false,
                     is_xa: false,
                 }))

@@ -6,7 +6,7 @@ use super::renames::Renames;
 use super::value::{comparable, is_lossless};
 use crate::inspect::{Column, Table, key_columns};
 use crate::scratch::Scratch;
-use crate::spec::{Flow, KeyColumn, Mapped, Original};
+use crate::spec::{Flow, KeyColumn, Mapped, Original, Unique};
 use crate::sql::ident;
 
 /// What the person gave for values that the server cannot convert by itself: column → expression.
@@ -23,6 +23,8 @@ pub struct Mapping {
     pub forward: std::result::Result<Flow, String>,
     /// And back.
     pub backward: std::result::Result<Flow, String>,
+    /// The new shape's unique key through which its rows are found.
+    pub through: String,
 }
 
 /// Finds the ways. `renames` are from old to new.
@@ -59,17 +61,18 @@ pub async fn mapping(
             }
         }
     }
-    let key = match key_between(old, new, &columns) {
-        Ok(key) => key,
+    let between = match key_between(old, new, &columns) {
+        Ok(between) => between,
         Err(why) => return Ok(neither(why)),
     };
-    let forward = Flow { key, columns, kept: Vec::new() };
+    let Between { key, ordered_by, through } = between;
+    let forward = Flow { key, ordered_by, columns, kept: Vec::new() };
     let backward = backward(scratch, old, new, renames, given, &forward).await?;
-    Ok(Mapping { forward: Ok(forward), backward })
+    Ok(Mapping { forward: Ok(forward), backward, through })
 }
 
 fn neither(why: String) -> Mapping {
-    Mapping { forward: Err(why.clone()), backward: Err(why) }
+    Mapping { forward: Err(why.clone()), backward: Err(why), through: String::new() }
 }
 
 fn known(table: &Table, column: &str) -> Result<()> {
@@ -136,43 +139,96 @@ async fn backward(
         columns.push(back);
     }
     Ok(match key_between(new, old, &columns) {
-        Ok(key) => Ok(Flow { key, columns, kept }),
+        Ok(Between { key, ordered_by, .. }) => Ok(Flow { key, ordered_by, columns, kept }),
         Err(why) => Err(format!("the new shape has no key that the old one has, too: {why}")),
     })
 }
 
-/// A unique key of both tables, whose values go over unchanged.
-fn key_between(from: &Table, to: &Table, columns: &[Mapped]) -> std::result::Result<Vec<KeyColumn>, String> {
-    let primary = |table: &Table| table.unique.iter().any(|unique| unique.name == "PRIMARY");
+/// What tells rows apart on both sides.
+struct Between {
+    key: Vec<KeyColumn>,
+    ordered_by: Option<usize>,
+    /// The other side's unique key that goes with it.
+    through: String,
+}
+
+/// A unique key of either table, whose values go over unchanged. One may have more columns than the other: rows that
+/// `id` tells apart, `id` and a date tell apart as well.
+///
+/// Best is one that is the other side's primary key: rows come in its order, and nothing else has to be unique while
+/// they are copied.
+fn key_between(from: &Table, to: &Table, columns: &[Mapped]) -> std::result::Result<Between, String> {
     let mut why = "it has no primary key, and no unique key of columns that are NOT NULL".to_owned();
-    for unique in &from.unique {
-        let key = match key_columns(from, unique) {
+    let mut best: Option<(bool, bool, Between)> = None;
+    for own in &from.unique {
+        let key = match key_columns(from, own) {
             Ok(key) => key,
             Err(reason) => {
                 why = reason.to_string();
                 continue;
             }
         };
-        match carried(&key, to, columns) {
-            Ok(carried) => {
-                let names: Vec<String> = carried.iter().map(|column| ident(&column.written)).collect();
-                let other = to.unique.iter().find(|unique| {
-                    unique.parts.len() == names.len() && names.iter().all(|name| unique.parts.contains(name))
-                });
-                match other {
-                    // Rows of different moments would meet under it while they are copied.
-                    Some(other) if other.name != "PRIMARY" && primary(to) => {
-                        why =
-                            "the primary key changes to other columns, which is not supported yet".to_owned();
-                    }
-                    Some(_) => return Ok(carried),
-                    None => why = format!("the other shape has no unique key of {}", names.join(", ")),
-                }
+        let key = match carried(&key, to, columns) {
+            Ok(key) => key,
+            Err(reason) => {
+                why = reason;
+                continue;
             }
-            Err(reason) => why = reason,
+        };
+        for other in &to.unique {
+            match joined(from, to, columns, &key, other) {
+                Ok((key, ordered_by)) => {
+                    let is_second = other.name != "PRIMARY";
+                    let is_wider = ordered_by.is_some() || key.len() > other.parts.len();
+                    if best
+                        .as_ref()
+                        .is_none_or(|(second, wider, _)| (is_second, is_wider) < (*second, *wider))
+                    {
+                        let through = other.name.clone();
+                        best = Some((is_second, is_wider, Between { key, ordered_by, through }));
+                    }
+                }
+                Err(reason) => why = reason,
+            }
         }
     }
-    Err(why)
+    best.map(|(_, _, between)| between).ok_or(why)
+}
+
+/// The key of two unique keys, one of each side, if one begins with the other or both have the same columns; with the
+/// number of its columns that order the source, if it is not all of them.
+fn joined(
+    from: &Table,
+    to: &Table,
+    columns: &[Mapped],
+    key: &[KeyColumn],
+    other: &Unique,
+) -> std::result::Result<(Vec<KeyColumn>, Option<usize>), String> {
+    let names: Vec<String> = key.iter().map(|column| ident(&column.written)).collect();
+    let has_all = names.iter().all(|name| other.parts.contains(name));
+    if has_all && other.parts.len() == names.len() || names.starts_with(&other.parts) {
+        return Ok((key.to_vec(), None));
+    }
+    if !other.parts.starts_with(&names) {
+        return Err(format!(
+            "the other shape has no unique key that is, or begins with, {}",
+            names.join(", ")
+        ));
+    }
+    let there = key_columns(to, other).map_err(|why| why.to_string())?;
+    let here = there[names.len()..].iter().map(|column| origin(from, columns, column));
+    let more = carried(&here.collect::<std::result::Result<Vec<_>, _>>()?, to, columns)?;
+    let all = key.iter().cloned().chain(more).collect();
+    Ok((all, Some(names.len())))
+}
+
+/// The column whose values another one takes over as they are, and that is never NULL.
+fn origin<'t>(from: &'t Table, columns: &[Mapped], to: &Column) -> std::result::Result<&'t Column, String> {
+    let mapped = columns.iter().find(|mapped| mapped.column == to.name);
+    mapped
+        .and_then(|mapped| from.columns.iter().find(|column| mapped.expression == ident(&column.name)))
+        .filter(|column| !column.is_nullable)
+        .ok_or_else(|| format!("column {} of the other shape's key is not there, or may be NULL", to.name))
 }
 
 fn carried(key: &[&Column], to: &Table, columns: &[Mapped]) -> std::result::Result<Vec<KeyColumn>, String> {

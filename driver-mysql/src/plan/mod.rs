@@ -20,9 +20,10 @@ use replank_core::{Error, ErrorKind, Result};
 use crate::added_keys::Looks;
 use crate::attached::Attached;
 use crate::connect::{Conn, Server};
+use crate::feed;
 use crate::foreign_key::foreign_keys;
 use crate::holders::{are_visible, holders};
-use crate::inspect::{NoKey, Table, count, named, twins, usable_key};
+use crate::inspect::{Column, NoKey, Table, count, named, twins, usable_key};
 use crate::lines::{items, options};
 use crate::lint::Facts;
 use crate::parse::{Action, Clause, parse, parse_shape};
@@ -251,13 +252,21 @@ impl Drafting<'_> {
         let mut candidates: Vec<Candidate> = tried
             .rejected
             .iter()
+            // One that goes another way of the same strategy.
+            .filter(|(way, _)| tried.way == Way::Copy || strategy(*way) != strategy(tried.way))
             .map(|(way, why)| native::impossible(strategy(*way), format!("the server says: {why}")))
             .collect();
         if tried.way == Way::Copy {
             return Ok(candidates);
         }
-        let mut dropped = dropped_columns(table, &tried.after, renames);
-        dropped.extend(self.facts.replaced.iter().cloned());
+        let mut dropped: Vec<String> = dropped_columns(table, &tried.after, renames)
+            .iter()
+            .chain(&self.facts.replaced)
+            .map(|column| format!("column {column}"))
+            .collect();
+        if tried.way == Way::OnlineCopy {
+            dropped.extend(retyped_columns(table, &tried.after, renames));
+        }
         let inverse = match native::inverse(table, &tried.after, renames).filter(|_| dropped.is_empty()) {
             Some(inverse) if inverse.is_empty() => Some(inverse),
             // Believed only where it gives back what was there.
@@ -272,6 +281,7 @@ impl Drafting<'_> {
                 "the key is added at once for all writes to come, then the rows are looked at"
             }
             Way::Instant => "only the definition changes",
+            Way::OnlineCopy => "the server itself copies the table while others read and write",
             _ => "the server makes it in place while others read and write",
         };
         let looks = Looks {
@@ -285,7 +295,7 @@ impl Drafting<'_> {
             "cannot be undone"
         };
         let mut candidate = native::candidate(strategy(tried.way), reason, vec![step], undo);
-        candidate.discards = dropped.iter().map(|column| format!("column {column}")).collect();
+        candidate.discards = dropped;
         let emptied = clauses.iter().flat_map(|clause| &clause.empties);
         candidate.discards.extend(emptied.map(|partition| format!("partition {partition} with its rows")));
         if inverse.is_none() && candidate.discards.is_empty() {
@@ -293,8 +303,8 @@ impl Drafting<'_> {
                 Some("it is not known how the server itself would take it back".to_owned());
         }
         // A replica drops a partition as quickly as the server does.
-        if tried.way == Way::Inplace && clauses.iter().all(|clause| clause.empties.is_empty()) {
-            candidate.impossible = candidate.impossible.take().or(self.harms_replicas(table, tried).await?);
+        if tried.way != Way::Instant && clauses.iter().all(|clause| clause.empties.is_empty()) {
+            candidate.unasked = self.harms_replicas(table, tried).await?;
         }
         candidates.push(candidate);
         Ok(candidates)
@@ -316,11 +326,16 @@ impl Drafting<'_> {
     }
 
     async fn shadow(&mut self, scratch: &mut Scratch, change: Change<'_>) -> Result<(Candidate, Evidence)> {
-        let found =
+        let (mut candidate, evidence) =
             shadow::shadow(self.connection, &self.names, scratch, change, &self.attached, &mut self.facts)
                 .await?;
+        let unreadable = preflight::blocking(feed::replica::checks(self.server).await?);
+        if !unreadable.is_empty() {
+            candidate.impossible.get_or_insert_with(|| "the log cannot be followed".to_owned());
+            self.facts.log.extend(unreadable);
+        }
         self.judge_strictness(change).await?;
-        Ok(found)
+        Ok((candidate, evidence))
     }
 
     async fn rebuild(&mut self, name: &str, shape: Option<&str>) -> Result<Draft> {
@@ -508,7 +523,7 @@ impl Drafting<'_> {
 fn strategy(way: Way) -> Strategy {
     match way {
         Way::Instant => Strategy::Instant,
-        Way::Inplace | Way::Copy => Strategy::NativeOnline,
+        Way::Inplace | Way::OnlineCopy | Way::Copy => Strategy::NativeOnline,
     }
 }
 
@@ -522,6 +537,16 @@ fn dropped_columns(old: &Table, new: &Table, renames: &Renames) -> Vec<String> {
         .filter(|column| !column.is_generated && new.column(renames.new_name(&column.name)).is_none())
         .map(|column| column.name.clone())
         .collect()
+}
+
+/// Columns whose values may not come back as they were.
+fn retyped_columns(old: &Table, new: &Table, renames: &Renames) -> Vec<String> {
+    let is_other = |column: &&Column| {
+        let to = new.column(renames.new_name(&column.name));
+        to.is_some_and(|to| (&to.column_type, &to.collation) != (&column.column_type, &column.collation))
+    };
+    let retyped = old.columns.iter().filter(|column| !column.is_generated).filter(is_other);
+    retyped.map(|column| format!("the values of {} as they were", column.name)).collect()
 }
 
 /// What differs, line by line of the definition. A rebuild that changes no line is one that was asked for.

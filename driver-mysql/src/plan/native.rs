@@ -20,6 +20,7 @@ pub fn candidate(strategy: Strategy, reason: &str, steps: Vec<Step>, undo: &str)
     Candidate {
         strategy,
         impossible: None,
+        unasked: None,
         reason: reason.to_owned(),
         steps,
         locks: vec![LockNote {

@@ -17,7 +17,7 @@ use crate::lint::Facts;
 use crate::preflight;
 use crate::rebuild::names::prefix;
 use crate::scratch::Scratch;
-use crate::spec::{Side, Spec};
+use crate::spec::{Index, Side, Spec};
 use crate::sql::{ident, number};
 use crate::state::Names;
 
@@ -65,8 +65,8 @@ pub async fn shadow(
     let spec = Spec {
         schema: old.schema.clone(),
         file: scratch.file_name(old).await?,
-        old: side(old, false),
-        new: side(new, true),
+        old: side(old, None),
+        new: side(new, Some(&mapping.through)),
         forward,
         backward: mapping.backward.as_ref().ok().cloned(),
         homes: (product == Product::MySql && shares_names(old, new)).then(|| names.homes()),
@@ -75,7 +75,7 @@ pub async fn shadow(
     candidate.locks = vec![lock_note(old, attached)];
     let follows_not = following::judge(connection, scratch, (old, new), attached, facts).await?;
     let unsuitable = unsuitable(connection, change, facts, &mut evidence).await?;
-    candidate.impossible = follows_not.or(unsuitable).or_else(|| undeferrable(&spec, new));
+    candidate.impossible = follows_not.or(unsuitable);
     candidate.spec = spec.write()?;
     match &mapping.backward {
         Ok(back) if !back.kept.is_empty() => {
@@ -104,6 +104,7 @@ fn candidate(table: &Table) -> Candidate {
     Candidate {
         strategy: Strategy::Shadow,
         impossible: None,
+        unasked: None,
         reason: "the server itself would copy the table under a lock".to_owned(),
         steps: vec![
             step("make the new table, empty and without its secondary indexes", "drop it"),
@@ -206,21 +207,25 @@ async fn time_zones(connection: &mut Conn, old: &Table, new: &Table) -> Result<O
     }))
 }
 
-/// A table's part of the plan. `is_new`: its secondary indexes are built after the copy.
-fn side(table: &Table, is_new: bool) -> Side {
+/// A table's part of the plan. The new one's secondary indexes are built after the copy, but for the one `through` which
+/// its rows are found.
+fn side(table: &Table, through: Option<&str>) -> Side {
     let counter = table.columns.iter().find(|column| column.is_counter);
+    let counts_by_key = counter.is_some_and(|counter| {
+        let primary = table.unique.iter().find(|unique| unique.name == "PRIMARY");
+        primary.is_some_and(|primary| primary.parts[0] == ident(&counter.name))
+    });
     let mut indexes = table.indexes.clone();
-    for index in &mut indexes {
-        let serves_counter = counter.is_some_and(|counter| serves(index.clause.as_str(), &counter.name));
-        let counts_by_key = counter.is_some_and(|counter| {
-            table
-                .unique
-                .iter()
-                .any(|unique| unique.name == "PRIMARY" && unique.parts[0] == ident(&counter.name))
-        });
-        let is_key = !table.unique.iter().any(|unique| unique.name == "PRIMARY") && index.is_unique;
-        let is_needed = is_key || (serves_counter && !counts_by_key);
-        index.is_deferred = is_new && index.is_deferred && !is_needed;
+    let is_needed = |index: &Index| {
+        let serves_counter = counter.is_some_and(|counter| serves(&index.clause, &counter.name));
+        through == Some(index.name.as_str()) || (serves_counter && !counts_by_key)
+    };
+    // The server lists indexes of one kind as they were made: what comes before one that is needed is made with it.
+    let last_needed = [true, false]
+        .map(|is_unique| indexes.iter().rposition(|index| index.is_unique == is_unique && is_needed(index)));
+    for (at, index) in indexes.iter_mut().enumerate() {
+        let last_needed = if index.is_unique { last_needed[0] } else { last_needed[1] };
+        index.is_deferred &= through.is_some() && last_needed.is_none_or(|last| at > last);
     }
     Side {
         sql: table.sql.clone(),
@@ -237,15 +242,6 @@ fn side(table: &Table, is_new: bool) -> Side {
 
 fn serves(clause: &str, column: &str) -> bool {
     clause.split_once(" (").is_some_and(|(_, parts)| parts.starts_with(&ident(column)))
-}
-
-/// Two unique keys that must be there while rows are copied would let rows of different moments collide.
-fn undeferrable(spec: &Spec, new: &Table) -> Option<String> {
-    let present = new.unique.iter().filter(|unique| {
-        unique.name == "PRIMARY"
-            || spec.new.indexes.iter().any(|index| index.name == unique.name && !index.is_deferred)
-    });
-    (present.count() > 1).then(|| "it has two unique keys that cannot be built after the copy".to_owned())
 }
 
 /// Whether the two shapes have a constraint of one name, which a database cannot hold twice.

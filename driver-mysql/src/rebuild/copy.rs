@@ -1,14 +1,15 @@
 //! Chunks: their bounds, and copying one.
 
 use replank_core::driver::Copied;
-use replank_core::value::{Bounds, Key};
+use replank_core::value::{Bounds, Change, Key};
 use replank_core::{Error, ErrorKind, Result};
 
 use super::Core;
-use super::range::Condition;
+use super::range::{Condition, same_key};
 use crate::connect::Conn;
 use crate::key::{Values, selected};
-use crate::sql::{first, ident, run};
+use crate::spec::Flow;
+use crate::sql::{first, ident, rows, run};
 
 /// The key of the last of the next `rows` rows.
 pub async fn next_bound(core: &Core, after: Option<&Key>, rows: u64) -> Result<Option<Key>> {
@@ -24,22 +25,21 @@ pub async fn next_bound(core: &Core, after: Option<&Key>, rows: u64) -> Result<O
 async fn nth(core: &Core, connection: &mut Conn, condition: &Condition, nth: u64) -> Result<Option<Values>> {
     let flow = core.flow()?;
     let names = core.source_key()?;
-    let order: Vec<String> = names.iter().map(|name| format!("s.{}", ident(name))).collect();
     let sql = format!(
         "SELECT {} FROM {} AS s WHERE {} ORDER BY {} LIMIT 1 OFFSET {nth}",
         selected("s", &flow.key, |column| &column.source),
         core.source(),
         condition.sql("s", &names),
-        order.join(", ")
+        ordered(flow)
     );
     first(connection, sql).await?.map(|row| Values::read(&row, 0, &flow.key)).transpose()
 }
 
 /// Copies the rows of a range whose keys are absent from the written table.
 ///
-/// One statement that commits by itself: a runner that is stopped holds nothing. While rows are copied the
-/// written table has no unique key but the one that tells rows apart, so ON DUPLICATE KEY can only mean a row
-/// that is there already, and leaves it as it is. READ COMMITTED reads the source without locking it:
+/// One statement that commits by itself: a runner that is stopped holds nothing. ON DUPLICATE KEY leaves a row that is
+/// there already as it is. Where the written table has another unique key meanwhile, it may also mean a row of another
+/// moment under that key: such rows are left out, and told. READ COMMITTED reads the source without locking it:
 /// <https://dev.mysql.com/doc/refman/9.7/en/innodb-locks-set.html>.
 pub async fn copy(core: &Core, bounds: &Bounds) -> Result<Copied> {
     let flow = core.flow()?;
@@ -47,7 +47,6 @@ pub async fn copy(core: &Core, bounds: &Bounds) -> Result<Copied> {
     let names = core.source_key()?;
     let columns: Vec<String> = flow.columns.iter().map(|column| ident(&column.column)).collect();
     let values: Vec<&str> = flow.columns.iter().map(|column| column.expression.as_str()).collect();
-    let order: Vec<String> = names.iter().map(|name| format!("s.{}", ident(name))).collect();
     let kept = format!("{}.{}", ident(&core.written_name()), ident(&flow.key[0].written));
     let sql = format!(
         "INSERT INTO {} ({}) SELECT {} FROM {} AS s WHERE {} ORDER BY {} ON DUPLICATE KEY UPDATE {kept} = {kept}",
@@ -56,15 +55,23 @@ pub async fn copy(core: &Core, bounds: &Bounds) -> Result<Copied> {
         values.join(", "),
         core.source(),
         condition.sql("s", &names),
-        order.join(", ")
+        ordered(flow)
     );
     let mut connection = core.server.take().await?;
     match run(&mut connection, sql).await {
         Ok(written) => {
-            let read = records(&connection.info()).unwrap_or(written);
+            let info = records(&connection.info());
+            let displaced = match info {
+                Some((_, 0)) => Vec::new(),
+                _ if core.spec.new.is_crowded(&flow.key) => {
+                    left_out(core, &mut connection, &condition).await?
+                }
+                _ => Vec::new(),
+            };
             core.server.keep(connection);
+            let read = info.map_or(written, |(records, _)| records);
             // How many bytes they were the server does not say.
-            Ok(Copied { read, written, bytes: 0, displaced: Vec::new() })
+            Ok(Copied { read, written, bytes: 0, displaced })
         }
         Err(error) if error.kind() == ErrorKind::NotFound => Err(core.missed(error)),
         Err(error) if error.kind() == ErrorKind::Unfit => Err(unfit(core, &condition, error).await),
@@ -72,9 +79,31 @@ pub async fn copy(core: &Core, bounds: &Bounds) -> Result<Copied> {
     }
 }
 
-/// `Records: 100  Duplicates: 3  Warnings: 0`.
-fn records(info: &str) -> Option<u64> {
-    info.strip_prefix("Records: ")?.split_whitespace().next()?.parse().ok()
+/// The source's order, through an index.
+fn ordered(flow: &Flow) -> String {
+    flow.order().iter().map(|column| format!("s.{}", ident(&column.source))).collect::<Vec<_>>().join(", ")
+}
+
+/// Rows of a range that are not there, as changes: another row is in their place, or they have come since.
+async fn left_out(core: &Core, connection: &mut Conn, condition: &Condition) -> Result<Vec<Change>> {
+    let flow = core.flow()?;
+    let names = core.source_key()?;
+    let sql = format!(
+        "SELECT {} FROM {} AS s WHERE {} AND NOT EXISTS (SELECT 1 FROM {} AS w WHERE {})",
+        selected("s", &flow.key, |column| &column.source),
+        core.source(),
+        condition.sql("s", &names),
+        core.written(),
+        same_key("w", &core.written_key()?, "s", &names)
+    );
+    let found = rows(connection, sql).await?;
+    found.iter().map(|row| core.change(&Values::read(row, 0, &flow.key)?, false)).collect()
+}
+
+/// `Records: 100  Duplicates: 3  Warnings: 0`: the first two.
+fn records(info: &str) -> Option<(u64, u64)> {
+    let (records, rest) = info.strip_prefix("Records: ")?.split_once("  Duplicates: ")?;
+    Some((records.parse().ok()?, rest.split_whitespace().next()?.parse().ok()?))
 }
 
 /// A value that the new shape cannot hold, with the key of its row: the server counts rows from the first of
@@ -108,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_servers_own_count_is_read() {
-        assert_eq!(records("Records: 100  Duplicates: 3  Warnings: 0"), Some(100));
+        assert_eq!(records("Records: 100  Duplicates: 3  Warnings: 0"), Some((100, 3)));
         assert_eq!(records(""), None);
     }
 }

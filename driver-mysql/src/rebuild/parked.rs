@@ -46,9 +46,8 @@ pub async fn make(connection: &mut Conn, core: &Core) -> Result<()> {
     let old = &core.spec.old;
     let key: Vec<&str> =
         core.spec.backward.iter().flat_map(|flow| &flow.key).map(|column| column.written.as_str()).collect();
-    let tells_apart = |unique: &crate::spec::Unique| {
-        unique.parts.len() == key.len() && key.iter().all(|name| unique.parts.contains(&ident(name)))
-    };
+    let key: Vec<String> = key.into_iter().map(ident).collect();
+    let tells_apart = |unique: &crate::spec::Unique| unique.parts.iter().all(|part| key.contains(part));
     let keep: Vec<&str> =
         old.unique.iter().filter(|unique| tells_apart(unique)).map(|unique| unique.name.as_str()).collect();
     let others: Vec<&str> = old

@@ -52,6 +52,11 @@ impl Condition {
                     [one] => one.clone(),
                     several => format!("({})", several.join(", ")),
                 };
+                // MariaDB reads the whole table for `(a, b) IN ((1, 2))` with one row in it.
+                if let [only] = &keys[..] {
+                    let pairs = columns.iter().zip(only).map(|(column, value)| format!("{column} = {value}"));
+                    return pairs.collect::<Vec<_>>().join(" AND ");
+                }
                 let left = row(&columns);
                 format!("{left} IN ({})", keys.iter().map(row).collect::<Vec<_>>().join(", "))
             }
@@ -119,6 +124,7 @@ mod tests {
         assert_eq!(some.sql("w", &["a", "b"]), "(w.`a`, w.`b`) IN ((1, 2), (3, 4))");
         assert_eq!(Condition::keys(&[], &columns).sql("w", &["a", "b"]), "FALSE");
         let one = Condition::keys(&[Values(vec![Value::Number("7".to_owned())])], &columns[..1]);
-        assert_eq!(one.sql("w", &["a"]), "w.`a` IN (7)");
+        assert_eq!(one.sql("w", &["a"]), "w.`a` = 7");
+        assert_eq!(Condition::keys(&[key(1, 2)], &columns).sql("w", &["a", "b"]), "w.`a` = 1 AND w.`b` = 2");
     }
 }

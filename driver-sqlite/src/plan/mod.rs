@@ -395,6 +395,7 @@ fn nothing() -> Candidate {
     Candidate {
         strategy: Strategy::Instant,
         impossible: None,
+        unasked: None,
         reason: "it is as the statement wants it already".to_owned(),
         steps: Vec::new(),
         locks: Vec::new(),

@@ -46,6 +46,7 @@ fn candidate(strategy: Strategy, reason: &str, steps: Vec<Step>, hold: Duration,
     Candidate {
         strategy,
         impossible: None,
+        unasked: None,
         reason: reason.to_owned(),
         steps,
         locks: vec![LockNote {

@@ -82,6 +82,7 @@ fn candidate(size: Size) -> Candidate {
     Candidate {
         strategy: Strategy::Shadow,
         impossible: None,
+        unasked: None,
         reason: "SQLite cannot do this to a table in place without holding the write lock throughout"
             .to_owned(),
         steps: vec![

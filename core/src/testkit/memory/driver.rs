@@ -158,6 +158,7 @@ impl MemorySession {
         Candidate {
             strategy: Strategy::Shadow,
             impossible: None,
+            unasked: None,
             reason: "the values are written differently".to_owned(),
             steps: Vec::new(),
             locks: vec![LockNote { what: "the table, for the swap".to_owned(), hold_ms: 50 }],
@@ -180,6 +181,7 @@ fn native(text: &str, word: &str) -> Candidate {
     Candidate {
         strategy: Strategy::Instant,
         impossible: None,
+        unasked: None,
         reason: "it is metadata only".to_owned(),
         steps: vec![step],
         locks: vec![LockNote { what: "nothing".to_owned(), hold_ms: 0 }],

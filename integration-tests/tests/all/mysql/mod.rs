@@ -8,6 +8,7 @@ mod kills;
 mod known_failures;
 mod mariadb;
 mod oracle;
+mod primary_keys;
 mod rebuild;
 mod replicas;
 mod rules;

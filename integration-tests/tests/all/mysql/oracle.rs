@@ -124,3 +124,40 @@ async fn on_mysql_a_transaction_that_holds_the_table_delays_the_swap_and_no_writ
     assert!(journal.summary().longest < Duration::from_millis(1_500), "{:?}", journal.summary().longest);
     table.check(&journal).await;
 }
+
+/// A server without replicas may write the table anew by itself, and nobody stands still.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_mysql_the_servers_own_copying_is_taken_only_when_it_is_asked_for() {
+    let test = "on_mysql_the_servers_own_copying_is_taken_only_when_it_is_asked_for";
+    let table = Table::with_rows(4_000).await;
+    if is_mariadb() {
+        // It writes no table with an index over such a column anew while others write.
+        table.execute("ALTER TABLE orders DROP COLUMN lower_note").await;
+    }
+    let (before, url) = (table.definition().await, table.url());
+    let force = "ALTER TABLE orders FORCE";
+    let plan = run_beside(&["plan", "-t", &url, "-e", force], &[]).await.exits(0);
+    plan.says("shadow").says("strategy=native_online");
+    let writers = Application::start(&table, seed(test), 3).await;
+    let native = |statement, more: &[&'static str]| {
+        let mut args = vec!["apply", "-t", &url, "-e", statement, "-D", "strategy=native_online", "--yes"];
+        args.extend(more);
+        args
+    };
+    run_beside(&native(force, &[]), &[]).await.exits(0);
+    writers.write_on(30).await;
+    assert_eq!(table.definition().await, before);
+    let copies_online = table.text("SELECT VERSION() LIKE '11.%-MariaDB%'").await == "1";
+    if copies_online {
+        run_beside(&native(RETYPE, &[]), &[]).await.exits(3).says("the values of customer_id");
+        run_beside(&native(RETYPE, &["--no-revert"]), &[]).await.exits(0);
+        assert_eq!(table.text(KIND).await, "bigint");
+        writers.write_on(30).await;
+    } else {
+        run_beside(&native(RETYPE, &[]), &[]).await.exits(3).says("the server says");
+        assert_eq!(table.text(KIND).await, "int");
+    }
+    let journal = writers.stop().await;
+    judge(test, &journal);
+    table.check(&journal).await;
+}

@@ -13,6 +13,7 @@ use crate::binary::run_beside;
 use crate::oracle::judge;
 use crate::random::seed;
 use crate::server::{OwnServer, is_mariadb, mysql_own_server, mysql_replica_of};
+use crate::stopped::Stopped;
 
 /// Waits until the replica has everything, and compares every table with the primary's.
 async fn equal(table: &Table, replica: &OwnServer, expected: &Following) {
@@ -110,4 +111,70 @@ async fn on_mysql_a_replica_ends_with_the_same_and_holds_the_copy_back_while_it_
     there.query_drop(start).await.expect(start);
     apply.await.expect("it ends").exits(0).says("replica_lag_ms cannot be read");
     equal(&table, &replica, &before.changed()).await;
+}
+
+/// The server's own disk and network are spared. What somebody wrote on the replica alone is nothing of ours.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_mysql_changes_are_read_from_the_log_of_a_replica() {
+    let test = "on_mysql_changes_are_read_from_the_log_of_a_replica";
+    let primary = mysql_own_server(&[]).await;
+    let replica = mysql_replica_of(&primary).await;
+    let table = Table::within(primary.database().await, 3_000).await;
+    let (before, own) = (table.definition().await, table.url());
+    let url = format!("{own}?log-of={}", replica.address());
+    let mut there = connect(&replica.url_of("")).await;
+    let word = if is_mariadb() { "SLAVE" } else { "REPLICA" };
+    if is_mariadb() {
+        there.query_drop("SET SESSION gtid_domain_id = 99").await.expect("a domain of its own");
+    }
+    there.query_drop("CREATE DATABASE elsewhere").await.expect("written there alone");
+    let plan = async |url: &str, says: &str| {
+        run_beside(&["plan", "-t", url, "-e", RETYPE], &[]).await.exits(3).says("M250").says(says);
+    };
+    plan(&format!("{own}?log-of={}", primary.address()), "follows nobody").await;
+    let filter = match is_mariadb() {
+        true => {
+            ["SET GLOBAL replicate_wild_ignore_table = 'x.%'", "SET GLOBAL replicate_wild_ignore_table = ''"]
+        }
+        false => [
+            "CHANGE REPLICATION FILTER REPLICATE_WILD_IGNORE_TABLE = ('x.%')",
+            "CHANGE REPLICATION FILTER REPLICATE_WILD_IGNORE_TABLE = ()",
+        ],
+    };
+    for statement in [format!("STOP {word}"), filter[0].to_owned()] {
+        there.query_drop(&statement).await.expect(&statement);
+    }
+    plan(&url, "Replicate_Wild_Ignore_Table").await;
+    plan(&url, "START REPLICA there").await;
+    for statement in [filter[1].to_owned(), format!("START {word}")] {
+        there.query_drop(&statement).await.expect(&statement);
+    }
+    let mut here = table.connect().await;
+    catch_up(&mut here, &mut there).await;
+
+    let readers = "SELECT COUNT(*) FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'";
+    let writers = Application::start(&table, seed(test), 3).await;
+    let stopped = Stopped::at("chunk_committed:2", &["apply", "-t", &url, "-e", RETYPE, "--yes"]).await;
+    let found: Option<u64> = there.query_first(readers).await.expect("a list");
+    assert_eq!(found, Some(1), "the replica's log is read");
+    assert_eq!(table.text(readers).await, "1", "by the replica alone is the server's own read");
+    there.query_drop(format!("STOP {word} SQL_THREAD")).await.expect("it stands still");
+    stopped.wake();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    there.query_drop("CREATE DATABASE more").await.expect("written there alone");
+    there.query_drop(format!("START {word} SQL_THREAD")).await.expect("it goes on");
+    stopped.end().await.exits(0);
+    writers.write_on(50).await;
+    assert_ne!(table.definition().await, before);
+    // Numbers of transactions are the same in both logs.
+    let killed = [("REPLANK_KILL_AT", "swap_intended")];
+    run_beside(&["verify", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    run_beside(&["revert", "last", "-t", &url, "--yes"], &killed).await.was_killed();
+    writers.write_on(30).await;
+    run_beside(&["resume", "last", "-t", &own, "--yes"], &[]).await.exits(0);
+    let journal = writers.stop().await;
+    judge(test, &journal);
+    table.check(&journal).await;
+    assert_eq!(table.definition().await, before);
+    table.assert_no_helpers().await;
 }
