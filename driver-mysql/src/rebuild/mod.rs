@@ -40,6 +40,7 @@ use replank_core::{Error, ErrorKind, Result};
 use crate::connect::{Conn, Product, Server};
 use crate::feed;
 use crate::key::Values;
+use crate::preflight;
 use crate::spec::{Flow, Spec};
 use crate::sql::{ident, number, run, table, text};
 use crate::state::{Names, ObjectRole, Objects, check_token};
@@ -70,8 +71,20 @@ impl Rebuilder for Opener {
             Error::new(ErrorKind::Internal, format!("no helper's name comes after `{}`", job.table.name))
         })?;
         let fence = AtomicU64::new(job.fence.0);
+        check_topology(&self.server).await?;
         let (server, job) = (Arc::clone(&self.server), job.clone());
         Ok(Arc::new(Handle { core: Arc::new(Core { server, names, objects, job, spec, prefix, fence }) }))
+    }
+}
+
+/// It was looked at when the plan was made; since then the server may have been demoted, or another is in its place.
+async fn check_topology(server: &Server) -> Result<()> {
+    let mut connection = server.take().await?;
+    let bad = preflight::blocking(preflight::topology(&mut connection).await?);
+    server.keep(connection);
+    match bad.into_iter().next() {
+        None => Ok(()),
+        Some(bad) => Err(Error::new(ErrorKind::Refused, bad.found).hint(bad.mend.unwrap_or_default())),
     }
 }
 
