@@ -70,10 +70,12 @@ impl Rebuilder for Opener {
         let prefix = names::prefix(self.server.product(), &job.table.name).ok_or_else(|| {
             Error::new(ErrorKind::Internal, format!("no helper's name comes after `{}`", job.table.name))
         })?;
-        let fence = AtomicU64::new(job.fence.0);
+        let (fence, token) = (AtomicU64::new(job.fence.0), AtomicU64::new(job.fence.0));
         check_topology(&self.server).await?;
         let (server, job) = (Arc::clone(&self.server), job.clone());
-        Ok(Arc::new(Handle { core: Arc::new(Core { server, names, objects, job, spec, prefix, fence }) }))
+        Ok(Arc::new(Handle {
+            core: Arc::new(Core { server, names, objects, job, spec, prefix, fence, token }),
+        }))
     }
 }
 
@@ -97,7 +99,10 @@ pub struct Core {
     spec: Spec,
     /// What stands in front of helpers' names.
     prefix: &'static str,
+    /// Of the names.
     fence: AtomicU64,
+    /// The newest that was ours: ahead of the names while a fence is under way, or has failed.
+    token: AtomicU64,
 }
 
 impl Core {
@@ -274,7 +279,8 @@ impl Rebuild for Handle {
         // The log is the server's own, and others may read it: only the token is looked at.
         let core = &self.core;
         let mut connection = core.server.take().await?;
-        check_token(&mut connection, &core.names, &core.job.table, core.fence()).await?;
+        let token = Fence(core.token.load(Ordering::SeqCst));
+        check_token(&mut connection, &core.names, &core.job.table, token).await?;
         core.server.keep(connection);
         Ok(())
     }
