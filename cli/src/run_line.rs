@@ -85,6 +85,7 @@ pub mod example {
             checkpoint: Checkpoint::default(),
             steps_done: 0,
             reverse_position: None,
+            format: Default::default(),
             is_swapped_back: false,
             cutover_requested: false,
             migration: None,

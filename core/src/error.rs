@@ -21,7 +21,7 @@ pub enum ErrorKind {
     Gate,
     /// Another live runner holds the lease.
     LeaseHeld,
-    /// This runner's fencing token is no longer the current one: another took over.
+    /// This runner's fencing token is no longer the current one: another took over. Or another server did.
     Fenced,
     /// The owner of the table's name could not be found out. A person must look.
     OutcomeUnknown,

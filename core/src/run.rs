@@ -178,9 +178,39 @@ pub struct Progress {
     pub rows: u64,
 }
 
+/// How a run's record is written. A newer one may say what this replank would pass over, so it is not read at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct Format;
+
+impl Format {
+    /// Grows with every change of the record that an older replank must not pass over.
+    const PRESENT: u32 = 1;
+}
+
+impl From<Format> for u32 {
+    fn from(_: Format) -> Self {
+        Format::PRESENT
+    }
+}
+
+impl TryFrom<u32> for Format {
+    type Error = String;
+
+    fn try_from(format: u32) -> Result<Self, Self::Error> {
+        match format {
+            Self::PRESENT => Ok(Self),
+            other => Err(format!("it has format {other}, and this replank reads format {}", Self::PRESENT)),
+        }
+    }
+}
+
 /// Everything that is kept about a run, in the target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
+    /// Records from before there was a format have the first.
+    #[serde(default)]
+    pub format: Format,
     /// Its name.
     pub id: RunId,
     /// The table that it changes.

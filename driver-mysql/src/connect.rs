@@ -118,6 +118,8 @@ pub struct Server {
     opts: Opts,
     version: String,
     product: Product,
+    /// Which server it was when this was opened.
+    identity: String,
     /// It has `innodb_snapshot_isolation`.
     isolates_snapshots: bool,
     schema: Option<String>,
@@ -161,10 +163,12 @@ impl Server {
                 found.is_some()
             }
         };
+        let identity = identity(&mut inner, product).await?;
         let server = Self {
             opts,
             version,
             product,
+            identity,
             isolates_snapshots,
             schema: target.schema,
             log_of: target.log_of,
@@ -197,19 +201,35 @@ impl Server {
         self.log_of.as_ref().map(|(host, port)| (host.as_str(), *port))
     }
 
+    /// Which it is: another one behind the same address has another.
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
     /// What the person set.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
     /// A new connection with our settings, which nobody else will get.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`] when the address leads to another server meanwhile.
     pub async fn connect(&self) -> Result<Conn> {
         let opened = within(mysql_async::Conn::new(self.opts.clone())).await;
-        let inner = opened.map_err(|error| match code(&error) {
+        let mut inner = opened.map_err(|error| match code(&error) {
             Some(_) => from_mysql(error),
             // Nothing was sent, so it can be tried again: a server that restarts is back in a while.
             None => Error::new(ErrorKind::Retry, format!("the server does not answer: {error}")),
         })?;
+        // Half of a run here and half of it there would be neither: what is known of one is not true of the other.
+        let now = identity(&mut inner, self.product).await?;
+        if now != self.identity {
+            return Err(Error::new(ErrorKind::Fenced, "the address leads to another server now")
+                .with("before", &self.identity)
+                .with("now", now)
+                .hint("where it took over with all its data, `replank resume` goes on there; nothing was written to it"));
+        }
         let mut connection = Conn { inner, product: self.product };
         self.pin(&mut connection).await?;
         Ok(connection)
@@ -259,7 +279,7 @@ impl Server {
                  innodb_lock_wait_timeout = {busy_seconds}, lock_wait_timeout = {busy_seconds},
                  sql_safe_updates = 0, sql_select_limit = DEFAULT, sql_big_selects = 1,
                  group_concat_max_len = 1048576, wait_timeout = 86400, {}, {own}{waiting};
-                 SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+                 SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE",
                 text(SQL_MODE),
                 self.product.deadline(0)
             ),
@@ -267,6 +287,19 @@ impl Server {
         .await?;
         Ok(())
     }
+}
+
+/// MySQL has a number of its own for each server, kept with the data. MariaDB has none: the number among the servers of
+/// a topology, and where it runs.
+async fn identity(connection: &mut mysql_async::Conn, product: Product) -> Result<String> {
+    let sql = match product {
+        Product::MySql => "SELECT @@GLOBAL.server_uuid",
+        Product::MariaDb => {
+            "SELECT CONCAT(@@GLOBAL.server_id, ' on ', @@GLOBAL.hostname, ':', @@GLOBAL.port)"
+        }
+    };
+    let identity: Option<String> = connection.query_first(sql).await.map_err(from_mysql)?;
+    Ok(identity.unwrap_or_default())
 }
 
 async fn within<F>(connecting: F) -> mysql_async::Result<mysql_async::Conn>

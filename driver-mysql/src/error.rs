@@ -49,7 +49,10 @@ fn kind(code: u16) -> ErrorKind {
         1064 | 1149 => ErrorKind::Usage,
         1044 | 1045 | 1142 | 1143 | 1227 | 1370 | 3118 | 3955 => ErrorKind::Refused,
         // Going down; the connection was killed, timed out, or broke.
-        1053 | 1077 | 1079 | 1080 | 1158..=1161 | 1927 | 2006 | 2013 | 4031 => ErrorKind::ConnectionLost,
+        // No writes for now, not even ours: whoever takes the server out of service sets it so.
+        1290 | 1792 | 1836 | 1053 | 1077 | 1079 | 1080 | 1158..=1161 | 1927 | 2006 | 2013 | 4031 => {
+            ErrorKind::ConnectionLost
+        }
         codes::BINLOG => ErrorKind::FeedGap,
         _ => ErrorKind::Server,
     }
@@ -91,6 +94,9 @@ mod tests {
         assert_eq!(kind(1213), ErrorKind::Retry);
         assert_eq!(kind(1205), ErrorKind::LockTimeout);
         assert_eq!(kind(2013), ErrorKind::ConnectionLost);
+        for read_only in [1290, 1792, 1836] {
+            assert_eq!(kind(read_only), ErrorKind::ConnectionLost, "waited for: {read_only}");
+        }
         assert_eq!(kind(1062), ErrorKind::Duplicate);
         assert_eq!(kind(1406), ErrorKind::Unfit);
         assert_eq!(kind(1317), ErrorKind::LockTimeout, "the watchdog's KILL QUERY ends a wait");

@@ -17,6 +17,10 @@ use crate::value::{Bounds, Change, Key, Position};
 pub trait Rebuilder: Send + Sync {
     /// A handle on the rebuild of `job`. Reads the catalogue, changes nothing; may be called again for
     /// the same job at any time, also by another process.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) on a server on which the table must not be rebuilt (any more),
+    /// such as a replica.
     async fn open(&self, job: &RebuildJob) -> Result<Arc<dyn Rebuild>>;
 }
 

@@ -93,6 +93,7 @@ impl Runner {
             checkpoint: Checkpoint::default(),
             steps_done: 0,
             reverse_position: None,
+            format: Default::default(),
             is_swapped_back: false,
             cutover_requested: false,
             migration,
@@ -556,6 +557,10 @@ impl Runner {
     /// The run with the lease on its table, now ours.
     async fn take_over(&self, id: &RunId) -> Result<Record> {
         let (run, _) = self.load(id).await?;
+        if run.plan.is_rebuild() && !run.state.is_final() {
+            // Where it must not go on, nothing is written, not even the lease.
+            self.rebuild_of(&run, run.fence).await?;
+        }
         let token = self.take_lease(&run.table, id).await?;
         // Read again: the holder before us may have saved until just now.
         let (run, revision) = self.load(id).await?;
@@ -595,11 +600,15 @@ impl Runner {
     }
 
     async fn open(&self, record: &Record) -> Result<Arc<dyn Rebuild>> {
+        self.rebuild_of(&record.run, record.token()).await
+    }
+
+    async fn rebuild_of(&self, run: &Run, token: Fence) -> Result<Arc<dyn Rebuild>> {
         let rebuilder = self.session.rebuilder().ok_or_else(|| {
             Error::new(ErrorKind::Refused, "this target cannot rebuild a table")
                 .hint("see `replank drivers` for what it can do")
         })?;
-        rebuilder.open(&RebuildJob::of(&record.run, record.token())).await
+        rebuilder.open(&RebuildJob::of(run, token)).await
     }
 
     /// One run a table; and one retired table a table.

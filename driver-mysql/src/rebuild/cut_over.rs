@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::lock::{Locks, lock_within};
 use super::moving::{self, Move, Shape};
-use super::{Core, Handle, apply, compare, identity, mend, sentry, two_sessions};
+use super::{Core, Handle, apply, compare, exists, identity, mend, sentry, two_sessions};
 use crate::attached::{Attached, inbound};
 use crate::connect::Conn;
 use crate::feed;
@@ -118,6 +118,10 @@ async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> 
 /// or cannot be shown.
 pub async fn live_shape(connection: &mut Conn, core: &Core) -> Result<Option<Shape>> {
     let Some(live) = core.objects.one(connection, ObjectRole::Live).await? else { return Ok(None) };
+    // Each server numbers its tables by itself.
+    if live.extra["server"].as_str().is_some_and(|server| server != core.server.identity()) {
+        return live_shape_by_names(connection, core).await;
+    }
     let number = identity::read(connection, &core.spec.file).await?;
     let (Some(number), Some(original), Some(shadow)) =
         (number, live.extra["original"].as_u64(), live.extra["shadow"].as_u64())
@@ -126,6 +130,20 @@ pub async fn live_shape(connection: &mut Conn, core: &Core) -> Result<Option<Sha
     };
     let known = [(original, Shape::Old), (shadow, Shape::New)];
     Ok(known.into_iter().find(|(known, _)| *known == number).map(|(_, shape)| shape))
+}
+
+/// On a server that took over: nothing that was sent to the other one can still arrive, so the names stand still. The
+/// swap takes the written table's name away, and gives the retired one its own, in one statement.
+async fn live_shape_by_names(connection: &mut Conn, core: &Core) -> Result<Option<Shape>> {
+    let (before, after) = core.shapes();
+    for (role, shape) in [(core.written_role().1, before), (core.retiring_role().1, after)] {
+        for object in core.objects.of(connection, role).await? {
+            if exists(connection, core.home(role), &object.name).await? {
+                return Ok(Some(shape));
+            }
+        }
+    }
+    Ok(None)
 }
 
 async fn owner(connection: &mut Conn, core: &Core) -> Result<Owner> {

@@ -15,6 +15,7 @@ use crate::state::check_token;
 pub async fn fence(core: &Core, to: Fence) -> Result<()> {
     let mut connection = core.server.take().await?;
     check_token(&mut connection, &core.names, &core.job.table, to).await?;
+    core.token.store(to.0, Ordering::SeqCst);
     // A rename of a table that keys of others point at would wait for those others.
     mend::mend(core).await?;
     let (name_role, role) = core.written_role();

@@ -40,6 +40,7 @@ use replank_core::{Error, ErrorKind, Result};
 use crate::connect::{Conn, Product, Server};
 use crate::feed;
 use crate::key::Values;
+use crate::preflight;
 use crate::spec::{Flow, Spec};
 use crate::sql::{ident, number, run, table, text};
 use crate::state::{Names, ObjectRole, Objects, check_token};
@@ -69,9 +70,23 @@ impl Rebuilder for Opener {
         let prefix = names::prefix(self.server.product(), &job.table.name).ok_or_else(|| {
             Error::new(ErrorKind::Internal, format!("no helper's name comes after `{}`", job.table.name))
         })?;
-        let fence = AtomicU64::new(job.fence.0);
+        let (fence, token) = (AtomicU64::new(job.fence.0), AtomicU64::new(job.fence.0));
+        check_topology(&self.server).await?;
         let (server, job) = (Arc::clone(&self.server), job.clone());
-        Ok(Arc::new(Handle { core: Arc::new(Core { server, names, objects, job, spec, prefix, fence }) }))
+        Ok(Arc::new(Handle {
+            core: Arc::new(Core { server, names, objects, job, spec, prefix, fence, token }),
+        }))
+    }
+}
+
+/// It was looked at when the plan was made; since then the server may have been demoted, or another is in its place.
+async fn check_topology(server: &Server) -> Result<()> {
+    let mut connection = server.take().await?;
+    let bad = preflight::blocking(preflight::topology(&mut connection).await?);
+    server.keep(connection);
+    match bad.into_iter().next() {
+        None => Ok(()),
+        Some(bad) => Err(Error::new(ErrorKind::Refused, bad.found).hint(bad.mend.unwrap_or_default())),
     }
 }
 
@@ -84,7 +99,10 @@ pub struct Core {
     spec: Spec,
     /// What stands in front of helpers' names.
     prefix: &'static str,
+    /// Of the names.
     fence: AtomicU64,
+    /// The newest that was ours: ahead of the names while a fence is under way, or has failed.
+    token: AtomicU64,
 }
 
 impl Core {
@@ -261,7 +279,8 @@ impl Rebuild for Handle {
         // The log is the server's own, and others may read it: only the token is looked at.
         let core = &self.core;
         let mut connection = core.server.take().await?;
-        check_token(&mut connection, &core.names, &core.job.table, core.fence()).await?;
+        let token = Fence(core.token.load(Ordering::SeqCst));
+        check_token(&mut connection, &core.names, &core.job.table, token).await?;
         core.server.keep(connection);
         Ok(())
     }

@@ -21,7 +21,8 @@ pub async fn prepare(core: &Core) -> Result<()> {
     let original = identity::read(&mut connection, &core.spec.file)
         .await?
         .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("InnoDB does not know the table `{live}`")))?;
-    core.objects.put(&mut connection, ObjectRole::Live, &live, &json!({ "original": original })).await?;
+    let known = json!({ "original": original, "server": core.server.identity() });
+    core.objects.put(&mut connection, ObjectRole::Live, &live, &known).await?;
     let name = core.written_name();
     core.objects.put(&mut connection, ObjectRole::Shadow, &name, &json!({})).await?;
     let sql = wanted(core, &name);

@@ -8,10 +8,14 @@ use replank_core::{Error, ErrorKind, Result};
 
 use super::{NOW_MS, Names, broken, unwritable};
 use crate::connect::Conn;
-use crate::sql::{first, get, run, text};
+use crate::sql::{first, get, number, run, text};
 
-/// Fails with [`ErrorKind::Fenced`] unless `token` is the table's newest at this moment. What must hold
-/// until a change commits is a condition of the changing statement itself: [`held`].
+/// Part of a condition: a server that was taken out of service is not written, also where our login may.
+const TAKES_WRITES: &str = "@@GLOBAL.read_only = 0";
+
+/// Fails with [`ErrorKind::Fenced`] unless `token` is the table's newest at this moment, and with
+/// [`ErrorKind::ConnectionLost`] while the server takes no writes. What must hold until a change commits is a condition
+/// of the changing statement itself: [`held`].
 pub async fn check_token(connection: &mut Conn, names: &Names, table: &TableId, token: Fence) -> Result<()> {
     let sql = format!(
         "SELECT token FROM {} WHERE table_name = {}",
@@ -23,16 +27,25 @@ pub async fn check_token(connection: &mut Conn, names: &Names, table: &TableId, 
         None => None,
     };
     if newest == Some(token) {
-        return Ok(());
+        return check_writes(connection).await;
     }
     Err(overtaken(table, token, newest))
+}
+
+async fn check_writes(connection: &mut Conn) -> Result<()> {
+    if number(connection, format!("SELECT {TAKES_WRITES}")).await? > 0 {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::ConnectionLost, "the server takes no writes: read_only is on")
+        .hint("is another server in its place? then name that one as the target"))
 }
 
 /// A condition that is true while `token` is the table's newest, and locks the lease's row until the
 /// statement has committed: whoever takes over waits for it, or it waits and finds the newer token.
 pub fn held(names: &Names, table: &TableId, token: Fence) -> String {
     format!(
-        "EXISTS (SELECT 1 FROM {} AS held WHERE held.table_name = {} AND held.token = {} LOCK IN SHARE MODE)",
+        "{TAKES_WRITES}
+         AND EXISTS (SELECT 1 FROM {} AS held WHERE held.table_name = {} AND held.token = {} LOCK IN SHARE MODE)",
         names.table("leases"),
         text(&table.to_string()),
         token.0
@@ -67,6 +80,7 @@ pub async fn take(
     holder: &LeaseHolder,
     ttl: Duration,
 ) -> Result<Option<Fence>> {
+    check_writes(connection).await?;
     let holder = serde_json::to_string(holder).map_err(|error| unwritable("a lease's holder", error))?;
     let (leases, name) = (names.table("leases"), text(&table.to_string()));
     let (holder, expiry) = (text(&holder), expiry(ttl));
@@ -104,7 +118,7 @@ pub async fn renew(
 ) -> Result<()> {
     let sql = format!(
         "UPDATE {} SET expires_ms = GREATEST(expires_ms + 1, {})
-         WHERE table_name = {} AND token = {} AND holder IS NOT NULL",
+         WHERE table_name = {} AND token = {} AND holder IS NOT NULL AND {TAKES_WRITES}",
         names.table("leases"),
         expiry(ttl),
         text(&table.to_string()),

@@ -153,7 +153,8 @@ impl Store {
 
 fn broken(what: &str, error: serde_json::Error) -> Error {
     Error::new(ErrorKind::Server, format!("a record of the state store cannot be read: {what}"))
-        .hint("was it written by a newer replank? `replank repair` looks at the records")
+        .with("why", &error)
+        .hint("was it written by a newer replank? then go on with that one")
         .caused_by(error)
 }
 

@@ -78,6 +78,7 @@ impl Rig {
             checkpoint: Checkpoint::default(),
             steps_done: 0,
             reverse_position: None,
+            format: Default::default(),
             is_swapped_back: false,
             cutover_requested: false,
             migration: None,

@@ -60,6 +60,7 @@ pub(super) async fn run_of(fixture: &dyn Fixture, session: &dyn Session) -> Run 
         checkpoint: Checkpoint::default(),
         steps_done: 0,
         reverse_position: None,
+        format: Default::default(),
         is_swapped_back: false,
         cutover_requested: false,
         migration: None,

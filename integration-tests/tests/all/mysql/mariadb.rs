@@ -1,7 +1,6 @@
-//! What only MariaDB has: the swap by two sessions, semi-synchronous commits without a plugin, types and tables of
-//! its own. `REPLANK_TEST_SERVER` has to name one.
+//! What only MariaDB has: the swap by two sessions, types and tables of its own. `REPLANK_TEST_SERVER` has to name one.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mysql_async::prelude::Queryable as _;
 
@@ -13,7 +12,6 @@ use crate::binary::run_beside;
 use crate::oracle::judge;
 use crate::proxy::{Fault, Trigger};
 use crate::random::seed;
-use crate::server::mysql_own_server;
 use crate::stopped::Stopped;
 
 const DISMISSAL: Trigger = |message| holds(message, "DROP TABLE") && holds(message, "_retired");
@@ -51,56 +49,6 @@ async fn on_mariadb_a_reader_of_the_shadow_delays_the_swap_and_loses_nothing() {
     let journal = writers.stop().await;
     judge("reader", &journal);
     table.check_there_and_back(&journal, &before, RETYPE).await;
-}
-
-/// A transaction is in the log for three seconds before anybody can see it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_mariadb_what_the_log_shows_before_it_is_visible_is_not_lost() {
-    let server = mysql_own_server(&[]).await;
-    let table = Table::within(server.database().await, 1).await;
-    let url = table.url();
-    let twins = Twins::new(&table, "k INT PRIMARY KEY, v VARCHAR(20) NOT NULL", "k").await;
-    twins.both("INSERT INTO T WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 900) SELECT i * 10, i FROM n").await;
-    let apply = [
-        "apply",
-        "-t",
-        &url,
-        "-e",
-        "ALTER TABLE Subject MODIFY v INT NOT NULL",
-        "-D",
-        "strategy=shadow",
-        "--yes",
-    ];
-    let stopped = Stopped::at("feed_opened", &apply).await;
-    for statement in [
-        "SET GLOBAL rpl_semi_sync_master_wait_point = 'AFTER_SYNC'",
-        "SET GLOBAL rpl_semi_sync_master_timeout = 3000",
-        "SET GLOBAL rpl_semi_sync_master_wait_no_slave = ON",
-        "SET GLOBAL rpl_semi_sync_master_enabled = ON",
-    ] {
-        table.execute(statement).await;
-    }
-    let mut held = table.connect().await;
-    let began = Instant::now();
-    let holding = tokio::spawn(async move {
-        held.query_drop(
-            "START TRANSACTION; INSERT INTO Subject VALUES (15, '7'); UPDATE Subject SET v = '8' WHERE k = 20;
-             DELETE FROM Subject WHERE k = 30; UPDATE Subject SET k = 45 WHERE k = 40; COMMIT",
-        )
-        .await
-        .expect("committed in the end");
-        began.elapsed()
-    });
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(table.text("SELECT COUNT(*) FROM Subject WHERE k = 15").await, "0", "nobody can see it yet");
-    stopped.go_on().await.exits(0);
-    let took = holding.await.expect("joined");
-    assert!(took > Duration::from_secs(2), "the commit was not held: {took:?}");
-    let rows = "SELECT GROUP_CONCAT(k, '=', v ORDER BY k) FROM Subject WHERE k < 55";
-    assert_eq!(table.text(rows).await, "10=1,15=7,20=8,45=4,50=5");
-    run_beside(&["verify", "last", "-t", &url, "--yes"], &[]).await.exits(0);
-    run_beside(&["revert", "last", "-t", &url, "--yes"], &[]).await.exits(0);
-    assert_eq!(table.text(rows).await, "10=1,15=7,20=8,45=4,50=5");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

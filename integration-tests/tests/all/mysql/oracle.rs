@@ -137,10 +137,10 @@ async fn on_mysql_the_servers_own_copying_is_taken_only_when_it_is_asked_for() {
     let (before, url) = (table.definition().await, table.url());
     let force = "ALTER TABLE orders FORCE";
     let plan = run_beside(&["plan", "-t", &url, "-e", force], &[]).await.exits(0);
-    plan.says("shadow").says("strategy=native_online");
+    plan.says("shadow").says("strategy=native-online");
     let writers = Application::start(&table, seed(test), 3).await;
     let native = |statement, more: &[&'static str]| {
-        let mut args = vec!["apply", "-t", &url, "-e", statement, "-D", "strategy=native_online", "--yes"];
+        let mut args = vec!["apply", "-t", &url, "-e", statement, "-D", "strategy=native-online", "--yes"];
         args.extend(more);
         args
     };

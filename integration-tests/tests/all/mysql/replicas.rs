@@ -39,8 +39,8 @@ async fn equal(table: &Table, replica: &OwnServer, expected: &Following) {
     assert_eq!(&following(&replicated).await, expected);
 }
 
-/// Waits.
-async fn catch_up(here: &mut Conn, there: &mut Conn) {
+/// Waits until the replica has everything.
+pub async fn catch_up(here: &mut Conn, there: &mut Conn) {
     let (position, wait) = if is_mariadb() {
         ("SELECT @@gtid_binlog_pos", "MASTER_GTID_WAIT")
     } else {

@@ -320,6 +320,11 @@ impl<'a> Twins<'a> {
         self.table.assert_no_helpers().await;
     }
 
+    /// Both have the same rows.
+    pub async fn check(&self) {
+        assert_eq!(self.rows("Subject").await, self.rows("Twin").await);
+    }
+
     async fn definition(&self, name: &str) -> String {
         let sql = self.table.definition_of(name).await;
         sql.split_once(" (").expect("a definition").1.to_owned()
