@@ -51,6 +51,8 @@ fn kind(code: u16) -> ErrorKind {
         // Going down; the connection was killed, timed out, or broke.
         1053 | 1077 | 1079 | 1080 | 1158..=1161 | 1927 | 2006 | 2013 | 4031 => ErrorKind::ConnectionLost,
         codes::BINLOG => ErrorKind::FeedGap,
+        // A column is gone that was there when the plan was made.
+        1054 => ErrorKind::ForeignDdl,
         _ => ErrorKind::Server,
     }
 }
