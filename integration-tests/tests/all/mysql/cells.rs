@@ -329,8 +329,8 @@ async fn on_mysql_a_new_character_set_shortens_no_index_and_promotes_no_type_una
         ("a VARCHAR(300) CHARACTER SET latin1, KEY k (a)) ROW_FORMAT=COMPACT", convert, "767"),
         ("a VARCHAR(20000) CHARACTER SET latin1)", convert, "a"),
     ] {
-        // MariaDB shortens an index that is not unique even in a strict session.
-        if is_mariadb() && columns.contains(", KEY k") {
+        // MariaDB makes another index of it even in a strict session: shortened, or a hash.
+        if is_mariadb() && columns.contains("KEY k") {
             continue;
         }
         table.execute(&format!("CREATE TABLE t (id INT PRIMARY KEY, {columns}")).await;
