@@ -264,7 +264,10 @@ impl Server {
         let busy_seconds = self.settings.busy_timeout.as_secs().max(1);
         let waiting = if self.isolates_snapshots { ", innodb_snapshot_isolation = OFF" } else { "" };
         let own = match self.product {
-            Product::MySql => "information_schema_stats_expiry = 0".to_owned(),
+            // A primary key that the server made itself is there, whatever it shows to others.
+            Product::MySql => "information_schema_stats_expiry = 0 \
+                 /*!80030 , show_gipk_in_create_table_and_information_schema = ON */"
+                .to_owned(),
             // Where nobody can see who holds a table, the server itself ends a session of ours that is stopped in
             // the middle of a transaction.
             Product::MariaDb => {

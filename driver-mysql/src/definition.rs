@@ -17,6 +17,18 @@ pub async fn read(connection: &mut Conn, schema: &str, name: &str) -> Result<Opt
     }
 }
 
+/// Whether two definitions say the same: MySQL lists checks by their names, of which some change with the table's.
+pub fn same(one: &str, other: &str) -> bool {
+    let sorted = |sql: &str| {
+        let lines = sql.lines().map(|line| line.trim_end_matches(',').to_owned());
+        let (mut checks, others): (Vec<String>, Vec<String>) =
+            lines.partition(|line| line.trim_start().starts_with("CONSTRAINT `"));
+        checks.sort_unstable();
+        (others, checks)
+    };
+    sorted(one) == sorted(other)
+}
+
 /// The definition as a statement that makes the table in a database.
 pub fn within(sql: &str, schema: &str) -> String {
     sql.replacen("CREATE TABLE ", &format!("CREATE TABLE {}.", ident(schema)), 1)
@@ -105,6 +117,15 @@ mod tests {
         assert_eq!(renamed(Product::MySql, &sql, "new", "t"), without_counter(SQL));
         let sql = renamed(Product::MariaDb, SQL, "t", "new");
         assert!(sql.contains("CONSTRAINT `t_chk_1`"), "{sql}");
+    }
+
+    #[test]
+    fn checks_may_come_in_another_order_and_nothing_else_may() {
+        let (first, second) = ("`t_chk_1` CHECK ((`n` > 0))", "`t_chk_x` CHECK ((`n` > 1))");
+        let other = SQL.replace(first, "-").replace(second, first).replace('-', second);
+        assert!(other != SQL && same(&other, SQL), "{other}");
+        assert!(!same(&SQL.replace("`n` > 1", "`n` > 2"), SQL));
+        assert!(!same(&SQL.replace("  KEY `a` (`n`),\n", ""), SQL));
     }
 
     #[test]

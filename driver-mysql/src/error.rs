@@ -54,6 +54,8 @@ fn kind(code: u16) -> ErrorKind {
             ErrorKind::ConnectionLost
         }
         codes::BINLOG => ErrorKind::FeedGap,
+        // A column is gone that was there when the plan was made.
+        1054 => ErrorKind::ForeignDdl,
         _ => ErrorKind::Server,
     }
 }

@@ -12,6 +12,7 @@ mod definition;
 mod error;
 mod feed;
 mod foreign_key;
+mod histograms;
 mod holders;
 mod inspect;
 mod key;

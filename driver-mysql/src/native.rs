@@ -16,7 +16,7 @@ use crate::connect::{Conn, Product, Server};
 use crate::definition;
 use crate::rebuild::orphans;
 use crate::sessions::{end, sessions, waits_for_table};
-use crate::sql::{get, rows, run, text};
+use crate::sql::{get, ident, number, rows, run, table, text};
 
 /// For what is taken off again. As a statement's by default.
 const LOCK_BUDGET: Duration = Duration::from_millis(200);
@@ -125,6 +125,23 @@ fn running(product: Product, step: &Step) -> String {
     )
 }
 
+/// Whether the counter is where the statement sets it, if it does: that stands in no definition that is compared.
+async fn is_counter_set(connection: &mut Conn, step: &Step, schema: &str, name: &str) -> Result<bool> {
+    let note = &step.spec["counter"];
+    let (Some(value), Some(column)) = (note["value"].as_u64(), note["column"].as_str()) else {
+        return Ok(true);
+    };
+    let sql = format!(
+        "SELECT auto_increment BETWEEN {value} AND (SELECT GREATEST({value}, COALESCE(MAX({}), 0) + 1) FROM {})
+         FROM information_schema.tables WHERE table_schema = {} AND table_name = {}",
+        ident(column),
+        table(schema, name),
+        text(schema),
+        text(name)
+    );
+    Ok(number(connection, sql).await? == 1)
+}
+
 async fn probe(connection: &mut Conn, step: &Step) -> Result<Probe> {
     let field = |name: &str| step.spec.get(name).and_then(Json::as_str);
     let (Some(schema), Some(name), Some(forward)) = (field("schema"), field("table"), field("forward"))
@@ -143,6 +160,9 @@ async fn probe(connection: &mut Conn, step: &Step) -> Result<Probe> {
             false => (field("before"), Some(after)),
         };
         return Ok(match live.as_deref() {
+            live if live == goal && is_forward && !is_counter_set(connection, step, schema, name).await? => {
+                Probe::Absent
+            }
             // What changes nothing is done.
             live if live == goal => match orphans::first(connection, &looks(step)?).await? {
                 None => Probe::Done,

@@ -23,6 +23,9 @@ pub struct Spec {
     pub forward: Flow,
     /// The way back, if there is one.
     pub backward: Option<Flow>,
+    /// Where the statement sets the counter of AUTO_INCREMENT itself: to what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counter: Option<u64>,
     /// Where the two tables are while they are not live; in the table's own database if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub homes: Option<Homes>,

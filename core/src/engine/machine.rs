@@ -10,6 +10,7 @@ mod take;
 #[cfg(test)]
 mod tests;
 
+pub use next::shown;
 pub use phase::{Milestone, duplicate};
 
 use std::collections::BTreeMap;
@@ -105,6 +106,8 @@ pub struct Setup {
     pub limits: Limits,
     /// Changes that may wait in memory; the feed is not pulled while there are more.
     pub queue_max: usize,
+    /// A swap follows: some rows can be left to the comparison under its lock.
+    pub swaps: bool,
 }
 
 /// A row that had to make room, on its way back into the queue (R6).
@@ -135,6 +138,8 @@ pub struct Machine {
     held: BTreeMap<Index, usize>,
     repaired: u64,
     pass_repaired: u64,
+    /// The first of them, for the person.
+    pass_repaired_keys: Vec<Key>,
     passes: u32,
 
     position: Option<Position>,
@@ -206,6 +211,7 @@ impl Machine {
             held: BTreeMap::new(),
             repaired: checkpoint.repaired,
             pass_repaired: checkpoint.pass_repaired,
+            pass_repaired_keys: Vec::new(),
             passes: checkpoint.passes,
             position: checkpoint.position.clone(),
             finished_position: checkpoint.position.clone(),

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::boundary::Boundary;
 use super::cut_over::{Attempt, CutOver};
 use super::flight::{self, Landed};
-use super::machine::{Action, Machine, Milestone, Outcome, Setup};
+use super::machine::{Action, Machine, Milestone, Outcome, Setup, shown};
 use super::record::Record;
 use crate::control::{Answer, Control};
 use crate::driver::{ChangeFeed, Rebuild};
@@ -64,6 +64,8 @@ const LANDING: Duration = Duration::from_secs(15);
 const ATTEMPTS_MAX: u32 = 40;
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(250);
 const ATTEMPT_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Rows that the old shape cannot hold are told together, if others are found so soon. Chosen.
+const CONFLICTS_WAIT: Duration = Duration::from_secs(5);
 
 struct Due {
     checkpoint: Instant,
@@ -88,6 +90,8 @@ pub struct Pump<'a> {
     renewed: Instant,
     attempts: u32,
     wants_swap: bool,
+    /// When a row was known that the old shape cannot hold.
+    first_conflict: Option<Instant>,
     signals_seen: Vec<String>,
     outside: Outside,
     has_told_gate: bool,
@@ -114,6 +118,7 @@ impl<'a> Pump<'a> {
             direction: record.run.direction,
             limits: record.run.options.limits.clone(),
             queue_max: QUEUE_MAX,
+            swaps: goal == Goal::Swap,
         };
         let comparer = Arc::clone(&rebuild);
         let machine = Machine::new(
@@ -143,6 +148,7 @@ impl<'a> Pump<'a> {
             started: now,
             renewed: now,
             attempts: 0,
+            first_conflict: None,
             wants_swap: false,
             signals_seen: Vec::new(),
             outside: Outside::default(),
@@ -288,7 +294,13 @@ impl<'a> Pump<'a> {
                     (RunState::WaitingCutover, "up to date again")
                 }
                 Milestone::CaughtUp => (RunState::Verifying, "comparing every row"),
-                Milestone::Verified if self.goal == Goal::Verify => return Ok(Some(End::Verified)),
+                Milestone::Verified if self.goal == Goal::Verify => {
+                    self.tell_of_hot_rows();
+                    return Ok(Some(End::Verified));
+                }
+                Milestone::Verified if !self.machine.suspects().is_empty() => {
+                    (RunState::WaitingCutover, "every row is compared; those that differ are looked at again")
+                }
                 Milestone::Verified => (RunState::WaitingCutover, "every row is compared and equal"),
                 Milestone::PassUnclean => self.begin_another_pass().await?,
                 Milestone::SwapReady => return self.ask_for_swap(),
@@ -305,21 +317,32 @@ impl<'a> Pump<'a> {
         Ok(None)
     }
 
+    fn tell_of_hot_rows(&mut self) {
+        let hot = self.machine.suspects();
+        if !hot.is_empty() {
+            let keys = shown(&hot);
+            let message = format!("{} rows change too often to be compared: {keys}", hot.len());
+            self.record.say(Body::Warning { message });
+        }
+    }
+
     /// Rows had to be repaired: that is not a clean pass, and a second such pass is a failure.
     async fn begin_another_pass(&mut self) -> Result<(RunState, &'static str)> {
         let checkpoint = self.machine.checkpoint();
         let repaired = checkpoint.pass_repaired;
+        let keys = self.machine.shown_repaired();
         self.record.note("repaired", json!({ "rows": repaired, "pass": checkpoint.passes })).await?;
         if checkpoint.passes >= 2 {
             return Err(Error::new(
                 ErrorKind::Mismatch,
                 format!("{repaired} rows had to be repaired in a second pass"),
             )
+            .with("keys", keys)
             .hint("the live table is untouched; `replank abort` removes the copy; please report this"));
         }
         self.record.say(Body::Warning {
             message: format!(
-                "{repaired} rows differed without a change and were applied again; comparing all again"
+                "{repaired} rows differed without a change and were applied again ({keys}); comparing all again"
             ),
         });
         Ok((RunState::Verifying, "comparing every row again"))
@@ -330,6 +353,11 @@ impl<'a> Pump<'a> {
             return Ok(None);
         }
         if self.machine.conflicts() > 0 {
+            let since = *self.first_conflict.get_or_insert_with(Instant::now);
+            let are_all_found = self.machine.suspects().is_empty() && self.machine.backlog() == 0;
+            if !are_all_found && since.elapsed() < CONFLICTS_WAIT {
+                return Ok(None);
+            }
             return Err(Error::new(
                 ErrorKind::Refused,
                 format!("{} rows hold values that the old shape cannot hold", self.machine.conflicts()),

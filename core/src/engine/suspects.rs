@@ -33,6 +33,9 @@ pub enum Goal {
     At(Position),
 }
 
+/// A row that changed so often while it was looked at is hot. Chosen.
+const HOT_TOUCHES: u32 = 20;
+
 #[derive(Debug)]
 struct Suspect {
     change: Change,
@@ -42,6 +45,8 @@ struct Suspect {
     /// the feed had passed a head read after the first. Comparisons that overlap prove no more than one.
     strikes: u8,
     is_repaired: bool,
+    /// How often it has changed since.
+    touches: u32,
     is_comparing: bool,
     /// A change came while it was being compared: the comparison may have read before it was applied.
     is_stale: bool,
@@ -73,6 +78,7 @@ impl Suspects {
             goal: Goal::Wanted,
             strikes: 0,
             is_repaired: false,
+            touches: 0,
             is_comparing: false,
             is_stale: false,
         });
@@ -108,8 +114,15 @@ impl Suspects {
     pub fn touch(&mut self, key: &Key) {
         if let Some(suspect) = self.by_key.get_mut(key) {
             suspect.strikes = 0;
+            suspect.touches += 1;
             suspect.is_stale = suspect.is_comparing;
         }
+    }
+
+    /// Each changes so often that only a lock could tell whether it is equal. So it is where there is none.
+    #[must_use]
+    pub fn are_all_hot(&self) -> bool {
+        self.by_key.values().all(|suspect| suspect.touches >= HOT_TOUCHES)
     }
 
     /// Whether a goal has to be read.
@@ -220,6 +233,18 @@ mod tests {
             suspects.accuse_again(&key());
             assert_eq!(suspects.due(|_| true, |_| false), Due::default(), "a new goal is needed");
         }
+    }
+
+    #[test]
+    fn only_a_row_that_changes_all_the_time_is_hot() {
+        let mut suspects = Suspects::default();
+        assert!(suspects.are_all_hot(), "there is none");
+        suspects.accuse(change(), Hold::Chunk(0));
+        for _ in 0..HOT_TOUCHES {
+            assert!(!suspects.are_all_hot());
+            suspects.touch(&key());
+        }
+        assert!(suspects.are_all_hot());
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct Facts {
     pub not_strict: Vec<String>,
     /// M215.
     pub zero_dates: Vec<ZeroDefault>,
+    /// M216: what gathers anew what a rebuild leaves behind, as statements.
+    pub histograms: Vec<String>,
     /// M221: columns that are dropped and added.
     pub replaced: Vec<String>,
     /// M222.

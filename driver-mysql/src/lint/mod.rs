@@ -8,6 +8,7 @@ mod enum_change;
 mod facts;
 mod foreign_keys;
 mod grants;
+mod histograms;
 mod log_settings;
 mod not_strict;
 mod nullable_key;
@@ -36,6 +37,7 @@ pub fn rules() -> Vec<&'static dyn Rule> {
         &triggers::Triggers,
         &not_strict::NotStrict,
         &zero_date::ZeroDate,
+        &histograms::Histograms,
         &drop_and_add::DropAndAdd,
         &primary_key::PrimaryKeyChange,
         &rename_in_copy::RenameInCopy,
@@ -170,6 +172,7 @@ mod tests {
     }), Severity::Error)]
     #[case("M215", with(|c| c.facts.zero_dates = zero(true)), Severity::Warning)]
     #[case("M215", with(|c| c.facts.zero_dates = zero(false)), HANDLED)]
+    #[case("M216", with(|c| c.facts.histograms = one("ANALYZE")), Severity::Warning)]
     #[case("M221", natively(|c| c.facts.replaced = one("c")), Severity::Error)]
     #[case("M222", with(|c| c.facts.primary_key = key(Some("no key"))), Severity::Error)]
     #[case("M222", with(|c| c.facts.primary_key = key(None)), HANDLED)]
@@ -197,6 +200,7 @@ mod tests {
     #[rstest]
     #[case("M208", natively(|c| c.facts.keys = following(Some("why"))))]
     #[case("M209", natively(|c| c.facts.triggers = following(Some("why"))))]
+    #[case("M216", natively(|c| c.facts.histograms = one("ANALYZE")))]
     #[case("M223", natively(|c| c.evidence.renames = vec![("column a".into(), "b".into())]))]
     #[case("M223", with(|c| c.evidence.renames = vec![("table a".into(), "b".into())]))]
     #[case("M225", with(|c| c.discards = one("column c")))]

@@ -127,6 +127,11 @@ async fn backward(
             continue;
         };
         let mut back = mapped(column, ident(&to.name), Some(to));
+        // What was plain is computed now: the old values were never sent, and stay where they are.
+        if to.is_generated {
+            let anything = "TRUE".to_owned();
+            back.original = Some(Original { expected: anything.clone(), stored: anything });
+        }
         // What was sent forward as another type may have lost something on the way: it is kept where going
         // forward again gives what the new table holds now.
         let sent = forward.columns.iter().find(|mapped| mapped.column == to.name);

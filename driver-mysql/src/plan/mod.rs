@@ -22,6 +22,7 @@ use crate::attached::Attached;
 use crate::connect::{Conn, Server};
 use crate::feed;
 use crate::foreign_key::foreign_keys;
+use crate::histograms;
 use crate::holders::{are_visible, holders};
 use crate::inspect::{Column, NoKey, Table, count, named, twins, usable_key};
 use crate::lines::{items, options};
@@ -222,7 +223,8 @@ impl Drafting<'_> {
             return self.finish(text, table, changes, vec![nothing()], Evidence::default()).await;
         }
         let mut candidates = self.natives(scratch, table, &tried, clauses, &renames).await?;
-        let change = Change { old: table, new: &tried.after, renames: &renames, given };
+        let counter = counter(clauses);
+        let change = Change { old: table, new: &tried.after, renames: &renames, given, counter };
         let (mut shadow, mut evidence) = self.shadow(scratch, change).await?;
         if let Some(column) = self.facts.replaced.first() {
             shadow.impossible = Some(format!("a rebuild would carry the values of {column} over"));
@@ -335,6 +337,7 @@ impl Drafting<'_> {
             self.facts.log.extend(unreadable);
         }
         self.judge_strictness(change).await?;
+        self.facts.histograms = histograms::again(self.connection, change.old, change.new).await?;
         Ok((candidate, evidence))
     }
 
@@ -379,7 +382,7 @@ impl Drafting<'_> {
             None => table.clone(),
         };
         facts::compare(table, &new, &renames, &[], &mut self.facts);
-        let change = Change { old: table, new: &new, renames: &renames, given: &given };
+        let change = Change { old: table, new: &new, renames: &renames, given: &given, counter: None };
         let (shadow, evidence) = self.shadow(scratch, change).await?;
         let (text, changes) = match shape {
             Some(shape) => (shape.to_owned(), changes(table, &new, &[])),
@@ -573,8 +576,22 @@ fn changes(old: &Table, new: &Table, clauses: &[Clause]) -> Vec<String> {
             .iter()
             .any(|word| text.starts_with(word))
     });
+    // It stands in no definition that is compared: each row that comes changes it.
+    if let Some(counter) = counter(clauses) {
+        changes.push(format!("the next number of AUTO_INCREMENT becomes {counter}, or follows the largest"));
+    }
     if changes.is_empty() && asks_to_rebuild {
         changes.push("the table is written anew as it is".to_owned());
     }
     changes
+}
+
+/// To what a statement sets the counter of AUTO_INCREMENT itself.
+fn counter(clauses: &[Clause]) -> Option<u64> {
+    clauses.iter().rev().find_map(|clause| {
+        let value = clause.text.get("AUTO_INCREMENT".len()..)?;
+        let is_counter =
+            clause.text[..clause.text.len() - value.len()].eq_ignore_ascii_case("AUTO_INCREMENT");
+        is_counter.then(|| value.trim_start_matches([' ', '=', '\n', '\t']).parse().ok())?
+    })
 }

@@ -4,6 +4,7 @@ use replank_core::ident::aside_name;
 use replank_core::plan::{Candidate, LockNote, Step, Strategy};
 use serde_json::json;
 
+use super::counter;
 use super::renames::Renames;
 use crate::added_keys::Looks;
 use crate::foreign_key::is_foreign_key;
@@ -50,6 +51,9 @@ pub fn alter_step(
 ) -> Step {
     let name = qualified(&old.schema, &old.name);
     let statement = altering(&name, how, clauses);
+    let column = new.columns.iter().find(|column| column.is_counter);
+    let counter = column.zip(counter(clauses));
+    let counter = counter.map(|(column, value)| json!({ "column": column.name, "value": value }));
     let inverse = inverse.map(|clauses| format!("ALTER TABLE {name} {}", clauses.join(", ")));
     Step {
         title: format!("alter table {}", old.name),
@@ -58,7 +62,7 @@ pub fn alter_step(
         finalize: String::new(),
         spec: json!({
             "schema": old.schema, "table": old.name, "forward": statement, "before": old.sql, "after": new.sql,
-            "looks": looks,
+            "looks": looks, "counter": counter,
         }),
     }
 }

@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 
 use super::mapping::{Given, mapping};
 use super::renames::Renames;
+use super::value::does_not_fit;
 use super::{evidence, following};
 use crate::attached::Attached;
 use crate::connect::{Conn, Product};
@@ -37,6 +38,8 @@ pub struct Change<'a> {
     pub renames: &'a Renames,
     /// By the person.
     pub given: &'a Given<'a>,
+    /// To what the statement sets the counter of AUTO_INCREMENT.
+    pub counter: Option<u64>,
 }
 
 /// The candidate, with what the rows that are there say.
@@ -48,7 +51,7 @@ pub async fn shadow(
     attached: &Attached,
     facts: &mut Facts,
 ) -> Result<(Candidate, Evidence)> {
-    let Change { old, new, renames, given } = change;
+    let Change { old, new, renames, given, counter } = change;
     let mapping = mapping(scratch, old, new, renames, given).await?;
     let forward = match mapping.forward {
         Ok(forward) => forward,
@@ -69,6 +72,7 @@ pub async fn shadow(
         new: side(new, Some(&mapping.through)),
         forward,
         backward: mapping.backward.as_ref().ok().cloned(),
+        counter,
         homes: (product == Product::MySql && shares_names(old, new)).then(|| names.homes()),
     };
     let mut candidate = candidate(old);
@@ -77,6 +81,14 @@ pub async fn shadow(
     let unsuitable = unsuitable(connection, change, facts, &mut evidence).await?;
     candidate.impossible = follows_not.or(unsuitable);
     candidate.spec = spec.write()?;
+    let narrower = narrower(old, new, renames);
+    if mapping.backward.is_ok() && !narrower.is_empty() {
+        candidate.undo = format!(
+            "{}; not while rows hold values that the old {} cannot hold: it lists them",
+            candidate.undo,
+            narrower.join(", ")
+        );
+    }
     match &mapping.backward {
         Ok(back) if !back.kept.is_empty() => {
             candidate.undo = format!(
@@ -92,6 +104,17 @@ pub async fn shadow(
         }
     }
     Ok((candidate, evidence))
+}
+
+/// Columns of the old shape that cannot hold every value of the new one, as far as the types tell.
+fn narrower<'a>(old: &'a Table, new: &Table, renames: &Renames) -> Vec<&'a str> {
+    let columns = old.columns.iter().filter(|column| !column.is_generated).filter(|column| {
+        let to = new.column(renames.new_name(&column.name)).filter(|to| !to.is_generated);
+        to.is_some_and(|to| {
+            !column.is_nullable && to.is_nullable || does_not_fit(&ident(&to.name), to, column).is_some()
+        })
+    });
+    columns.map(|column| column.name.as_str()).collect()
 }
 
 /// A rebuild that cannot be made.

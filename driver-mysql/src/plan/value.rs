@@ -19,14 +19,22 @@ pub fn comparable(expression: &str, from: Option<&Column>, to: &Column) -> (Stri
 
 /// A value of the column's own type. Texts are compared as bytes: their collation may call others equal.
 fn same(value: &str, column: &Column) -> String {
-    if column.is_text() || matches!(column.data_type.as_str(), "enum" | "set") {
+    if column.is_text() {
         return format!("CAST({value} AS BINARY)");
     }
     match column.data_type.as_str() {
-        "json" => format!("CAST(CAST({value} AS CHAR) AS BINARY)"),
-        "bit" => format!("({value} + 0)"),
+        // Some values of other types are written like it.
+        "json" => format!("CAST(CONCAT(JSON_TYPE({value}), ' ', CAST({value} AS CHAR)) AS BINARY)"),
+        // By its number: a member may be written as what is no member.
+        "enum" | "set" | "bit" => format!("({value} + 0)"),
+        "float" | "double" => written_out(value),
         _ => value.to_owned(),
     }
+}
+
+/// Every digit, and the sign of zero, which a comparison of numbers passes over.
+fn written_out(value: &str) -> String {
+    format!("CAST({value} * 1e0 AS CHAR)")
 }
 
 /// A value of any type, as the column will hold it.
@@ -42,8 +50,8 @@ fn converted(value: &str, column: &Column) -> String {
         _ if column.is_binary() => format!("CAST({value} AS BINARY)"),
         _ if column.is_integer() => format!("CAST({value} AS DECIMAL(30, 0))"),
         "decimal" => format!("CAST({value} AS DECIMAL({precision}, {scale}))"),
-        "float" => format!("CAST({value} AS FLOAT)"),
-        "double" => format!("CAST({value} AS DOUBLE)"),
+        "float" => written_out(&format!("CAST({value} AS FLOAT)")),
+        "double" => written_out(&format!("CAST({value} AS DOUBLE)")),
         "date" => format!("CAST({value} AS DATE)"),
         "datetime" | "timestamp" => format!("CAST({value} AS DATETIME({}))", column.digits),
         "time" => format!("CAST({value} AS TIME({}))", column.digits),

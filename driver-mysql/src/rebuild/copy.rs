@@ -16,7 +16,8 @@ pub async fn next_bound(core: &Core, after: Option<&Key>, rows: u64) -> Result<O
     let flow = core.flow()?;
     let condition = Condition::range(&Bounds { lower: after.cloned(), upper: None }, &flow.key)?;
     let mut connection = core.server.take().await?;
-    let found = nth(core, &mut connection, &condition, rows.saturating_sub(1)).await?;
+    let found = nth(core, &mut connection, &condition, rows.saturating_sub(1)).await;
+    let found = found.map_err(|error| core.missed(error))?;
     core.server.keep(connection);
     Ok(found.map(|values| values.encode()))
 }
@@ -73,9 +74,8 @@ pub async fn copy(core: &Core, bounds: &Bounds) -> Result<Copied> {
             // How many bytes they were the server does not say.
             Ok(Copied { read, written, bytes: 0, displaced })
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(core.missed(error)),
         Err(error) if error.kind() == ErrorKind::Unfit => Err(unfit(core, &condition, error).await),
-        Err(error) => Err(error),
+        Err(error) => Err(core.missed(error)),
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use replank_core::driver::{Applied, Compared, CutOver, Holder, Owner, Revision, SwapGuard, SwapOutcome};
-use replank_core::run::Run;
+use replank_core::run::{Direction, Run};
 use replank_core::value::{Change, Key, Position};
 use replank_core::{Error, ErrorKind, Result};
 use serde_json::json;
@@ -187,7 +187,11 @@ impl Guard {
                 text(name)
             )
         };
-        let live = number(&mut self.connection, counter(core.schema(), &core.job.table.name)).await?;
+        let live = match (core.job.direction, core.spec.counter) {
+            // The server sees to it that it is not below the rows that are there.
+            (Direction::Forward, Some(counter)) => counter,
+            _ => number(&mut self.connection, counter(core.schema(), &core.job.table.name)).await?,
+        };
         let written = counter(core.written_home(), &core.written_name());
         let written = number(&mut self.connection, written).await?;
         if live > written {

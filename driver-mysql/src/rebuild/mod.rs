@@ -211,10 +211,17 @@ impl Core {
             && deferred.any(|index| names.iter().any(|name| index.clause.contains(&ident(name))))
     }
 
-    /// A statement that did not find its table: it does not have the name of our token.
+    /// A statement that did not find its table: it does not have the name of our token. Or a column.
     fn missed(&self, error: Error) -> Error {
-        if error.kind() != ErrorKind::NotFound {
-            return error;
+        match error.kind() {
+            ErrorKind::NotFound => {}
+            ErrorKind::ForeignDdl if error.message().starts_with("mysql: ") => {
+                let said = format!("somebody else changed the definition of `{}`", self.job.table);
+                return Error::new(ErrorKind::ForeignDdl, said)
+                    .with("the server says", error.message())
+                    .caused_by(error);
+            }
+            _ => return error,
         }
         Error::new(ErrorKind::Fenced, format!("there is no table `{}`, or none to read", self.written_name()))
             .hint("another runner took over, or removed it; `replank status` shows who")

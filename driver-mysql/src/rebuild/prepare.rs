@@ -33,7 +33,7 @@ pub async fn prepare(core: &Core) -> Result<()> {
     }
     run(&mut connection, definition::within(&sql, core.written_home())).await?;
     let made = definition::read(&mut connection, core.written_home(), &name).await?.unwrap_or_default();
-    if made != sql {
+    if !definition::same(&made, &sql) {
         return Err(Error::new(
             ErrorKind::Refused,
             "the server made the shadow otherwise than it was planned",
@@ -64,7 +64,7 @@ impl Core {
         let live = &self.job.table.name;
         let planned = &self.spec.source(self.job.direction).sql;
         let present = definition::read(connection, self.schema(), live).await?;
-        if present.as_ref() == Some(planned) {
+        if present.as_ref().is_some_and(|present| definition::same(present, planned)) {
             return Ok(());
         }
         let error = Error::new(

@@ -107,6 +107,13 @@ pub async fn mysql_own_server(args: &[&str]) -> OwnServer {
     own_server(args, None).await
 }
 
+/// The same in a time zone, with no arguments more.
+pub async fn mysql_own_server_in(zone: &str) -> OwnServer {
+    let mut row = row(&chosen());
+    row.env.insert("TZ".to_owned(), zone.to_owned());
+    own_server_of(&row, &[], None).await
+}
+
 /// The same with its tables on a small disk in memory, of so many MiB, and its log elsewhere.
 pub async fn mysql_on_a_small_disk(mebibytes: u64) -> OwnServer {
     let redo = match is_mariadb() {
@@ -171,10 +178,13 @@ async fn own_port() -> u16 {
 }
 
 async fn own_server(args: &[&str], disk: Option<u64>) -> OwnServer {
-    let row = row(&chosen());
+    own_server_of(&row(&chosen()), args, disk).await
+}
+
+async fn own_server_of(row: &Row, args: &[&str], disk: Option<u64>) -> OwnServer {
     let port = own_port().await;
-    let container = start(&row, args, Some(port), disk).await;
-    let url = url(&row, port);
+    let container = start(row, args, Some(port), disk).await;
+    let url = url(row, port);
     await_server(&url).await;
     OwnServer { container, url, port }
 }

@@ -16,7 +16,13 @@ impl Stopped {
     /// # Panics
     /// When it ends before, or does not come there within a minute.
     pub async fn at(boundary: &str, args: &[&str]) -> Self {
+        Self::within(boundary, args, &[]).await
+    }
+
+    /// The same in an environment.
+    pub async fn within(boundary: &str, args: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = replank(args);
+        command.envs(environment.iter().copied());
         command.env("REPLANK_STOP_AT", boundary).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut stopped = Self { child: command.spawn().expect("the binary runs") };
         for _ in 0..6_000 {

@@ -8,6 +8,9 @@ use crate::run::RunState;
 use crate::value::{Key, Position};
 use crate::{Error, ErrorKind};
 
+/// Keys that a message lists.
+const SHOWN_MAX: usize = 10;
+
 impl Machine {
     /// The next thing to start at `now`, counted from any fixed moment; `None` when nothing may start.
     /// Called again until it says `None`, and again after every outcome and every tick.
@@ -80,6 +83,10 @@ impl Machine {
         for change in due.repair {
             self.repaired += 1;
             self.pass_repaired += 1;
+            // One more than is shown, so that it is told that there are more.
+            if self.pass_repaired_keys.len() <= SHOWN_MAX {
+                self.pass_repaired_keys.push(change.key.clone());
+            }
             self.queue.add(change, &self.epochs);
         }
         if !due.mismatched.is_empty() {
@@ -198,8 +205,14 @@ impl Machine {
 }
 
 fn mismatch(keys: &[Key]) -> Error {
-    let shown: Vec<String> = keys.iter().take(10).map(ToString::to_string).collect();
     Error::new(ErrorKind::Mismatch, format!("{} rows differ and no change explains it", keys.len()))
-        .with("keys", shown.join(", "))
+        .with("keys", shown(keys))
         .hint("the live table is untouched; `replank abort` removes the copy; please report this")
+}
+
+/// The first of them, for the person.
+pub fn shown(keys: &[Key]) -> String {
+    let first: Vec<String> = keys.iter().take(SHOWN_MAX).map(ToString::to_string).collect();
+    let more = if keys.len() > SHOWN_MAX { ", …" } else { "" };
+    format!("{}{more}", first.join(", "))
 }

@@ -76,13 +76,17 @@ impl Machine {
             && !self.is_asking
     }
 
-    /// Every chunk is compared. Those that wait for hot rows only are left to the lock.
+    /// Every chunk is compared. Those that wait for a few rows only are left to the lock; where none follows, only
+    /// rows that change all the time are left.
     fn is_compared(&self) -> bool {
         self.bounding == 0
             && self.comparing_chunks == 0
             && self.verify.is_planned()
             && self.verify.open() == self.held.values().filter(|left| **left > 0).count()
-            && self.suspects.len() <= SUSPECTS_UNDER_LOCK
+            && match self.setup.swaps {
+                true => self.suspects.len() <= SUSPECTS_UNDER_LOCK,
+                false => self.suspects.are_all_hot(),
+            }
     }
 
     fn is_swap_ready(&self) -> bool {
@@ -101,6 +105,7 @@ impl Machine {
             RunState::Verifying if self.passes == 0 || self.verify.is_planned() => {
                 self.passes += 1;
                 self.pass_repaired = 0;
+                self.pass_repaired_keys.clear();
                 self.verify = Sweep::resume(Progress::default());
                 self.held.clear();
             }
@@ -183,6 +188,12 @@ impl Machine {
             passes: self.passes,
             conflicts: self.conflicts.clone(),
         }
+    }
+
+    /// The keys of the rows that this pass repaired, the first of them, as words.
+    #[must_use]
+    pub fn shown_repaired(&self) -> String {
+        super::shown(&self.pass_repaired_keys)
     }
 
     /// Where the feed was pulled to.

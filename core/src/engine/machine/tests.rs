@@ -19,6 +19,7 @@ fn setup(direction: Direction) -> Setup {
         },
         direction,
         limits: Limits::default(),
+        swaps: true,
         queue_max: 1_000,
     }
 }

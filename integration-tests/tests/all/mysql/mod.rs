@@ -1,8 +1,11 @@
 //! MySQL: the table as an application uses it, its writers, and what must hold on a real server.
 
 mod abuse;
+mod backwards;
+mod cells;
 mod conformance;
 mod cuts;
+mod definitions;
 mod following;
 mod histories;
 mod kills;
