@@ -19,6 +19,7 @@ mod leftovers;
 mod lines;
 mod lint;
 mod load;
+mod lookout;
 mod native;
 mod parse;
 mod peers;

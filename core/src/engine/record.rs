@@ -9,7 +9,7 @@ use crate::driver::{LeaseHolder, Revision, Session, StateStore};
 use crate::event::{Body, Reporter};
 use crate::ident::Fence;
 use crate::journal::lease;
-use crate::journal::patience::patiently;
+use crate::journal::patience::{patiently, repeatedly};
 use crate::run::{Run, RunState};
 use crate::{Error, ErrorKind, Result};
 
@@ -128,7 +128,15 @@ impl Record {
 
     /// Adds to the run's record.
     pub async fn note(&self, kind: &str, body: serde_json::Value) -> Result<()> {
-        patiently(|| self.store().append(&self.run.id, kind, &body)).await
+        let append = || patiently(|| self.store().append(&self.run.id, kind, &body));
+        match append().await {
+            Err(error) if error.kind() == ErrorKind::ConnectionLost => {
+                let events = repeatedly(|| self.store().events(Some(&self.run.id))).await?;
+                let is_there = events.last().is_some_and(|last| last.kind == kind && last.body == body);
+                if is_there { Ok(()) } else { append().await }
+            }
+            answer => answer,
+        }
     }
 
     /// Says something.
@@ -187,6 +195,6 @@ impl Record {
 
     /// Gives the lease up.
     pub async fn release(&self) -> Result<()> {
-        self.store().release_lease(&self.run.table, self.token).await
+        repeatedly(|| self.store().release_lease(&self.run.table, self.token)).await
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::host;
+use super::patience::repeatedly;
 use crate::driver::{Lease, LeaseHolder, StateStore};
 use crate::ident::{Fence, TableId};
 use crate::{Error, ErrorKind, Result};
@@ -12,6 +13,9 @@ pub const TTL: Duration = Duration::from_secs(30);
 
 /// How often it is renewed: two renewals may fail before it expires.
 pub const RENEW: Duration = Duration::from_secs(10);
+
+/// Answers that may be lost in a row. Chosen.
+const LOST_MAX: u32 = 3;
 
 /// What to do about a lease as it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,14 +54,26 @@ pub async fn take(
     waiting: impl Fn(&LeaseHolder, Duration) + Send,
 ) -> Result<Fence> {
     let mut held: Option<(Fence, Duration)> = None;
+    let mut lost = 0;
     loop {
-        let lease = store.lease(table).await?;
+        let lease = repeatedly(|| store.lease(table)).await?;
         match judge(lease.as_ref(), |holder| host::is_dead_here(holder, me)) {
             Claim::Take(seen) => {
-                if let Some(token) = store.take_lease(table, seen, me, TTL).await? {
-                    return Ok(token);
+                match store.take_lease(table, seen, me, TTL).await {
+                    Ok(Some(token)) => return Ok(token),
+                    // Another was faster; its lease is looked at in the next round.
+                    Ok(None) => {}
+                    Err(error) if error.kind() == ErrorKind::ConnectionLost => {
+                        if let Some(token) = taken_all_the_same(store, table, seen, me).await? {
+                            return Ok(token);
+                        }
+                        lost += 1;
+                        if lost > LOST_MAX {
+                            return Err(error);
+                        }
+                    }
+                    Err(error) => return Err(error),
                 }
-                // Another was faster; its lease is looked at in the next round.
             }
             Claim::Wait(remaining) => {
                 let (token, holder) = lease
@@ -80,6 +96,18 @@ pub async fn take(
             }
         }
     }
+}
+
+/// The token of a lease that was taken although the answer was lost: it is ours, and newer than what was seen.
+async fn taken_all_the_same(
+    store: &dyn StateStore,
+    table: &TableId,
+    seen: Option<Fence>,
+    me: &LeaseHolder,
+) -> Result<Option<Fence>> {
+    let lease = repeatedly(|| store.lease(table)).await?;
+    let ours = lease.filter(|lease| lease.holder.as_ref() == Some(me) && Some(lease.token) > seen);
+    Ok(ours.map(|lease| lease.token))
 }
 
 /// The error of a lease that another live runner holds.

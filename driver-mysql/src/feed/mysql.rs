@@ -9,7 +9,7 @@ use replank_core::value::Position;
 
 use super::gtid::{Gtid, GtidSet};
 use super::{
-    HEARTBEAT, Log, Read, SETTLE_SECONDS, Transaction, gap, global, log_error, not_settled, number_of_ours,
+    HEARTBEAT, Log, Read, SETTLE_SECONDS, Transaction, gap, global, not_settled, number_of_ours, stream,
     unreadable,
 };
 use crate::connect::{Conn, Server};
@@ -39,7 +39,7 @@ pub async fn open(
     )
     .await?;
     let request = BinlogStreamRequest::new(number_of_ours()).with_gtid().with_gtid_set(position.sids()?);
-    let stream = connection.into_inner().get_binlog_stream(request).await.map_err(log_error)?;
+    let stream = stream(connection, request).await?;
     Ok((Box::new(ByGtids { settler, position, present: None, unsettled: GtidSet::default() }), stream))
 }
 

@@ -10,6 +10,7 @@ mod mariadb;
 mod oracle;
 mod rebuild;
 mod replicas;
+mod round_trips;
 mod rules;
 mod server_kills;
 mod settings;
