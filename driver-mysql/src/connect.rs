@@ -287,7 +287,9 @@ where
 {
     for _ in 1..OPEN_TRIES {
         match open().await {
-            Err(error) if error.kind() == ErrorKind::ConnectionLost => tracing::debug!(%error, "connecting again"),
+            Err(error) if error.kind() == ErrorKind::ConnectionLost => {
+                tracing::debug!(%error, "connecting again")
+            }
             opened => return opened,
         }
     }

@@ -105,12 +105,19 @@ impl Record {
     }
 
     async fn was_it_saved(&mut self, lost: Error) -> Result<()> {
-        let Some((stored, revision)) = self.store().load(&self.run.id).await? else { return Err(lost) };
+        let Some((_, revision)) = self.store().load(&self.run.id).await? else { return Err(lost) };
         if revision == self.revision {
-            // Not saved; it may still be, but only at this revision, and then the next save fails.
-            self.revision = self.store().save(&self.run, revision, self.token).await?;
-            return Ok(());
+            match self.store().save(&self.run, revision, self.token).await {
+                Ok(revision) => {
+                    self.revision = revision;
+                    return Ok(());
+                }
+                // The first one came after the question, and before this: or another runner did.
+                Err(error) if error.kind() == ErrorKind::Fenced => {}
+                Err(error) => return Err(error),
+            }
         }
+        let Some((stored, revision)) = self.store().load(&self.run.id).await? else { return Err(lost) };
         if stored == self.run {
             self.revision = revision;
             return Ok(());

@@ -106,10 +106,19 @@ impl Runner {
         }
         let revision = match store.create(&run).await {
             // Was it made? Only we know of its name.
-            Err(error) if error.kind() == ErrorKind::ConnectionLost => match repeatedly(|| store.load(&run.id)).await? {
-                Some((_, revision)) => revision,
-                None => store.create(&run).await?,
-            },
+            Err(error) if error.kind() == ErrorKind::ConnectionLost => {
+                match repeatedly(|| store.load(&run.id)).await? {
+                    Some((_, revision)) => revision,
+                    None => match store.create(&run).await {
+                        Ok(revision) => revision,
+                        // The first one came just before.
+                        Err(error) => match repeatedly(|| store.load(&run.id)).await? {
+                            Some((_, revision)) => revision,
+                            None => return Err(error),
+                        },
+                    },
+                }
+            }
             created => created?,
         };
         let record =

@@ -57,21 +57,18 @@ pub async fn take(
     let mut lost = 0;
     loop {
         let lease = repeatedly(|| store.lease(table)).await?;
+        let is_mine = |lease: &&Lease| lost > 0 && lease.holder.as_ref() == Some(me);
+        if let Some(lease) = lease.as_ref().filter(is_mine) {
+            return Ok(lease.token);
+        }
         match judge(lease.as_ref(), |holder| host::is_dead_here(holder, me)) {
             Claim::Take(seen) => {
                 match store.take_lease(table, seen, me, TTL).await {
                     Ok(Some(token)) => return Ok(token),
                     // Another was faster; its lease is looked at in the next round.
                     Ok(None) => {}
-                    Err(error) if error.kind() == ErrorKind::ConnectionLost => {
-                        if let Some(token) = taken_all_the_same(store, table, seen, me).await? {
-                            return Ok(token);
-                        }
-                        lost += 1;
-                        if lost > LOST_MAX {
-                            return Err(error);
-                        }
-                    }
+                    // It may be ours all the same, or become so before the next try.
+                    Err(error) if error.kind() == ErrorKind::ConnectionLost && lost < LOST_MAX => lost += 1,
                     Err(error) => return Err(error),
                 }
             }
@@ -96,18 +93,6 @@ pub async fn take(
             }
         }
     }
-}
-
-/// The token of a lease that was taken although the answer was lost: it is ours, and newer than what was seen.
-async fn taken_all_the_same(
-    store: &dyn StateStore,
-    table: &TableId,
-    seen: Option<Fence>,
-    me: &LeaseHolder,
-) -> Result<Option<Fence>> {
-    let lease = repeatedly(|| store.lease(table)).await?;
-    let ours = lease.filter(|lease| lease.holder.as_ref() == Some(me) && Some(lease.token) > seen);
-    Ok(ours.map(|lease| lease.token))
 }
 
 /// The error of a lease that another live runner holds.

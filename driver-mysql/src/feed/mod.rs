@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use mysql_async::{BinlogStream, BinlogStreamRequest};
 use mysql_async::binlog::EventType;
 use mysql_async::binlog::events::{Event, EventData, RowsEventData, TransactionPayloadEvent};
+use mysql_async::{BinlogStream, BinlogStreamRequest};
 use replank_core::driver::{ChangeFeed, FeedBatch, RebuildJob};
 use replank_core::value::{Change, Position};
 use replank_core::{Error, ErrorKind, Result};

@@ -117,7 +117,7 @@ impl Proxy {
         self.seen.has_struck.load(Ordering::SeqCst)
     }
 
-    /// The beginning of the message, as text.
+    /// The message, as text.
     pub fn struck(&self) -> String {
         self.seen.struck.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -246,9 +246,9 @@ impl Striker {
         };
         let strikes = is_it && !self.seen.has_struck.swap(true, Ordering::SeqCst);
         if strikes {
-            let text = String::from_utf8_lossy(&message[HEADER..message.len().min(300)]);
-            let words: Vec<&str> = text.split_whitespace().collect();
-            *self.seen.struck.lock().unwrap_or_else(PoisonError::into_inner) = words.join(" ");
+            // The first byte says what kind of command it is.
+            let text = String::from_utf8_lossy(message.get(HEADER + 1..).unwrap_or_default());
+            *self.seen.struck.lock().unwrap_or_else(PoisonError::into_inner) = text.into_owned();
         }
         strikes
     }

@@ -48,7 +48,8 @@ async fn on_mysql_every_round_trip_may_fail_once() {
     }
     let wanted = std::env::var("REPLANK_ROUND_TRIPS").ok();
     let mut strikes = Vec::new();
-    for (leg, fault) in [Leg::Forward, Leg::Back].into_iter().flat_map(|leg| FAULTS.map(|fault| (leg, fault))) {
+    for (leg, fault) in [Leg::Forward, Leg::Back].into_iter().flat_map(|leg| FAULTS.map(|fault| (leg, fault)))
+    {
         let count = places[&(leg as u8)];
         match wanted.as_deref() {
             Some(names) if names == "all" || names.contains(&format!("{fault:?}")) => {
@@ -150,6 +151,9 @@ async fn broken(strike: Strike, seed: u64) -> (u64, bool) {
 }
 
 fn told(strike: Strike, proxy: &Proxy, took: Duration, err: &str) {
-    let said: Vec<&str> = err.lines().filter(|line| line.contains("lost") || line.contains("error")).collect();
-    println!("{strike:?} at `{}` took {took:?}: {}", proxy.struck(), said.join(" | "));
+    let said: Vec<&str> =
+        err.lines().filter(|line| line.contains("lost") || line.contains("error")).collect();
+    let struck: Vec<String> = proxy.struck().split_whitespace().map(ToOwned::to_owned).collect();
+    let struck: String = struck.join(" ").chars().take(200).collect();
+    println!("{strike:?} at `{struck}` took {took:?}: {}", said.join(" | "));
 }
