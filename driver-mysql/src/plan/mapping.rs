@@ -175,6 +175,12 @@ fn key_between(from: &Table, to: &Table, columns: &[Mapped]) -> std::result::Res
     Err(why)
 }
 
+/// A column's type; of a text, with how it compares.
+fn kind(column: &Column) -> String {
+    let collation = column.collation.as_ref().map(|collation| format!(" COLLATE {collation}"));
+    format!("{}{}", column.column_type, collation.unwrap_or_default())
+}
+
 fn carried(key: &[&Column], to: &Table, columns: &[Mapped]) -> std::result::Result<Vec<KeyColumn>, String> {
     key.iter()
         .map(|column| {
@@ -192,7 +198,9 @@ fn carried(key: &[&Column], to: &Table, columns: &[Mapped]) -> std::result::Resu
             if !both_whole && !is_same {
                 return Err(format!(
                     "column {} of the key changes from {} to {}, and equal values may not stay equal",
-                    column.name, column.column_type, other.column_type
+                    column.name,
+                    kind(column),
+                    kind(other)
                 ));
             }
             let kind = column.key_kind().ok_or_else(|| format!("column {} cannot be a key", column.name))?;

@@ -17,15 +17,14 @@ async fn on_mysql_a_login_that_lacks_one_privilege_is_told_which_and_nothing_is_
     let table = Table::with_rows(200).await;
     let (name, before) = (table.name().to_owned(), table.definition().await);
     let login = format!("'p{name}'@'%'");
-    let of_mysql = !is_mariadb();
-    let everywhere = if of_mysql { "XA_RECOVER_ADMIN" } else { "BINLOG MONITOR" };
+    let everywhere = if is_mariadb() { "BINLOG MONITOR" } else { "XA_RECOVER_ADMIN" };
     let own = format!("`{}`.*", format!("_replank_{name}%").replace('_', "\\_"));
     let mut needed: Vec<(&str, String)> = Vec::new();
     needed
         .extend(["REPLICATION SLAVE", "PROCESS", everywhere].map(|privilege| (privilege, "*.*".to_owned())));
     needed.extend(ON_TABLES.map(|privilege| (privilege, format!("`{name}`.*"))));
     needed.extend(ON_TABLES.map(|privilege| (privilege, own.clone())));
-    needed.extend(of_mysql.then(|| ("SELECT", "performance_schema.*".to_owned())));
+    needed.push(("SELECT", "performance_schema.*".to_owned()));
 
     table.execute(&format!("CREATE USER {login} IDENTIFIED BY 'secret-word'")).await;
     for (privilege, on) in &needed {

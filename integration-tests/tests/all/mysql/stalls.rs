@@ -110,7 +110,7 @@ async fn on_mysql_attempts_that_time_out_are_forgotten_and_no_event_after_the_sw
     stopped.wake();
     let attempts = noted(&table, "attempt", "");
     until(&table, &format!("SELECT LEAST(6, ({attempts}))"), "6").await;
-    assert_eq!(table.text(&noted(&table, "attempt", "not granted within")).await, "1");
+    assert_ne!(table.text(&noted(&table, "attempt", "not granted within")).await, "0");
     holder.query_drop("COMMIT").await.expect("released");
     let ended = stopped.end().await.exits(0);
     assert!(!ended.err.contains("lost"), "{}", ended.err);
@@ -222,7 +222,8 @@ async fn uses_the_key(table: &Table, proxy: &Proxy, running: JoinHandle<Ended>) 
         |row: &mysql_async::Row, name: &str| row.get::<Option<String>, _>(name).flatten().unwrap_or_default();
     let steps: Vec<(String, String)> = plan
         .iter()
-        .filter(|row| word(row, "select_type") != "INSERT")
+        // What is written, and what was read before, has no key.
+        .filter(|row| word(row, "select_type") != "INSERT" && !word(row, "table").starts_with('<'))
         .map(|row| (word(row, "type"), word(row, "key")))
         .collect();
     println!("{steps:?}: {}", statement.chars().take(120).collect::<String>());
@@ -236,13 +237,25 @@ async fn uses_the_key(table: &Table, proxy: &Proxy, running: JoinHandle<Ended>) 
     running.await.expect("it ends").exits(0);
 }
 
-/// STALL-06: the key has another character set on the other side.
+/// STALL-06: a text key is found by its index whatever the session's character set; a key that gets another one is
+/// refused, since equal values may not stay equal.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_mysql_a_key_of_another_character_set_is_still_found_by_its_index() {
+async fn on_mysql_a_replayed_change_finds_its_row_by_a_key_of_another_character_set() {
     let table = Table::with_rows(20_000).await;
     let url = table.url();
-    table.execute("CREATE TABLE texts (id VARCHAR(128) CHARACTER SET latin1 PRIMARY KEY, v INT) CHARACTER SET latin1").await;
-    table.execute("INSERT INTO texts SELECT CONCAT('k\u{e9}y ', id), 0 FROM turns").await;
+    table
+        .execute(
+            "CREATE TABLE texts (id VARCHAR(128) PRIMARY KEY, v INT, words VARCHAR(64)) CHARACTER SET latin1",
+        )
+        .await;
+    table.execute("INSERT INTO texts SELECT CONCAT('k\u{e9}y ', id), 0, 'caf\u{e9}' FROM turns").await;
+    let convert = ["apply", "-t", &url, "-e", "ALTER TABLE texts CONVERT TO CHARACTER SET utf8mb4", "--yes"];
+    run_beside(&convert, &[])
+        .await
+        .exits(3)
+        .says("latin1_swedish_ci to")
+        .says("equal values may not stay equal");
+    assert!(!table.tables().await.iter().any(|name| name.contains("_rp_")), "something was begun");
     let stop = Arc::new(AtomicBool::new(false));
     let table = Arc::new(table);
     let writers: Vec<_> = (0..2)
@@ -251,7 +264,7 @@ async fn on_mysql_a_key_of_another_character_set_is_still_found_by_its_index() {
             tokio::spawn(async move { count_up(&table, number, stop).await })
         })
         .collect();
-    let statement = "ALTER TABLE texts CONVERT TO CHARACTER SET utf8mb4";
+    let statement = "ALTER TABLE texts MODIFY words VARCHAR(80) CHARACTER SET utf8mb4";
     let proxy = Proxy::before(&url, REMOVED, Fault::Late).await;
     let through = proxy.url(&url);
     let apply = beside(&[
