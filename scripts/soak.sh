@@ -23,8 +23,12 @@ case "$case" in
       REPLANK_SEED=$RANDOM$RANDOM cargo test -p replank-integration-tests --test all -- kill oracle --nocapture
     done
     ;;
+  roundtrips)
+    # Every message to the server goes wrong once, in each way: some hours. N names ways, as CutBefore,Reset.
+    REPLANK_ROUND_TRIPS=${number:-all} cargo test -p replank-integration-tests --test all -- on_mysql_every_round_trip --nocapture
+    ;;
   *)
-    echo "usage: make soak CASE=simulation|model|kills N=…" >&2
+    echo "usage: make soak CASE=simulation|model|kills|roundtrips N=…" >&2
     exit 2
     ;;
 esac

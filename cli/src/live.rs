@@ -5,6 +5,7 @@ use std::time::Duration;
 use replank_core::control::{Answer, Control};
 use replank_core::driver::{CommandState, Lease, LeaseHolder, Session, StateStore};
 use replank_core::journal::host;
+use replank_core::journal::patience::repeatedly;
 use replank_core::run::Run;
 use replank_core::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep};
@@ -28,7 +29,7 @@ pub async fn runner(session: &dyn Session, run: &Run) -> Result<Option<Runner>> 
         return Ok(None);
     }
     let me = host::this_process(&run.id);
-    let lease = session.state().lease(&run.table).await?;
+    let lease = repeatedly(|| session.state().lease(&run.table)).await?;
     Ok(living(run, lease, |holder| host::is_dead_here(holder, &me)))
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use jiff::ZonedDateTime;
 use replank_core::driver::Request;
+use replank_core::journal::patience::repeatedly;
 use replank_core::lint::{Rule, rules};
 use replank_core::plan::{self, Choice, PlanOptions};
 use replank_core::run::{CutoverGate, RunOptions};
@@ -100,7 +101,9 @@ pub async fn propose(
         }
     }
     let lock_budget_ms = lock_budget_ms(connected, bounds, &directives)?;
-    let draft = or_interrupted(&shell.stop, connected.session.draft(request)).await?;
+    // What a plan creates is gone when it is made, or when it fails.
+    let drafting = repeatedly(|| connected.session.draft(request));
+    let draft = or_interrupted(&shell.stop, drafting).await?;
     if draft.changes.is_empty() {
         return Ok(Proposal::Nothing);
     }

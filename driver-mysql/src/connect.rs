@@ -16,11 +16,14 @@ use replank_core::{Error, ErrorKind, Result};
 use tokio::time::timeout;
 use url::Url;
 
-use crate::error::{code, from_mysql};
+use crate::error::{code, from_mysql, is_lost};
+use crate::lookout::Lookout;
 use crate::sql::{run, text};
 
 /// A server that is there answers a handshake at once; a paused one takes the connection and says nothing.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// One that is lost while it is opened is an accident; a server that does this each time is not well. Chosen.
+const OPEN_TRIES: u32 = 3;
 /// More idle sessions than copy workers, appliers, feed and journal together need. Chosen.
 const IDLE_MAX: usize = 16;
 
@@ -93,6 +96,11 @@ impl Conn {
         self.product == Product::MariaDb
     }
 
+    /// Asks what became of a statement of this session whose answer does not come.
+    pub fn lookout(&self) -> Lookout {
+        Lookout::new(self.inner.opts().clone(), self.inner.id(), self.product)
+    }
+
     /// The client's own, for what ends with it.
     pub fn into_inner(self) -> mysql_async::Conn {
         self.inner
@@ -136,6 +144,10 @@ impl Server {
     /// [`ErrorKind::Usage`] for a URL that cannot be meant, or a login that the server refuses;
     /// [`ErrorKind::NotFound`] for a server or a database that is not there.
     pub async fn open(url: &str, settings: &Settings) -> Result<Self> {
+        again_when_lost(|| Self::open_once(url, settings)).await
+    }
+
+    async fn open_once(url: &str, settings: &Settings) -> Result<Self> {
         // With two providers linked rustls cannot choose, and panics at the first connection. Somebody
         // else may have installed it: that is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
@@ -151,7 +163,8 @@ impl Server {
             }
         };
         let (opts, mut inner) = first;
-        let version: Option<String> = inner.query_first("SELECT VERSION()").await.map_err(from_mysql)?;
+        let asking = within(inner.query_first("SELECT VERSION()"));
+        let version: Option<String> = asking.await.map_err(from_mysql)?;
         let version = version.unwrap_or_default();
         let product = Product::of(&version);
         let isolates_snapshots = match product {
@@ -159,7 +172,8 @@ impl Server {
             // Newer ones fail a statement of ours when a row changed since its snapshot, instead of waiting for it.
             Product::MariaDb => {
                 let sql = "SHOW VARIABLES LIKE 'innodb\\_snapshot\\_isolation'";
-                let found: Option<mysql_async::Row> = inner.query_first(sql).await.map_err(from_mysql)?;
+                let asking = within(inner.query_first(sql));
+                let found: Option<mysql_async::Row> = asking.await.map_err(from_mysql)?;
                 found.is_some()
             }
         };
@@ -216,9 +230,14 @@ impl Server {
     /// # Errors
     /// [`ErrorKind::Fenced`] when the address leads to another server meanwhile.
     pub async fn connect(&self) -> Result<Conn> {
+        again_when_lost(|| self.connect_once()).await
+    }
+
+    async fn connect_once(&self) -> Result<Conn> {
         let opened = within(mysql_async::Conn::new(self.opts.clone())).await;
         let mut inner = opened.map_err(|error| match code(&error) {
             Some(_) => from_mysql(error),
+            None if is_lost(&error) => from_mysql(error),
             // Nothing was sent, so it can be tried again: a server that restarts is back in a while.
             None => Error::new(ErrorKind::Retry, format!("the server does not answer: {error}")),
         })?;
@@ -301,15 +320,28 @@ async fn identity(connection: &mut mysql_async::Conn, product: Product) -> Resul
             "SELECT CONCAT(@@GLOBAL.server_id, ' on ', @@GLOBAL.hostname, ':', @@GLOBAL.port)"
         }
     };
-    let identity: Option<String> = connection.query_first(sql).await.map_err(from_mysql)?;
+    let identity: Option<String> = within(connection.query_first(sql)).await.map_err(from_mysql)?;
     Ok(identity.unwrap_or_default())
 }
 
-async fn within<F>(connecting: F) -> mysql_async::Result<mysql_async::Conn>
+/// What only opens a connection can be tried again when it was lost on the way.
+async fn again_when_lost<T, F>(open: impl Fn() -> F) -> Result<T>
 where
-    F: Future<Output = mysql_async::Result<mysql_async::Conn>>,
+    F: Future<Output = Result<T>>,
 {
-    timeout(CONNECT_DEADLINE, connecting).await.unwrap_or_else(|_elapsed| {
+    for _ in 1..OPEN_TRIES {
+        match open().await {
+            Err(error) if error.kind() == ErrorKind::ConnectionLost => {
+                tracing::debug!(%error, "connecting again")
+            }
+            opened => return opened,
+        }
+    }
+    open().await
+}
+
+async fn within<T>(asking: impl Future<Output = mysql_async::Result<T>>) -> mysql_async::Result<T> {
+    timeout(CONNECT_DEADLINE, asking).await.unwrap_or_else(|_elapsed| {
         let slow = std::io::Error::new(std::io::ErrorKind::TimedOut, "the server did not answer");
         Err(mysql_async::Error::from(slow))
     })
@@ -334,6 +366,7 @@ fn refused(error: mysql_async::Error, target: &Target) -> Error {
         )
         .caused_by(error),
         Some(_) => from_mysql(error),
+        None if is_lost(&error) => from_mysql(error),
         None => Error::new(ErrorKind::NotFound, format!("no server answers at {at}: {error}"))
             .hint("check host, port and TLS mode of the target")
             .caused_by(error),

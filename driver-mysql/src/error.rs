@@ -12,6 +12,17 @@ pub fn code(error: &mysql_async::Error) -> Option<u16> {
     }
 }
 
+/// Whether a connection that was there broke, or its other end said nothing.
+pub fn is_lost(error: &mysql_async::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    match error {
+        mysql_async::Error::Io(mysql_async::IoError::Io(io)) => {
+            matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+        }
+        _ => false,
+    }
+}
+
 /// Codes that callers tell apart.
 pub mod codes {
     /// ER_TABLE_EXISTS_ERROR.

@@ -20,6 +20,7 @@ mod leftovers;
 mod lines;
 mod lint;
 mod load;
+mod lookout;
 mod native;
 mod parse;
 mod peers;

@@ -316,15 +316,9 @@ pub async fn privileges(
     let own = [names.schema(), scratch.as_str(), homes.shadow.as_str(), homes.retired.as_str()].map(Some);
     let pattern = format!("{}.*", ident(&format!("{}%", names.schema().replace('_', "\\_"))));
     look("privileges on replank's own databases", &own, &pattern, &of_schema);
-    if product == Product::MySql {
-        let performance = "performance_schema";
-        look(
-            "privileges on performance_schema",
-            &[Some(performance)],
-            "performance_schema.*",
-            &OF_PERFORMANCE,
-        );
-    }
+    // Where it is off, MariaDB still asks who may read that it is.
+    let performance = "performance_schema";
+    look("privileges on performance_schema", &[Some(performance)], "performance_schema.*", &OF_PERFORMANCE);
     Ok(found)
 }
 

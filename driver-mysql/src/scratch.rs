@@ -81,18 +81,18 @@ impl Scratch {
             made.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no database `{}`", of.schema)))?;
         let made: String = get(&made, 1)?;
         let options = made.split_once(&ident(&of.schema)).map_or("", |(_, options)| options);
-        run(&mut connection, format!("CREATE DATABASE {}{options}", ident(&schema))).await?;
         let mut scratch = Self { connection, schema, of: of.clone(), inbound: Vec::new() };
-        match scratch.fill(attached).await {
+        match scratch.fill(options, attached).await {
             Ok(()) => Ok(scratch),
             Err(error) => {
-                scratch.remove().await?;
+                scratch.remove(server).await?;
                 Err(error)
             }
         }
     }
 
-    async fn fill(&mut self, attached: &Attached) -> Result<()> {
+    async fn fill(&mut self, options: &str, attached: &Attached) -> Result<()> {
+        run(&mut self.connection, format!("CREATE DATABASE {}{options}", ident(&self.schema))).await?;
         let home = self.of.schema.clone();
         let mut there = vec![self.of.name.clone()];
         for key in foreign_keys(&self.of.sql).iter().filter(|key| key.schema.is_none()) {
@@ -137,7 +137,7 @@ impl Scratch {
                     let sql = format!("ALTER TABLE {holder} DROP FOREIGN KEY {probe}");
                     run(&mut self.connection, sql).await?;
                 }
-                Err(error) => refused.push((key.name, self.said(&error))),
+                Err(error) => refused.push((key.name, self.verdict(error)?)),
             }
         }
         Ok(refused)
@@ -149,7 +149,7 @@ impl Scratch {
         let mut refused = Vec::new();
         for trigger in triggers {
             if let Err(error) = trigger.create(&mut self.connection, &schema, &name).await {
-                refused.push((trigger.name.clone(), self.said(&error)));
+                refused.push((trigger.name.clone(), self.verdict(error)?));
             }
         }
         for made in trigger_names(&mut self.connection, &schema, &name).await? {
@@ -158,8 +158,9 @@ impl Scratch {
         Ok(refused)
     }
 
-    fn said(&self, error: &Error) -> String {
-        said(error, &self.schema)
+    /// The server's words about a statement, if it has judged it at all.
+    fn verdict(&self, error: Error) -> Result<String> {
+        if is_accident(&error) { Err(error) } else { Ok(said(&error, &self.schema)) }
     }
 
     fn own(&self) -> String {
@@ -212,7 +213,7 @@ impl Scratch {
                     return Ok(Tried { way, how, rejected, after, is_rebuilt, is_unchecked });
                 }
                 Err(error) if how.is_empty() => return Err(refused(error, &self.schema)),
-                Err(error) => rejected.push((way, self.said(&error))),
+                Err(error) => rejected.push((way, self.verdict(error)?)),
             }
         }
         Err(Error::new(ErrorKind::Internal, "a statement was tried no way"))
@@ -266,6 +267,9 @@ impl Scratch {
         .await;
         run(&mut self.connection, format!("DROP TABLE {name}")).await?;
         tried.map(drop).map_err(|error| {
+            if is_accident(&error) {
+                return error;
+            }
             Error::new(ErrorKind::Refused, format!("`{expression}` cannot be used"))
                 .with("the server says", error.message())
                 .hint("an expression may use the table's columns, and neither clock nor chance")
@@ -323,8 +327,16 @@ impl Scratch {
     }
 
     /// Removes the copy. One whose maker was killed is removed by the next.
-    pub async fn remove(mut self) -> Result<()> {
-        run(&mut self.connection, format!("DROP DATABASE IF EXISTS {}", ident(&self.schema))).await.map(drop)
+    pub async fn remove(self, server: &Server) -> Result<()> {
+        let Self { mut connection, schema, .. } = self;
+        let sql = format!("DROP DATABASE IF EXISTS {}", ident(&schema));
+        match run(&mut connection, &sql).await {
+            // With its connection lost, or just now: another removes it as well.
+            Err(error) if error.kind() == ErrorKind::ConnectionLost => {
+                run(&mut server.connect().await?, &sql).await.map(drop)
+            }
+            removed => removed.map(drop),
+        }
     }
 }
 
@@ -337,13 +349,17 @@ fn said(error: &Error, scratch: &str) -> String {
 fn refused(error: Error, scratch: &str) -> Error {
     let said = said(&error, scratch);
     let kind = match error.kind() {
-        ErrorKind::ConnectionLost | ErrorKind::LockTimeout | ErrorKind::Retry | ErrorKind::DiskFull => {
-            error.kind()
-        }
+        kind if is_accident(&error) => kind,
         ErrorKind::Refused => ErrorKind::Refused,
         _ => ErrorKind::Usage,
     };
     Error::new(kind, format!("the server refuses the statement: {said}")).caused_by(error)
+}
+
+/// An error that says nothing about the statement.
+fn is_accident(error: &Error) -> bool {
+    use ErrorKind::{ConnectionLost, DiskFull, LockTimeout, Retry};
+    matches!(error.kind(), ConnectionLost | LockTimeout | Retry | DiskFull)
 }
 
 /// Seconds since 1970, of this machine: names of databases carry it.

@@ -5,17 +5,17 @@ use replank_core::{ErrorKind, Result};
 use crate::connect::{Conn, Product};
 use crate::sql::{number, run};
 
-/// All sessions, as a table expression with the columns `id`, `state` and `info`.
+/// All sessions, as a table expression with the columns `id`, `command`, `state` and `info`.
 ///
 /// MySQL's `information_schema.processlist` takes a lock that all sessions need; MariaDB's does not, and its
 /// `performance_schema` is off by default.
 pub fn sessions(product: Product) -> &'static str {
     match product {
         Product::MySql => {
-            "(SELECT processlist_id AS id, processlist_state AS state, processlist_info AS info
+            "(SELECT processlist_id AS id, processlist_command AS command, processlist_state AS state, processlist_info AS info
               FROM performance_schema.threads WHERE processlist_id IS NOT NULL) AS sessions"
         }
-        Product::MariaDb => "(SELECT id, state, info FROM information_schema.processlist) AS sessions",
+        Product::MariaDb => "(SELECT id, command, state, info FROM information_schema.processlist) AS sessions",
     }
 }
 

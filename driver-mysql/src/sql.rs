@@ -46,18 +46,18 @@ pub fn bytes(charset: &str, value: &[u8]) -> String {
 
 /// Runs a statement; answers how many rows it changed.
 pub async fn run(connection: &mut Conn, sql: impl AsRef<str> + Send) -> Result<u64> {
-    connection.query_drop(sql.as_ref()).await.map_err(from_mysql)?;
+    connection.lookout().answer(connection.query_drop(sql.as_ref())).await.map_err(from_mysql)?;
     Ok(connection.affected_rows())
 }
 
 /// Runs a query. By the text protocol: every value comes as the server prints it.
 pub async fn rows(connection: &mut Conn, sql: impl AsRef<str> + Send) -> Result<Vec<Row>> {
-    connection.query(sql.as_ref()).await.map_err(from_mysql)
+    connection.lookout().answer(connection.query(sql.as_ref())).await.map_err(from_mysql)
 }
 
 /// The first row of a query, if there is one.
 pub async fn first(connection: &mut Conn, sql: impl AsRef<str> + Send) -> Result<Option<Row>> {
-    connection.query_first(sql.as_ref()).await.map_err(from_mysql)
+    connection.lookout().answer(connection.query_first(sql.as_ref())).await.map_err(from_mysql)
 }
 
 /// The one whole number that a query gives; 0 for no row or NULL.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use replank_core::Result;
 use replank_core::driver::Session;
+use replank_core::journal::patience::repeatedly;
 use replank_core::run::Run;
 
 use crate::live::{self, Runner};
@@ -28,7 +29,7 @@ pub async fn select(shell: &Shell, text: &str) -> Result<Selected> {
     let connected = shell.connect().await?;
     let session = connected.session;
     let looking = async {
-        let runs = session.state().runs().await?;
+        let runs = repeatedly(|| session.state().runs()).await?;
         let run = run_id::find(&runs, text)?.clone();
         let short = run_id::short(&runs, &run);
         let runner = live::runner(&*session, &run).await?;

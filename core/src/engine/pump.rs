@@ -22,6 +22,7 @@ use crate::ident::Fence;
 use crate::journal::lease;
 use crate::run::{Checkpoint, CutoverGate, Direction, RunState};
 use crate::throttle::{self, Decision, Outside};
+use crate::value::Position;
 use crate::{Error, ErrorKind, Result};
 
 /// What the loop runs for.
@@ -54,6 +55,9 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 const CONTROL_EVERY: Duration = Duration::from_millis(500);
 const LOAD_EVERY: Duration = Duration::from_secs(1);
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+// A batch takes milliseconds, and a lock that is in its way is waited for a few seconds. Chosen.
+const STALL_AFTER: Duration = Duration::from_secs(10);
+const HEAD_DEADLINE: Duration = Duration::from_secs(2);
 /// No call of the journal takes longer, or the runner counts as cut off.
 const JOURNAL_DEADLINE: Duration = Duration::from_secs(10);
 /// The rename waits for the statements that it is to outlive.
@@ -74,6 +78,13 @@ struct Due {
     progress: Instant,
     renewal: Instant,
     attempt: Instant,
+}
+
+/// A position up to which all is applied.
+struct Applied {
+    position: Option<Position>,
+    since: Instant,
+    is_told: bool,
 }
 
 /// The loop's own state. The run's state is in `record`, the protocol's in `machine`.
@@ -100,8 +111,10 @@ pub struct Pump<'a> {
     last_progress: (Instant, u64),
     rows_total: u64,
     fence_due: bool,
+    /// Where the applied changes stand.
+    applied: Applied,
     /// The log was shortened up to here.
-    log_until: Option<crate::value::Position>,
+    log_until: Option<Position>,
 }
 
 impl<'a> Pump<'a> {
@@ -156,6 +169,7 @@ impl<'a> Pump<'a> {
             told_throttle: None,
             last_progress: (now, 0),
             fence_due: false,
+            applied: Applied { position: None, since: now, is_told: false },
             log_until: None,
         }
     }
@@ -457,6 +471,7 @@ impl<'a> Pump<'a> {
         }
         if now >= self.due.load {
             self.look_at_load().await?;
+            self.look_for_a_stall().await?;
             self.due.load = Instant::now() + LOAD_EVERY;
         }
         if now >= self.due.progress {
@@ -544,6 +559,35 @@ impl<'a> Pump<'a> {
             self.told_throttle = signal;
         }
         self.machine.set_throttle(reason);
+        Ok(())
+    }
+
+    /// Tells once when nothing has been applied for a while although the source's head has moved on.
+    async fn look_for_a_stall(&mut self) -> Result<()> {
+        let now = Instant::now();
+        let position = self.machine.checkpoint().position;
+        if position != self.applied.position || self.machine.throttle().is_some() {
+            self.applied = Applied { position, since: now, is_told: false };
+        }
+        let stood = now.duration_since(self.applied.since);
+        let Some(applied) = self.applied.position.clone() else { return Ok(()) };
+        if self.applied.is_told || stood < STALL_AFTER {
+            return Ok(());
+        }
+        // A server that does not answer is noticed elsewhere.
+        let Ok(Ok(head)) = timeout(HEAD_DEADLINE, self.rebuild.head()).await else { return Ok(()) };
+        if self.rebuild.reached(&applied, &head) {
+            // Nobody writes. The next look is due when that much time has passed again.
+            self.applied.since = now;
+            return Ok(());
+        }
+        self.applied.is_told = true;
+        let (seconds, backlog) = (stood.as_secs(), self.machine.backlog());
+        self.record.note("stalled", json!({ "seconds": seconds, "backlog": backlog })).await?;
+        let message = format!(
+            "nothing has been applied for {seconds} s, and {backlog} changes wait: does a session hold rows of the copy?"
+        );
+        self.record.say(Body::Warning { message });
         Ok(())
     }
 

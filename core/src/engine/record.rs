@@ -9,7 +9,7 @@ use crate::driver::{LeaseHolder, Revision, Session, StateStore};
 use crate::event::{Body, Reporter};
 use crate::ident::Fence;
 use crate::journal::lease;
-use crate::journal::patience::patiently;
+use crate::journal::patience::{patiently, repeatedly};
 use crate::run::{Run, RunState};
 use crate::{Error, ErrorKind, Result};
 
@@ -105,12 +105,19 @@ impl Record {
     }
 
     async fn was_it_saved(&mut self, lost: Error) -> Result<()> {
-        let Some((stored, revision)) = self.store().load(&self.run.id).await? else { return Err(lost) };
+        let Some((_, revision)) = self.store().load(&self.run.id).await? else { return Err(lost) };
         if revision == self.revision {
-            // Not saved; it may still be, but only at this revision, and then the next save fails.
-            self.revision = self.store().save(&self.run, revision, self.token).await?;
-            return Ok(());
+            match self.store().save(&self.run, revision, self.token).await {
+                Ok(revision) => {
+                    self.revision = revision;
+                    return Ok(());
+                }
+                // The first one came after the question, and before this: or another runner did.
+                Err(error) if error.kind() == ErrorKind::Fenced => {}
+                Err(error) => return Err(error),
+            }
         }
+        let Some((stored, revision)) = self.store().load(&self.run.id).await? else { return Err(lost) };
         if stored == self.run {
             self.revision = revision;
             return Ok(());
@@ -128,7 +135,15 @@ impl Record {
 
     /// Adds to the run's record.
     pub async fn note(&self, kind: &str, body: serde_json::Value) -> Result<()> {
-        patiently(|| self.store().append(&self.run.id, kind, &body)).await
+        let append = || patiently(|| self.store().append(&self.run.id, kind, &body));
+        match append().await {
+            Err(error) if error.kind() == ErrorKind::ConnectionLost => {
+                let events = repeatedly(|| self.store().events(Some(&self.run.id))).await?;
+                let is_there = events.last().is_some_and(|last| last.kind == kind && last.body == body);
+                if is_there { Ok(()) } else { append().await }
+            }
+            answer => answer,
+        }
     }
 
     /// Says something.
@@ -187,6 +202,6 @@ impl Record {
 
     /// Gives the lease up.
     pub async fn release(&self) -> Result<()> {
-        self.store().release_lease(&self.run.table, self.token).await
+        repeatedly(|| self.store().release_lease(&self.run.table, self.token)).await
     }
 }

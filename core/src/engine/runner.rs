@@ -19,6 +19,7 @@ use crate::control::Answer;
 use crate::driver::{Owner, Rebuild, RebuildJob, Revision, Session};
 use crate::event::{Body, Reporter};
 use crate::ident::{Fence, RunId, TableId};
+use crate::journal::patience::repeatedly;
 use crate::journal::{host, lease};
 use crate::plan::Plan;
 use crate::run::{Checkpoint, Direction, Run, RunOptions, RunState};
@@ -66,9 +67,8 @@ impl Runner {
     /// resumed or aborted, as the hint says.
     pub async fn apply(&self, plan: Plan, options: RunOptions, migration: Option<String>) -> Result<Run> {
         let store = self.session.state();
-        store.ensure().await?;
-        let interrupted = store
-            .runs()
+        repeatedly(|| store.ensure()).await?;
+        let interrupted = repeatedly(|| store.runs())
             .await?
             .into_iter()
             .rev()
@@ -107,10 +107,19 @@ impl Runner {
         }
         let revision = match store.create(&run).await {
             // Was it made? Only we know of its name.
-            Err(error) if error.kind() == ErrorKind::ConnectionLost => match store.load(&run.id).await? {
-                Some((_, revision)) => revision,
-                None => store.create(&run).await?,
-            },
+            Err(error) if error.kind() == ErrorKind::ConnectionLost => {
+                match repeatedly(|| store.load(&run.id)).await? {
+                    Some((_, revision)) => revision,
+                    None => match store.create(&run).await {
+                        Ok(revision) => revision,
+                        // The first one came just before.
+                        Err(error) => match repeatedly(|| store.load(&run.id)).await? {
+                            Some((_, revision)) => revision,
+                            None => return Err(error),
+                        },
+                    },
+                }
+            }
             created => created?,
         };
         let record =
@@ -124,7 +133,7 @@ impl Runner {
     /// The run of this statement that was interrupted, if there is one: the same statement again goes on
     /// with it, without being planned again over what it has begun.
     pub async fn find_interrupted(&self, statement: &str) -> Result<Option<Run>> {
-        let runs = self.session.state().runs().await?;
+        let runs = repeatedly(|| self.session.state().runs()).await?;
         Ok(runs.into_iter().rev().find(|run| is_interrupted(run) && run.statement.trim() == statement.trim()))
     }
 
@@ -570,15 +579,16 @@ impl Runner {
         record.pass(Boundary::LeaseTaken);
         // What was asked of the runner before us was not asked of us: it may be long ago, and about a run
         // that has turned round since.
-        for stale in self.session.state().pending(id).await? {
+        let store = self.session.state();
+        for stale in repeatedly(|| store.pending(id)).await? {
             let answer = Answer::refused("that runner is gone; ask again").write();
-            self.session.state().acknowledge(stale.id, &answer).await?;
+            repeatedly(|| store.acknowledge(stale.id, &answer)).await?;
         }
         Ok(record)
     }
 
     async fn load(&self, id: &RunId) -> Result<(Run, Revision)> {
-        self.session.state().load(id).await?.ok_or_else(|| {
+        repeatedly(|| self.session.state().load(id)).await?.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("no run `{id}`")).hint("`replank history` lists the runs")
         })
     }
@@ -613,7 +623,8 @@ impl Runner {
 
     /// One run a table; and one retired table a table.
     async fn refuse_if_busy(&self, new: &Run) -> Result<()> {
-        for run in self.session.state().runs().await?.iter().filter(|run| run.table == new.table) {
+        let runs = repeatedly(|| self.session.state().runs()).await?;
+        for run in runs.iter().filter(|run| run.table == new.table) {
             if !run.state.is_final() && !run.state.is_reversible() {
                 return Err(Error::new(
                     ErrorKind::Refused,

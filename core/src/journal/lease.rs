@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::host;
+use super::patience::repeatedly;
 use crate::driver::{Lease, LeaseHolder, StateStore};
 use crate::ident::{Fence, TableId};
 use crate::{Error, ErrorKind, Result};
@@ -12,6 +13,9 @@ pub const TTL: Duration = Duration::from_secs(30);
 
 /// How often it is renewed: two renewals may fail before it expires.
 pub const RENEW: Duration = Duration::from_secs(10);
+
+/// Answers that may be lost in a row. Chosen.
+const LOST_MAX: u32 = 3;
 
 /// What to do about a lease as it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,14 +54,23 @@ pub async fn take(
     waiting: impl Fn(&LeaseHolder, Duration) + Send,
 ) -> Result<Fence> {
     let mut held: Option<(Fence, Duration)> = None;
+    let mut lost = 0;
     loop {
-        let lease = store.lease(table).await?;
+        let lease = repeatedly(|| store.lease(table)).await?;
+        let is_mine = |lease: &&Lease| lost > 0 && lease.holder.as_ref() == Some(me);
+        if let Some(lease) = lease.as_ref().filter(is_mine) {
+            return Ok(lease.token);
+        }
         match judge(lease.as_ref(), |holder| host::is_dead_here(holder, me)) {
             Claim::Take(seen) => {
-                if let Some(token) = store.take_lease(table, seen, me, TTL).await? {
-                    return Ok(token);
+                match store.take_lease(table, seen, me, TTL).await {
+                    Ok(Some(token)) => return Ok(token),
+                    // Another was faster; its lease is looked at in the next round.
+                    Ok(None) => {}
+                    // It may be ours all the same, or become so before the next try.
+                    Err(error) if error.kind() == ErrorKind::ConnectionLost && lost < LOST_MAX => lost += 1,
+                    Err(error) => return Err(error),
                 }
-                // Another was faster; its lease is looked at in the next round.
             }
             Claim::Wait(remaining) => {
                 let (token, holder) = lease

@@ -5,12 +5,14 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::error::Retry;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 // A busy journal is free again within seconds; 30 s is the life of a lease. Chosen.
 const TRIES: u32 = 60;
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
+/// A connection that was idle may be gone long since, and the next one as well. Chosen.
+const LOSSES_MAX: u32 = 3;
 
 /// Makes the call until it answers with anything but "rolled back, try again".
 ///
@@ -33,12 +35,28 @@ where
     }
 }
 
+/// The same, for a call that may be repeated after a lost reply as well: it only reads, or gives the same twice.
+///
+/// # Errors
+/// The call's own error, also when replies were lost several times in a row.
+pub async fn repeatedly<T, F>(call: impl Fn() -> F + Send + Sync) -> Result<T, Error>
+where
+    F: Future<Output = Result<T>> + Send,
+{
+    for _ in 0..LOSSES_MAX {
+        match patiently(&call).await {
+            Err(error) if error.kind() == ErrorKind::ConnectionLost => sleep(PAUSE).await,
+            answer => return answer,
+        }
+    }
+    patiently(&call).await
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
-    use crate::ErrorKind;
 
     async fn fails(kind: ErrorKind, times: u32) -> (Result<()>, u32) {
         let calls = AtomicU32::new(0);
@@ -60,5 +78,22 @@ mod tests {
         let (result, calls) = fails(ErrorKind::Retry, u32::MAX).await;
         assert!(result.is_err());
         assert_eq!(calls, TRIES + 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_be_repeated_is_repeated_a_few_times_after_lost_replies() {
+        let calls = AtomicU32::new(0);
+        let lost = |times: u32| {
+            let calls = &calls;
+            move || {
+                let is_lost = calls.fetch_add(1, Ordering::SeqCst) < times;
+                let answer = if is_lost { Err(Error::new(ErrorKind::ConnectionLost, "no")) } else { Ok(()) };
+                std::future::ready(answer)
+            }
+        };
+        assert!(repeatedly(lost(LOSSES_MAX)).await.is_ok());
+        calls.store(0, Ordering::SeqCst);
+        assert!(repeatedly(lost(u32::MAX)).await.is_err());
+        assert_eq!(calls.load(Ordering::SeqCst), LOSSES_MAX + 1);
     }
 }

@@ -18,8 +18,8 @@ use replank_core::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    HEARTBEAT, Log, Read, SETTLE_SECONDS, Transaction, gap, global, log_error, not_settled, number_of_ours,
-    replica, unreadable,
+    HEARTBEAT, Log, Read, SETTLE_SECONDS, Transaction, gap, global, not_settled, number_of_ours, replica,
+    stream, unreadable,
 };
 use crate::connect::{Conn, Server};
 use crate::error::from_mysql;
@@ -99,15 +99,19 @@ async fn visible(connection: &mut Conn) -> Result<Place> {
     // The session's isolation is for this transaction only; without REPEATABLE READ there is no such snapshot.
     let sql = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION WITH CONSISTENT SNAPSHOT;
                SHOW STATUS LIKE 'binlog\\_snapshot\\_%'; COMMIT";
-    let mut result = connection.query_iter(sql).await.map_err(from_mysql)?;
-    let mut found: BTreeMap<String, String> = BTreeMap::new();
-    while !result.is_empty() {
-        let rows: Vec<Row> = result.collect().await.map_err(from_mysql)?;
-        for row in rows {
-            found.insert(get::<String>(&row, 0)?.to_ascii_lowercase(), get(&row, 1)?);
+    let lookout = connection.lookout();
+    let reading = async {
+        let mut result = connection.query_iter(sql).await?;
+        let mut read = Vec::new();
+        while !result.is_empty() {
+            read.extend(result.collect::<Row>().await?);
         }
+        Ok(read)
+    };
+    let mut found: BTreeMap<String, String> = BTreeMap::new();
+    for row in lookout.answer(reading).await.map_err(from_mysql)? {
+        found.insert(get::<String>(&row, 0)?.to_ascii_lowercase(), get(&row, 1)?);
     }
-    drop(result);
     let offset = found.get("binlog_snapshot_position").and_then(|offset| offset.parse().ok());
     found
         .get("binlog_snapshot_file")
@@ -186,11 +190,7 @@ pub async fn open(
         ),
     )
     .await?;
-    let stream = connection
-        .into_inner()
-        .get_binlog_stream(BinlogStreamRequest::new(number_of_ours()))
-        .await
-        .map_err(log_error)?;
+    let stream = stream(connection, BinlogStreamRequest::new(number_of_ours())).await?;
     let log = ByDomains {
         settler,
         position,

@@ -19,9 +19,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use mysql_async::BinlogStream;
 use mysql_async::binlog::EventType;
 use mysql_async::binlog::events::{Event, EventData, RowsEventData, TransactionPayloadEvent};
+use mysql_async::{BinlogStream, BinlogStreamRequest};
 use replank_core::driver::{ChangeFeed, FeedBatch, RebuildJob};
 use replank_core::value::{Change, Position};
 use replank_core::{Error, ErrorKind, Result};
@@ -130,6 +130,17 @@ pub async fn open(
         broken: None,
         silent: Duration::ZERO,
     })
+}
+
+/// Asks for the log. What a server that is there answers, it answers within its silence.
+async fn stream(connection: Conn, request: BinlogStreamRequest<'_>) -> Result<BinlogStream> {
+    let asking = connection.into_inner().get_binlog_stream(request);
+    timeout(SILENCE, asking).await.map_or_else(|_elapsed| Err(silent(SILENCE)), |log| log.map_err(log_error))
+}
+
+fn silent(for_so_long: Duration) -> Error {
+    let said = format!("the server's log has been silent for {} s", for_so_long.as_secs());
+    Error::new(ErrorKind::ConnectionLost, said)
 }
 
 /// The number of a reader of the log: two with one number push each other out. Those of servers have no such high
@@ -302,10 +313,7 @@ impl Feed {
                 Err(_elapsed) => {
                     self.silent += asked.elapsed();
                     if self.silent > SILENCE {
-                        return Err(Error::new(
-                            ErrorKind::ConnectionLost,
-                            format!("the server's log has been silent for {} s", self.silent.as_secs()),
-                        ));
+                        return Err(silent(self.silent));
                     }
                     break;
                 }

@@ -9,8 +9,8 @@ use replank_core::value::Position;
 
 use super::gtid::{Gtid, GtidSet};
 use super::{
-    HEARTBEAT, Log, Read, SETTLE_SECONDS, Transaction, gap, global, log_error, not_settled, number_of_ours,
-    replica, unreadable,
+    HEARTBEAT, Log, Read, SETTLE_SECONDS, Transaction, gap, global, not_settled, number_of_ours, replica,
+    stream, unreadable,
 };
 use crate::connect::{Conn, Server};
 use crate::sql::{first, get, number, run, text};
@@ -45,7 +45,7 @@ pub async fn open(
     )
     .await?;
     let request = BinlogStreamRequest::new(number_of_ours()).with_gtid().with_gtid_set(passed.sids()?);
-    let stream = connection.into_inner().get_binlog_stream(request).await.map_err(log_error)?;
+    let stream = stream(connection, request).await?;
     Ok((Box::new(ByGtids { settler, position, own, present: None, unsettled: GtidSet::default() }), stream))
 }
 

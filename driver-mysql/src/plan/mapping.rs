@@ -236,6 +236,12 @@ fn origin<'t>(from: &'t Table, columns: &[Mapped], to: &Column) -> std::result::
         .ok_or_else(|| format!("column {} of the other shape's key is not there, or may be NULL", to.name))
 }
 
+/// A column's type; of a text, with how it compares.
+fn kind(column: &Column) -> String {
+    let collation = column.collation.as_ref().map(|collation| format!(" COLLATE {collation}"));
+    format!("{}{}", column.column_type, collation.unwrap_or_default())
+}
+
 fn carried(key: &[&Column], to: &Table, columns: &[Mapped]) -> std::result::Result<Vec<KeyColumn>, String> {
     key.iter()
         .map(|column| {
@@ -253,7 +259,9 @@ fn carried(key: &[&Column], to: &Table, columns: &[Mapped]) -> std::result::Resu
             if !both_whole && !is_same {
                 return Err(format!(
                     "column {} of the key changes from {} to {}, and equal values may not stay equal",
-                    column.name, column.column_type, other.column_type
+                    column.name,
+                    kind(column),
+                    kind(other)
                 ));
             }
             let kind = column.key_kind().ok_or_else(|| format!("column {} cannot be a key", column.name))?;

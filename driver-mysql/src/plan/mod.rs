@@ -201,7 +201,7 @@ impl Drafting<'_> {
         }
         let mut scratch = Scratch::make(self.server, &self.names, table, &self.attached).await?;
         let drafted = self.alter_with(&mut scratch, text, table, clauses, given).await;
-        scratch.remove().await?;
+        scratch.remove(self.server).await?;
         drafted
     }
 
@@ -274,6 +274,7 @@ impl Drafting<'_> {
             // Believed only where it gives back what was there.
             Some(inverse) => match scratch.again(&inverse).await {
                 Ok(back) if back.sql == table.sql => Some(inverse),
+                Err(error) if error.kind() == ErrorKind::ConnectionLost => return Err(error),
                 _ => None,
             },
             None => None,
@@ -366,7 +367,7 @@ impl Drafting<'_> {
         }
         let mut scratch = Scratch::make(self.server, &self.names, &table, &self.attached).await?;
         let drafted = self.rebuild_with(&mut scratch, &table, shape).await;
-        scratch.remove().await?;
+        scratch.remove(self.server).await?;
         drafted
     }
 

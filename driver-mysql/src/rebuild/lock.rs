@@ -139,8 +139,8 @@ async fn ask(
     sql: &str,
     budget: Duration,
 ) -> Result<Asked> {
-    let id = connection.id();
-    let locking = connection.query_drop(sql);
+    let (id, lookout) = (connection.id(), connection.lookout());
+    let locking = lookout.answer(connection.query_drop(sql));
     tokio::pin!(locking);
     match timeout(budget, &mut locking).await {
         Ok(Ok(())) => return Ok(Asked::Locked),

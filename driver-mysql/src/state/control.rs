@@ -1,6 +1,5 @@
 //! Commands to whoever runs a run.
 
-use mysql_async::prelude::Queryable as _;
 use replank_core::control::Control;
 use replank_core::driver::{Command, CommandState};
 use replank_core::ident::RunId;
@@ -8,7 +7,6 @@ use replank_core::{Error, ErrorKind, Result};
 
 use super::{Names, broken, unwritable};
 use crate::connect::Conn;
-use crate::error::from_mysql;
 use crate::sql::{first, get, rows, run as execute, text};
 
 /// Leaves a command; answers with its number.
@@ -20,7 +18,7 @@ pub async fn post(connection: &mut Conn, names: &Names, run: &RunId, command: &C
         text(run.as_str()),
         text(&body)
     );
-    connection.query_drop(sql).await.map_err(from_mysql)?;
+    execute(connection, sql).await?;
     connection
         .last_insert_id()
         .ok_or_else(|| Error::new(ErrorKind::Internal, "the server gave a command no number"))

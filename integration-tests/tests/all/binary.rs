@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 /// The workspace.
 pub fn workspace() -> &'static Path {
@@ -87,6 +88,21 @@ impl Ended {
         assert!(folded.contains(text), "`{text}` is not in:\n{all}");
         self
     }
+}
+
+/// The same for no longer than so many seconds: then it is killed, and has no exit code.
+pub async fn run_within(seconds: u64, args: &[&str]) -> Ended {
+    let mut command = replank(args);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary runs");
+    let until = Instant::now() + Duration::from_secs(seconds);
+    while child.try_wait().expect("it is our child").is_none() {
+        if Instant::now() > until {
+            child.kill().expect("it is our child");
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ended::of(child.wait_with_output().expect("it has ended"))
 }
 
 /// Runs a command line to its end.

@@ -1,12 +1,16 @@
-//! A proxy in front of a server that breaks one connection just when a certain message passes.
+//! A proxy in front of a server that breaks one connection just when a certain message passes. It knows where a message
+//! of MySQL's protocol begins and ends, so that it can count them: see
+//! <https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_packets.html>.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 
 /// What happens to the connection on which the message passes, once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,42 +19,86 @@ pub enum Fault {
     CutBefore,
     /// The server gets it and answers, and nobody hears the answer.
     CutAfter,
+    /// The server gets it, and at once both ends are torn down by RST.
+    Reset,
     /// The server gets it, and from there on nothing passes, while both ends stay open.
     Silence,
+    /// The same, and the server does not get it.
+    HalfOpen,
     /// It waits for two seconds, and then goes on as if nothing had been.
     Late,
 }
 
-/// Whether a piece of what the client sends is the message that is waited for.
+/// Whether a message of the client, with its header, is the one that is waited for.
 pub type Trigger = fn(&[u8]) -> bool;
+
+/// Which message is struck.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    First(Trigger),
+    /// The n-th command, counted over all connections from 1.
+    Number(u64),
+}
+
+/// Longer than any test.
+const FOR_EVER: Duration = Duration::from_secs(3_600);
+/// Some commands have no answer.
+const ANSWER_WAIT: Duration = Duration::from_secs(2);
+const HEADER: usize = 4;
 
 /// Runs until it is dropped; connections without the message pass unchanged.
 pub struct Proxy {
     port: u16,
-    has_struck: Arc<AtomicBool>,
+    seen: Arc<Seen>,
+    is_open: watch::Sender<bool>,
     task: JoinHandle<()>,
+}
+
+/// What has passed.
+#[derive(Default)]
+struct Seen {
+    commands: AtomicU64,
+    has_struck: AtomicBool,
+    struck: Mutex<String>,
 }
 
 impl Proxy {
     /// In front of the server of a URL.
     pub async fn before(url: &str, trigger: Trigger, fault: Fault) -> Self {
+        Self::start(port_of(url), Place::First(trigger), fault).await
+    }
+
+    /// The same for the n-th command of a client, counted over all connections from 1.
+    pub async fn at_command(url: &str, number: u64, fault: Fault) -> Self {
+        Self::start(port_of(url), Place::Number(number), fault).await
+    }
+
+    /// In front of a port, and it strikes nothing by itself.
+    pub async fn of_port(port: u16) -> Self {
+        Self::start(port, Place::First(|_| false), Fault::Late).await
+    }
+
+    async fn start(server: u16, place: Place, fault: Fault) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
-        let server = port_of(url);
-        let has_struck = Arc::new(AtomicBool::new(false));
-        let struck = Arc::clone(&has_struck);
+        let seen = Arc::new(Seen::default());
+        let (is_open, opened) = watch::channel(true);
+        let striker = Striker { place, fault, seen: Arc::clone(&seen) };
         let task = tokio::spawn(async move {
+            // They end with the proxy.
+            let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                let struck = Arc::clone(&struck);
-                tokio::spawn(async move {
+                while connections.try_join_next().is_some() {}
+                let (striker, opened) = (striker.clone(), opened.clone());
+                connections.spawn(async move {
                     let server =
                         TcpStream::connect(("127.0.0.1", server)).await.expect("the server is there");
                     // A connection that ends, ends.
-                    drop(pass(client, server, trigger, fault, &struck).await);
+                    drop(striker.pass(client, server, opened).await);
                 });
             }
         });
-        Self { port, has_struck, task }
+        Self { port, seen, is_open, task }
     }
 
     /// The same target by way of the proxy, in clear text.
@@ -59,9 +107,29 @@ impl Proxy {
         format!("{}?ssl-mode=DISABLED", url.replacen(&server, &format!(":{}/", self.port), 1))
     }
 
+    /// Where it is, as `host:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// The message has passed.
     pub fn has_struck(&self) -> bool {
-        self.has_struck.load(Ordering::SeqCst)
+        self.seen.has_struck.load(Ordering::SeqCst)
+    }
+
+    /// The message, as text.
+    pub fn struck(&self) -> String {
+        self.seen.struck.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Commands that have come by.
+    pub fn commands(&self) -> u64 {
+        self.seen.commands.load(Ordering::SeqCst)
+    }
+
+    /// From now on nothing passes on any connection, while all stay open; or all passes again.
+    pub fn set_open(&self, is_open: bool) {
+        self.is_open.send_replace(is_open);
     }
 }
 
@@ -76,52 +144,136 @@ fn port_of(url: &str) -> u16 {
     tail.split('/').next().and_then(|port| port.parse().ok()).expect("a port")
 }
 
-async fn pass(
-    mut client: TcpStream,
-    mut server: TcpStream,
-    trigger: Trigger,
+/// What goes on.
+enum Passed {
+    On,
+    Ended,
+}
+
+#[derive(Clone)]
+struct Striker {
+    place: Place,
     fault: Fault,
-    has_struck: &AtomicBool,
-) -> std::io::Result<()> {
-    let (mut asked, mut answered) = (vec![0; 1 << 16], vec![0; 1 << 16]);
-    loop {
-        tokio::select! {
-            read = client.read(&mut asked) => {
-                let length = read?;
-                if length == 0 {
-                    return Ok(());
-                }
-                let message = &asked[..length];
-                if !trigger(message) || has_struck.swap(true, Ordering::SeqCst) {
-                    server.write_all(message).await?;
-                    continue;
-                }
-                match fault {
-                    Fault::CutBefore => return Ok(()),
-                    Fault::CutAfter => {
-                        server.write_all(message).await?;
-                        let _answer = server.read(&mut answered).await?;
-                        return Ok(());
-                    }
-                    Fault::Late => {
-                        tokio::time::sleep(Duration::from_secs(2)).await;
-                        server.write_all(message).await?;
-                    }
-                    Fault::Silence => {
-                        server.write_all(message).await?;
-                        // Longer than any test.
-                        tokio::time::sleep(Duration::from_secs(3_600)).await;
-                        return Ok(());
-                    }
-                }
+    seen: Arc<Seen>,
+}
+
+impl Striker {
+    async fn pass(
+        &self,
+        mut client: TcpStream,
+        mut server: TcpStream,
+        mut opened: watch::Receiver<bool>,
+    ) -> std::io::Result<()> {
+        let mut asked = Vec::with_capacity(1 << 16);
+        let mut answered = vec![0; 1 << 16];
+        loop {
+            // Also before the answer is read, so that a closed proxy holds both ways back.
+            if opened.wait_for(|is_open| *is_open).await.is_err() {
+                return Ok(());
             }
-            read = server.read(&mut answered) => {
-                let length = read?;
-                if length == 0 {
-                    return Ok(());
+            tokio::select! {
+                read = client.read_buf(&mut asked) => {
+                    if read? == 0 {
+                        return Ok(());
+                    }
+                    if opened.wait_for(|is_open| *is_open).await.is_err() {
+                        return Ok(());
+                    }
+                    while let Some(message) = taken(&mut asked) {
+                        if let Passed::Ended = self.message(&message, &mut client, &mut server).await? {
+                            return Ok(());
+                        }
+                    }
                 }
-                client.write_all(&answered[..length]).await?;
+                read = server.read(&mut answered) => {
+                    let length = read?;
+                    if length == 0 {
+                        return Ok(());
+                    }
+                    if opened.wait_for(|is_open| *is_open).await.is_err() {
+                        return Ok(());
+                    }
+                    client.write_all(&answered[..length]).await?;
+                }
             }
         }
     }
+
+    async fn message(
+        &self,
+        message: &[u8],
+        client: &mut TcpStream,
+        server: &mut TcpStream,
+    ) -> std::io::Result<Passed> {
+        if !self.strikes(message) {
+            server.write_all(message).await?;
+            return Ok(Passed::On);
+        }
+        match self.fault {
+            Fault::CutBefore => {}
+            Fault::CutAfter => {
+                server.write_all(message).await?;
+                let mut answer = [0; 1 << 10];
+                // One that never comes is as good as lost.
+                drop(timeout(ANSWER_WAIT, server.read(&mut answer)).await);
+            }
+            Fault::Reset => {
+                server.write_all(message).await?;
+                server.set_zero_linger()?;
+                client.set_zero_linger()?;
+            }
+            Fault::Late => {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                server.write_all(message).await?;
+                return Ok(Passed::On);
+            }
+            Fault::Silence => {
+                server.write_all(message).await?;
+                tokio::time::sleep(FOR_EVER).await;
+            }
+            Fault::HalfOpen => tokio::time::sleep(FOR_EVER).await,
+        }
+        Ok(Passed::Ended)
+    }
+
+    fn strikes(&self, message: &[u8]) -> bool {
+        // Numbers begin anew with each command; those of the handshake go on from the server's greeting.
+        let is_command = message[3] == 0;
+        let number = self.seen.commands.fetch_add(u64::from(is_command), Ordering::SeqCst) + 1;
+        let is_it = match self.place {
+            Place::First(trigger) => trigger(message),
+            Place::Number(wanted) => is_command && number == wanted,
+        };
+        let strikes = is_it && !self.seen.has_struck.swap(true, Ordering::SeqCst);
+        if strikes {
+            // The first byte says what kind of command it is.
+            let text = String::from_utf8_lossy(message.get(HEADER + 1..).unwrap_or_default());
+            *self.seen.struck.lock().unwrap_or_else(PoisonError::into_inner) = text.into_owned();
+        }
+        strikes
+    }
+}
+
+/// The first message of what has been read, if all of it has.
+fn taken(read: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let length = read.get(..3)?;
+    let length = usize::from(length[0]) | usize::from(length[1]) << 8 | usize::from(length[2]) << 16;
+    let end = HEADER + length;
+    if read.len() < end {
+        return None;
+    }
+    let rest = read.split_off(end);
+    Some(std::mem::replace(read, rest))
+}
+
+#[test]
+fn messages_are_told_apart_however_they_arrive() {
+    let mut read = vec![2, 0, 0, 0, 3, b'a', 1, 0];
+    assert_eq!(taken(&mut read), Some(vec![2, 0, 0, 0, 3, b'a']));
+    assert_eq!(taken(&mut read), None, "half a header");
+    read.extend([0, 0]);
+    assert_eq!(taken(&mut read), None, "no body yet");
+    read.push(1);
+    assert_eq!(taken(&mut read), Some(vec![1, 0, 0, 0, 1]));
+    assert!(read.is_empty());
 }

@@ -225,7 +225,9 @@ impl Machine {
     pub fn drain_estimate(&self) -> Duration {
         let (keys, took) = self.apply_cost;
         if keys == 0 {
-            return Duration::ZERO;
+            // Nothing was measured yet: one batch fits, and of more nobody knows.
+            let is_one_batch = self.backlog() <= self.setup.pace.batch_keys as u64;
+            return if is_one_batch { Duration::ZERO } else { Duration::MAX };
         }
         took.mul_f64(self.backlog() as f64 / keys as f64)
     }
