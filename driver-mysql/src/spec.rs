@@ -181,14 +181,14 @@ pub struct Original {
 impl Side {
     /// It has, while rows are copied, a unique key under which two rows may meet that the flow's key tells apart.
     pub fn is_crowded(&self, key: &[KeyColumn]) -> bool {
-        let is_key = |part: &String| key.iter().any(|column| ident(&column.written) == *part);
-        let is_deferred =
-            |unique: &Unique| self.indexes.iter().any(|index| index.name == unique.name && index.is_deferred);
-        let has_all =
-            |unique: &Unique| key.iter().all(|column| unique.parts.contains(&ident(&column.written)));
-        self.unique
-            .iter()
-            .any(|unique| !is_deferred(unique) && !(unique.parts.iter().all(is_key) && has_all(unique)))
+        let names: Vec<String> = key.iter().map(|column| ident(&column.written)).collect();
+        let is_other = |unique: &&Unique| {
+            names.len() != unique.parts.len() || names.iter().any(|name| !unique.parts.contains(name))
+        };
+        let is_there = |unique: &Unique| {
+            !self.indexes.iter().any(|index| index.name == unique.name && index.is_deferred)
+        };
+        self.unique.iter().filter(is_other).any(is_there)
     }
 }
 
