@@ -82,12 +82,15 @@ impl Record {
     /// Goes on from what the journal says, under the next token: after the server was away, what was sent before
     /// may still come.
     pub async fn take_up_again(&mut self) -> Result<()> {
+        // The token first: what was sent under the old one is not saved any more, and what is read then stays.
+        self.take_token().await?;
         let stored = self.store().load(&self.run.id).await?;
         let (run, revision) = stored.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("the record of run `{}` is gone", self.run.id))
         })?;
         (self.run, self.revision) = (run, revision);
-        self.next_token().await.map(drop)
+        self.run.fence = self.token;
+        self.save().await
     }
 
     /// Saves the run as it is now.
@@ -164,6 +167,13 @@ impl Record {
 
     /// Takes the next token of the lease that we hold (R5), and saves it.
     pub async fn next_token(&mut self) -> Result<Fence> {
+        self.take_token().await?;
+        self.run.fence = self.token;
+        self.save().await?;
+        Ok(self.token)
+    }
+
+    async fn take_token(&mut self) -> Result<()> {
         let mut tries = 0;
         self.token = loop {
             match self.store().take_lease(&self.run.table, Some(self.token), &self.me, lease::TTL).await {
@@ -183,9 +193,7 @@ impl Record {
                 None => {}
             }
         };
-        self.run.fence = self.token;
-        self.save().await?;
-        Ok(self.token)
+        Ok(())
     }
 
     /// The token of the lease, if it is newer than ours and we hold it; `None` where ours is the newest still.
