@@ -6,8 +6,8 @@
 
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{ClientIdentity, Opts, OptsBuilder, SslOpts};
@@ -83,6 +83,9 @@ impl Product {
 pub struct Conn {
     inner: mysql_async::Conn,
     product: Product,
+    opened: Instant,
+    /// The server's identity, where it is the target's.
+    identity: Option<Arc<str>>,
 }
 
 impl Conn {
@@ -98,7 +101,13 @@ impl Conn {
 
     /// Asks what became of a statement of this session whose answer does not come.
     pub fn lookout(&self) -> Lookout {
-        Lookout::new(self.inner.opts().clone(), self.inner.id(), self.product)
+        Lookout {
+            opts: self.inner.opts().clone(),
+            id: self.inner.id(),
+            product: self.product,
+            opened: self.opened,
+            identity: self.identity.clone(),
+        }
     }
 
     /// The client's own, for what ends with it.
@@ -127,7 +136,7 @@ pub struct Server {
     version: String,
     product: Product,
     /// Which server it was when this was opened.
-    identity: String,
+    identity: Arc<str>,
     /// It has `innodb_snapshot_isolation`.
     isolates_snapshots: bool,
     schema: Option<String>,
@@ -177,7 +186,7 @@ impl Server {
                 found.is_some()
             }
         };
-        let identity = identity(&mut inner, product).await?;
+        let identity: Arc<str> = identity(&mut inner, product).await.map_err(from_mysql)?.into();
         let server = Self {
             opts,
             version,
@@ -189,7 +198,8 @@ impl Server {
             settings: settings.clone(),
             idle: Mutex::default(),
         };
-        let mut connection = Conn { inner, product };
+        let identity = Some(Arc::clone(&server.identity));
+        let mut connection = Conn { inner, product, opened: Instant::now(), identity };
         server.pin(&mut connection).await?;
         server.keep(connection);
         Ok(server)
@@ -242,14 +252,15 @@ impl Server {
             None => Error::new(ErrorKind::Retry, format!("the server does not answer: {error}")),
         })?;
         // Half of a run here and half of it there would be neither: what is known of one is not true of the other.
-        let now = identity(&mut inner, self.product).await?;
-        if now != self.identity {
+        let now = identity(&mut inner, self.product).await.map_err(from_mysql)?;
+        if *now != *self.identity {
             return Err(Error::new(ErrorKind::Fenced, "the address leads to another server now")
                 .with("before", &self.identity)
                 .with("now", now)
                 .hint("where it took over with all its data, `replank resume` goes on there; nothing was written to it"));
         }
-        let mut connection = Conn { inner, product: self.product };
+        let identity = Some(Arc::clone(&self.identity));
+        let mut connection = Conn { inner, product: self.product, opened: Instant::now(), identity };
         self.pin(&mut connection).await?;
         Ok(connection)
     }
@@ -258,7 +269,7 @@ impl Server {
     pub async fn elsewhere(&self, host: &str, port: u16) -> Result<Conn> {
         let opts = OptsBuilder::from_opts(self.opts.clone()).ip_or_hostname(host).tcp_port(port);
         let inner = within(mysql_async::Conn::new(opts.db_name(None::<String>))).await.map_err(from_mysql)?;
-        Ok(Conn { inner, product: self.product })
+        Ok(Conn { inner, product: self.product, opened: Instant::now(), identity: None })
     }
 
     /// A session with our settings and no transaction; given back by [`Server::keep`] when all went well,
@@ -313,14 +324,14 @@ impl Server {
 
 /// MySQL has a number of its own for each server, kept with the data. MariaDB has none: the number among the servers of
 /// a topology, and where it runs.
-async fn identity(connection: &mut mysql_async::Conn, product: Product) -> Result<String> {
+pub async fn identity(connection: &mut mysql_async::Conn, product: Product) -> mysql_async::Result<String> {
     let sql = match product {
         Product::MySql => "SELECT @@GLOBAL.server_uuid",
         Product::MariaDb => {
             "SELECT CONCAT(@@GLOBAL.server_id, ' on ', @@GLOBAL.hostname, ':', @@GLOBAL.port)"
         }
     };
-    let identity: Option<String> = within(connection.query_first(sql)).await.map_err(from_mysql)?;
+    let identity: Option<String> = within(connection.query_first(sql)).await?;
     Ok(identity.unwrap_or_default())
 }
 

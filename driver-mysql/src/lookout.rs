@@ -1,13 +1,14 @@
 //! A statement whose answer does not come. It may be at work for hours, or the network lost it or its answer and tells
 //! nobody, and no deadline can tell the two apart. Another session asks the server.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Opts};
 use tokio::time::timeout;
 
-use crate::connect::Product;
+use crate::connect::{Product, identity};
 use crate::error::code;
 use crate::sessions::sessions;
 
@@ -20,17 +21,19 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Asks what became of a session's statement.
 pub struct Lookout {
-    opts: Opts,
-    id: u32,
-    product: Product,
+    /// How it was opened.
+    pub opts: Opts,
+    /// Its number.
+    pub id: u32,
+    /// Whose server it is on.
+    pub product: Product,
+    /// When it was opened.
+    pub opened: Instant,
+    /// The server's identity; without it nothing is ended.
+    pub identity: Option<Arc<str>>,
 }
 
 impl Lookout {
-    /// For the session of this number.
-    pub fn new(opts: Opts, id: u32, product: Product) -> Self {
-        Self { opts, id, product }
-    }
-
     /// The answer of a call on the session.
     ///
     /// An input/output error when none will come: the server has not begun it, has ended it, or cannot be reached. The
@@ -81,10 +84,21 @@ impl Lookout {
     async fn end(&self) {
         let ending = async {
             let mut connection = Conn::new(self.opts.clone()).await?;
-            connection.query_drop(format!("KILL {}", self.id)).await
+            if self.is_same_server(&mut connection).await? {
+                connection.query_drop(format!("KILL {}", self.id)).await?;
+            }
+            Ok::<_, mysql_async::Error>(())
         };
         // One that is gone, or cannot be reached.
         let ended = timeout(QUESTION_WAIT, ending).await;
         tracing::debug!(?ended, id = self.id, "a session that does not answer");
+    }
+
+    /// Numbers begin again where a server is started anew, and are others' on another: there, one of somebody else's sessions
+    /// may have this one's.
+    async fn is_same_server(&self, connection: &mut Conn) -> mysql_async::Result<bool> {
+        let up: Option<(String, u64)> = connection.query_first("SHOW GLOBAL STATUS LIKE 'Uptime'").await?;
+        let is_older = up.is_some_and(|(_, seconds)| seconds >= self.opened.elapsed().as_secs());
+        Ok(is_older && self.identity.as_deref() == Some(identity(connection, self.product).await?.as_str()))
     }
 }

@@ -1,8 +1,9 @@
 //! Calls that are dropped half-way, as a crash does: the database is as before or as after, and going on
 //! works.
 
-use std::future::Future;
-use std::time::Duration;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 
 use replank_core::ErrorKind;
 use replank_core::driver::Owner;
@@ -16,11 +17,20 @@ const SCHEMA: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT, gone TEXT,
     INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400)
     SELECT i, i, 'gone ' || i, hex(i) FROM n";
 
-/// Ever longer, until the call gets through: from "not begun" over every place where it can stop.
-async fn dropped<T, F: Future<Output = T>>(step: &mut Duration, call: F) -> Option<T> {
-    let result = tokio::time::timeout(*step, call).await.ok();
-    *step += Duration::from_micros(150);
-    result
+/// Dropped after ever more polls, until the call gets through: at every place where it waits for an answer.
+async fn dropped<T>(polls: &mut u32, call: impl Future<Output = T>) -> Option<T> {
+    let mut call = pin!(call);
+    let mut left = *polls;
+    *polls += 1;
+    poll_fn(|context| match call.as_mut().poll(context) {
+        Poll::Ready(answer) => Poll::Ready(Some(answer)),
+        Poll::Pending if left == 0 => Poll::Ready(None),
+        Poll::Pending => {
+            left -= 1;
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -30,7 +40,7 @@ async fn prepare_and_discard_can_stop_anywhere() {
     let rig = Rig::prepared(&database, "ALTER TABLE t DROP COLUMN gone").await;
     rig.rebuild.discard().await.expect("everything is removed");
     let mut stops = 0;
-    let mut step = Duration::from_micros(100);
+    let mut step = 0;
     loop {
         let prepared = dropped(&mut step, rig.rebuild.prepare()).await;
         // Nothing half made: either nothing is there, and preparing works, or all of it is.
@@ -43,7 +53,7 @@ async fn prepare_and_discard_can_stop_anywhere() {
             rig.rebuild.check_source().await.expect("the capture is whole");
         }
         rig.copy(200).await;
-        let mut inner = Duration::from_micros(100);
+        let mut inner = 0;
         while dropped(&mut inner, rig.rebuild.discard()).await.is_none() {
             stops += 1;
         }
@@ -66,13 +76,13 @@ async fn copy_apply_fence_and_swap_can_stop_anywhere() {
     let mut rig = Rig::prepared(&database, "ALTER TABLE t DROP COLUMN gone").await;
     let mut stops = 0;
 
-    let mut step = Duration::from_micros(100);
+    let mut step = 0;
     while dropped(&mut step, rig.rebuild.copy(&Bounds::all())).await.is_none() {
         stops += 1;
     }
     execute(&mut application, "UPDATE t SET v = v + 1; DELETE FROM t WHERE id % 3 = 0").await;
     let changes = rig.pull().await;
-    let mut step = Duration::from_micros(100);
+    let mut step = 0;
     while dropped(&mut step, rig.rebuild.apply(&changes)).await.is_none() {
         stops += 1;
     }
@@ -80,7 +90,7 @@ async fn copy_apply_fence_and_swap_can_stop_anywhere() {
     rig.assert_equal().await;
 
     let token = rig.take_over().await;
-    let mut step = Duration::from_micros(100);
+    let mut step = 0;
     while dropped(&mut step, rig.rebuild.fence(token)).await.is_none() {
         stops += 1;
         // What was sent may have been done: a fresh handle finds out.
@@ -89,7 +99,7 @@ async fn copy_apply_fence_and_swap_can_stop_anywhere() {
     rig.rebuild.fence(token).await.expect("again is harmless");
     rig.assert_equal().await;
 
-    let mut step = Duration::from_micros(100);
+    let mut step = 0;
     loop {
         let mut guard = rig.rebuild.cut_over().lock(LOCK_BUDGET).await.expect("the lock is granted");
         guard.install_reverse().await.expect("the reverse feed is made");
