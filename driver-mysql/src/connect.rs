@@ -23,7 +23,7 @@ use crate::sql::{run, text};
 /// A server that is there answers a handshake at once; a paused one takes the connection and says nothing.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// One that is lost while it is opened is an accident; a server that does this each time is not well. Chosen.
-const OPEN_TRIES: u32 = 3;
+const OPEN_TRIES: u32 = 2;
 /// More idle sessions than copy workers, appliers, feed and journal together need. Chosen.
 const IDLE_MAX: usize = 16;
 
@@ -153,7 +153,10 @@ impl Server {
     /// [`ErrorKind::Usage`] for a URL that cannot be meant, or a login that the server refuses;
     /// [`ErrorKind::NotFound`] for a server or a database that is not there.
     pub async fn open(url: &str, settings: &Settings) -> Result<Self> {
-        again_when_lost(|| Self::open_once(url, settings)).await
+        again_when_lost(|| Self::open_once(url, settings)).await.map_err(|error| match Target::read(url) {
+            Ok(target) if error.kind() == ErrorKind::ConnectionLost => nobody(&target, error.message()),
+            _ => error,
+        })
     }
 
     async fn open_once(url: &str, settings: &Settings) -> Result<Self> {
@@ -240,7 +243,13 @@ impl Server {
     /// # Errors
     /// [`ErrorKind::Fenced`] when the address leads to another server meanwhile.
     pub async fn connect(&self) -> Result<Conn> {
-        again_when_lost(|| self.connect_once()).await
+        again_when_lost(|| self.connect_once()).await.map_err(|error| match error.kind() {
+            // Nothing of the caller's was sent: a server that restarts is back in a while.
+            ErrorKind::ConnectionLost => {
+                Error::new(ErrorKind::Retry, format!("the server does not answer: {}", error.message()))
+            }
+            _ => error,
+        })
     }
 
     async fn connect_once(&self) -> Result<Conn> {
@@ -378,10 +387,14 @@ fn refused(error: mysql_async::Error, target: &Target) -> Error {
         .caused_by(error),
         Some(_) => from_mysql(error),
         None if is_lost(&error) => from_mysql(error),
-        None => Error::new(ErrorKind::NotFound, format!("no server answers at {at}: {error}"))
-            .hint("check host, port and TLS mode of the target")
-            .caused_by(error),
+        None => nobody(target, &error.to_string()).caused_by(error),
     }
+}
+
+fn nobody(target: &Target, said: &str) -> Error {
+    let at = format!("{}:{}", target.host, target.port);
+    Error::new(ErrorKind::NotFound, format!("no server answers at {at}: {said}"))
+        .hint("check host, port and TLS mode of the target")
 }
 
 /// How a connection is encrypted, in the words of MySQL's own clients.

@@ -14,10 +14,10 @@ pub fn code(error: &mysql_async::Error) -> Option<u16> {
 
 /// Whether a connection that was there broke, or its other end said nothing.
 pub fn is_lost(error: &mysql_async::Error) -> bool {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
     match error {
         mysql_async::Error::Io(mysql_async::IoError::Io(io)) => {
-            matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+            matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut | UnexpectedEof)
         }
         _ => false,
     }

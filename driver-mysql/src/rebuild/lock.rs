@@ -152,9 +152,15 @@ async fn ask(
     }
     let killed = run(aside, format!("KILL QUERY {id}")).await;
     // Where the kill was refused, the server's own second ends the wait.
-    let locked = locking.await.map_err(from_mysql);
+    let locked = locking.await;
     killed?;
-    match locked {
+    if let Err(error) = &locked
+        && code(error) == Some(codes::SEVERAL_ROWS)
+    {
+        // The question itself took that long, and was answered before the kill.
+        return Ok(Asked::Busy);
+    }
+    match locked.map_err(from_mysql) {
         Err(error) if error.kind() != ErrorKind::LockTimeout => Err(error),
         // Granted in the last moment: too late all the same, and released by closing the session.
         _ => Err(timed_out(core, budget)),

@@ -64,7 +64,11 @@ async fn on_mysql_a_backlog_that_cannot_be_drained_keeps_the_lock_away_and_is_to
     let writers = Application::start(&table, seed(test), 4).await;
     let apply =
         beside(&["apply", "-t", &url, "-e", RETYPE, "--yes", "--cutover", "2099-01-01T00:00:00+00:00"]);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let made = format!(
+        "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = '_replank_{}' AND table_name = 'objects'",
+        table.name()
+    );
+    until(&table, &made, "1").await;
     until(&table, &format!("SELECT LEAST(1, ({}))", noted(&table, "phase", "waiting_cutover")), "1").await;
 
     // Nothing can be applied from here on, and the backlog grows beyond what the budget can drain.
