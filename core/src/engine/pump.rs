@@ -68,8 +68,8 @@ const LANDING: Duration = Duration::from_secs(15);
 const ATTEMPTS_MAX: u32 = 40;
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(250);
 const ATTEMPT_PAUSE_MAX: Duration = Duration::from_secs(30);
-/// Rows that the old shape cannot hold are told together, if others are found so soon. Chosen.
-const CONFLICTS_WAIT: Duration = Duration::from_secs(5);
+/// Rows that the old shape cannot hold are told together, if the others are found so soon. Chosen.
+const CONFLICTS_WAIT: Duration = Duration::from_secs(30);
 
 struct Due {
     checkpoint: Instant,
@@ -101,8 +101,8 @@ pub struct Pump<'a> {
     renewed: Instant,
     attempts: u32,
     wants_swap: bool,
-    /// When a row was known that the old shape cannot hold.
-    first_conflict: Option<Instant>,
+    /// Since when it has been waited for rows that the old shape cannot hold.
+    unsure_since: Option<Instant>,
     signals_seen: Vec<String>,
     outside: Outside,
     has_told_gate: bool,
@@ -161,7 +161,7 @@ impl<'a> Pump<'a> {
             started: now,
             renewed: now,
             attempts: 0,
-            first_conflict: None,
+            unsure_since: None,
             wants_swap: false,
             signals_seen: Vec::new(),
             outside: Outside::default(),
@@ -366,12 +366,17 @@ impl<'a> Pump<'a> {
         if self.goal != Goal::Swap || self.wants_swap || Instant::now() < self.due.attempt {
             return Ok(None);
         }
-        if self.machine.conflicts() > 0 {
-            let since = *self.first_conflict.get_or_insert_with(Instant::now);
+        // On the way back a row that differs may hold a value that does not fit: it is told before the lock.
+        let has_conflicts = self.machine.conflicts() > 0;
+        let is_unsure = self.record.run.direction == Direction::Reverse && !self.machine.are_suspects_hot();
+        if has_conflicts || is_unsure {
+            let since = *self.unsure_since.get_or_insert_with(Instant::now);
             let are_all_found = self.machine.suspects().is_empty() && self.machine.backlog() == 0;
             if !are_all_found && since.elapsed() < CONFLICTS_WAIT {
                 return Ok(None);
             }
+        }
+        if has_conflicts {
             return Err(Error::new(
                 ErrorKind::Refused,
                 format!("{} rows hold values that the old shape cannot hold", self.machine.conflicts()),

@@ -238,6 +238,12 @@ impl Machine {
         self.conflicts.len()
     }
 
+    /// No row that differs can still be told before a lock: there is none, or each changes all the time.
+    #[must_use]
+    pub fn are_suspects_hot(&self) -> bool {
+        self.suspects.are_all_hot()
+    }
+
     /// Everything that is not applied and compared, to be finished under the lock. Nothing is in flight.
     pub fn take_everything(&mut self) -> Vec<Owed> {
         let mut all = self.queue.take_all();

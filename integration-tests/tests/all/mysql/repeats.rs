@@ -141,7 +141,8 @@ async fn on_mysql_a_value_is_converted_once_however_often_its_chunk_is_repeated(
             cents[1],
             "--yes",
             "--throttle",
-            "chunk_rows_max=60",
+            "chunk_rows_max=20",
+            "copy_workers=1",
         ]
         .map(ToOwned::to_owned)
     };
@@ -155,7 +156,7 @@ async fn on_mysql_a_value_is_converted_once_however_often_its_chunk_is_repeated(
         (CHUNK, "chunk_committed:2"),
         (BATCH, "batch_committed"),
         (CHUNK, "chunk_committed:5"),
-        (BATCH, "batch_committed:2"),
+        (BATCH, "batch_committed"),
         (CHUNK, "chunk_committed:9"),
         (BATCH, "batch_committed"),
         (CHUNK, "chunk_committed:4"),
