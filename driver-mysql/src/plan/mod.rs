@@ -315,17 +315,23 @@ impl Drafting<'_> {
 
     /// A replica runs the statement once more, and applies nothing else meanwhile.
     async fn harms_replicas(&mut self, table: &Table, tried: &Tried) -> Result<Option<String>> {
-        if tried.is_rebuilt {
+        if tried.is_rebuilt || tried.way == Way::OnlineCopy {
             return Ok(Some(
                 "the server would write the whole table anew, and each replica would stand still as long"
                     .to_owned(),
             ));
         }
-        let replicas = replicas(self.connection).await?;
-        if replicas > 0 && table.rows > REPLICA_ROWS_MAX {
-            return Ok(Some(format!("{replicas} replicas would stand still while they build the same")));
+        if table.rows <= REPLICA_ROWS_MAX {
+            return Ok(None);
         }
-        Ok(None)
+        Ok(match replicas(self.connection).await {
+            Ok(0) => None,
+            Ok(replicas) => Some(format!("{replicas} replicas would stand still while they build the same")),
+            Err(error) if error.kind() == ErrorKind::Refused => {
+                Some("replicas would stand still while they build the same, and whether there are any cannot be seen".to_owned())
+            }
+            Err(error) => return Err(error),
+        })
     }
 
     async fn shadow(&mut self, scratch: &mut Scratch, change: Change<'_>) -> Result<(Candidate, Evidence)> {
@@ -459,7 +465,8 @@ impl Drafting<'_> {
         let key = usable_key(table);
         if candidates
             .iter()
-            .all(|candidate| candidate.strategy == Strategy::Shadow || candidate.impossible.is_some())
+            .filter(|candidate| candidate.strategy != Strategy::Shadow)
+            .all(|candidate| candidate.impossible.is_some() || candidate.unasked.is_some())
         {
             match key.as_ref().err() {
                 Some(NoKey::Nullable(why)) => self.facts.nullable_key = Some(why.clone()),
