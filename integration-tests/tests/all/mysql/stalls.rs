@@ -137,7 +137,8 @@ async fn on_mysql_attempts_that_time_out_are_forgotten_and_no_event_after_the_sw
     tokio::time::sleep(Duration::from_secs(4)).await;
     for command in ["verify", "revert"] {
         let ended = run_beside(&[command, "last", "-t", &url, "--yes"], &[]).await.exits(0);
-        assert!(!ended.err.contains("warning"), "{}", ended.err);
+        // That somebody holds the table may be said again.
+        assert!(!ended.err.contains("differ without") && !ended.err.contains("error"), "{}", ended.err);
     }
     let journal = writers.stop().await;
     judge(test, &journal);
@@ -257,6 +258,8 @@ async fn on_mysql_a_replayed_change_finds_its_row_by_a_key_of_another_character_
         )
         .await;
     table.execute("INSERT INTO texts SELECT CONCAT('k\u{e9}y ', id), 0, 'caf\u{e9}' FROM turns").await;
+    // The server chooses by what it knows of the table.
+    table.text("ANALYZE TABLE texts").await;
     let convert = ["apply", "-t", &url, "-e", "ALTER TABLE texts CONVERT TO CHARACTER SET utf8mb4", "--yes"];
     run_beside(&convert, &[])
         .await
@@ -288,6 +291,7 @@ async fn on_mysql_a_replayed_change_finds_its_row_by_a_key_of_another_character_
         "chunk_rows_max=500",
     ]);
     uses_the_key(&table, &proxy, apply).await;
+    table.text("ANALYZE TABLE texts").await;
     let proxy = Proxy::before(&url, BROUGHT, Fault::Late).await;
     let through = proxy.url(&url);
     let revert = beside(&["revert", "last", "-t", &through, "--yes"]);
