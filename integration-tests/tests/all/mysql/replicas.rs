@@ -1,6 +1,6 @@
 //! A primary and a replica: what arrives there, and how far it may fall behind.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
@@ -155,11 +155,14 @@ async fn on_mysql_changes_are_read_from_the_log_of_a_replica() {
     let readers = "SELECT COUNT(*) FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'";
     let writers = Application::start(&table, seed(test), 3).await;
     let stopped = Stopped::at("chunk_committed:2", &["apply", "-t", &url, "-e", RETYPE, "--yes"]).await;
-    let found: Option<u64> = there.query_first(readers).await.expect("a list");
-    assert_eq!(found, Some(1), "the replica's log is read");
-    assert_eq!(table.text(readers).await, "1", "by the replica alone is the server's own read");
     there.query_drop(format!("STOP {word} SQL_THREAD")).await.expect("it stands still");
     stopped.wake();
+    let until = Instant::now() + Duration::from_secs(10);
+    while there.query_first::<u64, _>(readers).await.expect("a list") != Some(1) {
+        assert!(Instant::now() < until, "the replica's log is not read");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(table.text(readers).await, "1", "by the replica alone is the server's own read");
     tokio::time::sleep(Duration::from_secs(4)).await;
     there.query_drop("CREATE DATABASE more").await.expect("written there alone");
     there.query_drop(format!("START {word} SQL_THREAD")).await.expect("it goes on");
