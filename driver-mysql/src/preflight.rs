@@ -7,6 +7,7 @@ use replank_core::driver::facts::CheckState;
 use replank_core::{ErrorKind, Result};
 
 use crate::connect::{Conn, Product};
+use crate::replicas;
 use crate::sql::{first, get, ident, number, rows};
 use crate::state::Names;
 
@@ -203,7 +204,7 @@ async fn sources_of_mysql(connection: &mut Conn) -> Result<Vec<String>> {
 }
 
 async fn sources_of_mariadb(connection: &mut Conn, found: &mut Vec<Check>) -> Result<Vec<String>> {
-    let channels = match rows(connection, "SHOW ALL SLAVES STATUS").await {
+    let channels = match replicas::channels(connection).await {
         Ok(channels) => channels,
         Err(error) if error.kind() == ErrorKind::Refused => {
             let said = "cannot be read: does the server replicate from another?".to_owned();

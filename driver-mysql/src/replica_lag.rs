@@ -5,13 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mysql_async::Row;
-use replank_core::{ErrorKind, Result};
+use replank_core::Result;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::connect::{Conn, Product, Server, address};
-use crate::replicas::addresses;
-use crate::sql::rows;
+use crate::connect::{Conn, Server, address};
+use crate::replicas::{addresses, channels};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A replica that answers later counts as one that does not. Chosen.
@@ -126,16 +125,7 @@ async fn one(
         Some(connection) => connection,
         None => server.elsewhere(&address.0, address.1).await?,
     };
-    let asked = match connection.product() {
-        Product::MariaDb => rows(&mut connection, "SHOW ALL SLAVES STATUS").await?,
-        Product::MySql => match rows(&mut connection, "SHOW REPLICA STATUS").await {
-            // The statement's name before MySQL 8.0.22.
-            Err(error) if error.kind() == ErrorKind::Usage => {
-                rows(&mut connection, "SHOW SLAVE STATUS").await?
-            }
-            asked => asked?,
-        },
-    };
+    let asked = channels(&mut connection).await?;
     open.insert(address.clone(), connection);
     let lags: Option<Vec<f64>> = asked.iter().map(seconds).collect();
     Ok(lags.filter(|lags| !lags.is_empty()).map(|lags| lags.into_iter().fold(0.0, f64::max)))
@@ -148,6 +138,8 @@ fn seconds(channel: &Row) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use replank_core::ErrorKind;
+
     use super::*;
 
     #[test]

@@ -1,5 +1,6 @@
-//! The servers that read this one's log.
+//! The servers that read this one's log, and those that it reads.
 
+use mysql_async::Row;
 use replank_core::{ErrorKind, Result};
 
 use crate::connect::{Conn, Product};
@@ -42,4 +43,19 @@ pub async fn addresses(connection: &mut Conn) -> Result<Vec<(String, u16)>> {
         }
     }
     Ok(found)
+}
+
+/// What a server says of those that it replicates from, a row each; none for one that is no replica.
+///
+/// # Errors
+/// [`ErrorKind::Refused`] for a login that may not look.
+pub async fn channels(connection: &mut Conn) -> Result<Vec<Row>> {
+    match connection.product() {
+        Product::MariaDb => rows(connection, "SHOW ALL SLAVES STATUS").await,
+        Product::MySql => match rows(connection, "SHOW REPLICA STATUS").await {
+            // The statement's name before MySQL 8.0.22.
+            Err(error) if error.kind() == ErrorKind::Usage => rows(connection, "SHOW SLAVE STATUS").await,
+            asked => asked,
+        },
+    }
 }

@@ -10,7 +10,8 @@ use replank_core::{Error, ErrorKind, Result};
 
 use crate::connect::{Conn, Product, Server};
 use crate::preflight::{self, bad};
-use crate::sql::{first, get, rows, text};
+use crate::replicas::channels;
+use crate::sql::{first, get, text};
 
 /// A replica that has not come so far within this may take hours. Chosen.
 const CATCH_UP_SECONDS: u64 = 60;
@@ -65,11 +66,7 @@ pub async fn checks(server: &Server) -> Result<Vec<Check>> {
             break;
         }
     }
-    let status = match connection.product() {
-        Product::MySql => rows(&mut connection, "SHOW REPLICA STATUS").await?,
-        Product::MariaDb => rows(&mut connection, "SHOW ALL SLAVES STATUS").await?,
-    };
-    match &status[..] {
+    match &channels(&mut connection).await?[..] {
         [] => found.push(bad("replication", "it follows nobody".to_owned(), "name a replica of the target")),
         [channel] => found.extend(channel_checks(channel)),
         _ => found.push(bad(
