@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::lock::{Locks, lock_within};
 use super::moving::{self, Move, Shape};
-use super::{Core, Handle, apply, compare, exists, identity, mend, sentry, two_sessions};
+use super::{Core, Handle, apply, compare, identity, mend, sentry, two_sessions};
 use crate::attached::{Attached, inbound};
 use crate::connect::Conn;
 use crate::feed;
@@ -137,10 +137,8 @@ pub async fn live_shape(connection: &mut Conn, core: &Core) -> Result<Option<Sha
 async fn live_shape_by_names(connection: &mut Conn, core: &Core) -> Result<Option<Shape>> {
     let (before, after) = core.shapes();
     for (role, shape) in [(core.written_role().1, before), (core.retiring_role().1, after)] {
-        for object in core.objects.of(connection, role).await? {
-            if exists(connection, core.home(role), &object.name).await? {
-                return Ok(Some(shape));
-            }
+        if core.standing(connection, role).await?.is_some() {
+            return Ok(Some(shape));
         }
     }
     Ok(None)

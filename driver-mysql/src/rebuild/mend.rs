@@ -6,11 +6,11 @@ use std::time::Duration;
 use replank_core::{Error, ErrorKind, Result};
 use tokio::time::sleep;
 
+use super::Core;
 use super::cut_over::{live_shape, locking_session};
 use super::lock::{Locks, lock_within};
 use super::moving::{self, Move, Shape, carry_out, have_gap, steps_left};
 use super::orphans::{self, Look};
-use super::{Core, exists};
 use crate::attached::Attached;
 use crate::connect::{Conn, Product};
 use crate::foreign_key::ForeignKey;
@@ -94,12 +94,8 @@ async fn under_lock(
 async fn state(core: &Core, aside: &mut Conn) -> Result<Option<(Shape, Option<(String, String)>)>> {
     let Some(shape) = live_shape(aside, core).await? else { return Ok(None) };
     let role = shape.role_of_other();
-    for object in core.objects.of(aside, role).await? {
-        if exists(aside, core.home(role), &object.name).await? {
-            return Ok(Some((shape, Some((core.home(role).to_owned(), object.name)))));
-        }
-    }
-    Ok(Some((shape, None)))
+    let other = core.standing(aside, role).await?;
+    Ok(Some((shape, other.map(|name| (core.home(role).to_owned(), name)))))
 }
 
 async fn look_for_orphans(core: &Core, aside: &mut Conn, attached: &Attached) -> Result<()> {

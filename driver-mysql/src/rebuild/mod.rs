@@ -211,6 +211,16 @@ impl Core {
             && deferred.any(|index| names.iter().any(|name| index.clause.contains(&ident(name))))
     }
 
+    /// The name of the table of a role that is there, of those that were noted for it.
+    async fn standing(&self, connection: &mut Conn, role: ObjectRole) -> Result<Option<String>> {
+        for object in self.objects.of(connection, role).await? {
+            if exists(connection, self.home(role), &object.name).await? {
+                return Ok(Some(object.name));
+            }
+        }
+        Ok(None)
+    }
+
     /// A statement that did not find its table: it does not have the name of our token. Or a column.
     fn missed(&self, error: Error) -> Error {
         match error.kind() {
