@@ -152,15 +152,16 @@ async fn on_mysql_a_value_is_converted_once_however_often_its_chunk_is_repeated(
             .await;
     };
     let (mut rounds, mut cuts) = (0, 0);
+    // Those that need chunks come first: the rows may all be copied before the first batch is committed.
     for (trigger, kill) in [
         (CHUNK, "chunk_committed:2"),
-        (BATCH, "batch_committed"),
+        (BATCH, "chunk_committed:10"),
         (CHUNK, "chunk_committed:5"),
-        (BATCH, "batch_committed"),
+        (BATCH, "chunk_committed:10"),
         (CHUNK, "chunk_committed:9"),
         (BATCH, "batch_committed"),
-        (CHUNK, "chunk_committed:4"),
-        (BATCH, "chunk_committed:10"),
+        (BATCH, "batch_committed"),
+        (BATCH, "batch_committed"),
     ] {
         changed().await;
         let proxy = Proxy::before(&url, trigger, Fault::CutAfter).await;
