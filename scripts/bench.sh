@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Ratios within one run: the online change beside the database's own blocking way on a copy of the table.
+# Ratios within one run: the online change beside the database's own blocking way, and beside the peers that are here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,13 +9,25 @@ cargo bench --quiet -p replank-integration-tests --bench sqlite
 scripts/docker-engine.sh start
 environment=$(scripts/docker-engine.sh env)
 eval "$environment"
-scripts/server-images.sh
-# As durable as a server that a company lives on; the settings for all contenders.
-container=$(docker run --detach --publish 127.0.0.1::3306 --env MYSQL_ROOT_PASSWORD=replank replank-test/mysql:9.7 \
-  --server-id=1 --log-bin=binlog --gtid-mode=ON --enforce-gtid-consistency=ON --sync-binlog=1 \
-  --innodb-flush-log-at-trx-commit=1 --innodb-buffer-pool-size=1G --innodb-redo-log-capacity=2G)
-trap 'docker rm --force --volumes "$container" >/dev/null' EXIT
-port=$(docker port "$container" 3306/tcp | head --lines=1 | cut --delimiter=: --fields=2)
-until docker logs "$container" 2>&1 | grep --quiet "port: 3306  "; do sleep 1; done
+scripts/server-images.sh mysql-9.7
+containers=()
+trap 'docker rm --force --volumes "${containers[@]}" >/dev/null' EXIT
+server=$(docker run --detach --publish 127.0.0.1::3306 --env MYSQL_ROOT_PASSWORD=replank \
+  --volume "$PWD/integration-tests/benches/mysql.cnf:/etc/bench.cnf:ro" \
+  replank-test/mysql:9.7 --defaults-extra-file=/etc/bench.cnf)
+containers+=("$server")
+port=$(docker port "$server" 3306/tcp | head --lines=1 | cut --delimiter=: --fields=2)
+until docker logs "$server" 2>&1 | grep --quiet "port: 3306  "; do sleep 1; done
+
+# Percona's tool is a package of Debian's sid; where the server's image was pulled there is no base to put it on.
+percona=
+if docker image inspect replank-test/debian:sid >/dev/null 2>&1; then
+  docker build --quiet --network=host --tag replank-test/percona-toolkit integration-tests/images/percona-toolkit >/dev/null
+  percona=$(docker run --detach --network=host replank-test/percona-toolkit)
+  containers+=("$percona")
+fi
+
 REPLANK_BENCH_MYSQL=mysql://root:replank@127.0.0.1:$port \
+REPLANK_BENCH_PROCESS=$(docker inspect --format '{{.State.Pid}}' "$server") \
+REPLANK_BENCH_PERCONA=$percona \
   cargo bench --quiet -p replank-integration-tests --bench mysql

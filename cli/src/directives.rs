@@ -10,7 +10,7 @@ use replank_core::{Error, ErrorKind, Result};
 use crate::{gate, length};
 
 /// Every key that is meant to exist, and whether this version knows what to do with it.
-const KEYS: [(&str, bool); 18] = [
+const KEYS: [(&str, bool); 19] = [
     ("strategy", true),
     ("cutover", true),
     ("lock_budget", true),
@@ -19,6 +19,7 @@ const KEYS: [(&str, bool); 18] = [
     ("waive", true),
     ("reason", true),
     ("until", true),
+    ("rows", true),
     ("mode", false),
     ("revert_window", false),
     ("drain", false),
@@ -44,6 +45,8 @@ pub struct Directives {
     pub forward: Vec<(String, String)>,
     /// `reverse="column=expression"`.
     pub reverse: Vec<(String, String)>,
+    /// `rows=exact`: all are counted. `rows=estimate`, as it is unless something is said: only where that takes a moment.
+    pub counts_rows: bool,
     /// `waive=CODE reason="…" until=DATE`.
     pub waivers: Vec<Waiver>,
 }
@@ -101,6 +104,16 @@ fn set(directives: &mut Directives, key: &str, value: &str) -> Result<()> {
         "lock_budget" => directives.lock_budget = Some(length::parse(value)?),
         "forward" => directives.forward.push(expression(key, value)?),
         "reverse" => directives.reverse.push(expression(key, value)?),
+        "rows" => {
+            directives.counts_rows = match value {
+                "exact" => true,
+                "estimate" => false,
+                _ => {
+                    return Err(Error::new(ErrorKind::Usage, format!("`rows` cannot be `{value}`"))
+                        .hint("write rows=exact, or rows=estimate"));
+                }
+            }
+        }
         _ if KEYS.iter().any(|(name, _)| *name == key) => {
             return Err(Error::new(ErrorKind::Usage, format!("directive `{key}` is not supported yet"))
                 .hint(format!("supported now: {}", supported())));
@@ -220,6 +233,7 @@ mod tests {
             ("mode=expand-contract", "not supported yet"),
             ("strategy=magic", "no strategy"),
             ("cutover=later", "neither"),
+            ("rows=many", "`rows` cannot be"),
             ("waive=C004", "no reason"),
             ("waive=C004 reason=x until=2026-05-31", "ended"),
             ("reason=x", "belongs to a waiver"),

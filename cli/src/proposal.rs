@@ -103,9 +103,14 @@ pub async fn propose(
     let lock_budget_ms = lock_budget_ms(connected, bounds, &directives)?;
     // What a plan creates is gone when it is made, or when it fails.
     let drafting = repeatedly(|| connected.session.draft(request));
-    let draft = or_interrupted(&shell.stop, drafting).await?;
+    let mut draft = or_interrupted(&shell.stop, drafting).await?;
     if draft.changes.is_empty() {
         return Ok(Proposal::Nothing);
+    }
+    if directives.counts_rows && !draft.table.rows_exact {
+        let counting = repeatedly(|| connected.session.count(&draft.table.id));
+        draft.table.rows = or_interrupted(&shell.stop, counting).await?;
+        draft.table.rows_exact = true;
     }
     let options = PlanOptions {
         strategy: directives.strategy,

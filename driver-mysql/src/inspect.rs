@@ -1,13 +1,13 @@
 //! What the catalogue says of a table.
 
-use replank_core::{Error, ErrorKind, Result};
+use replank_core::Result;
 
 use crate::connect::Conn;
 use crate::definition;
 use crate::key::is_floating;
 use crate::lines::items;
 use crate::spec::{Index, KeyKind, Unique};
-use crate::sql::{first, get, ident, rows, table as qualified, text};
+use crate::sql::{first, get, ident, number, rows, table as qualified, text};
 
 /// A column.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -349,15 +349,17 @@ pub async fn twins(connection: &mut Conn, schema: &str, name: &str) -> Result<Ve
     rows(connection, sql).await?.iter().map(|row| get(row, 0)).collect()
 }
 
+/// All rows of a table, counted.
+pub async fn count(connection: &mut Conn, schema: &str, name: &str) -> Result<u64> {
+    number(connection, format!("SELECT COUNT(*) FROM {}", qualified(schema, name))).await
+}
+
 /// An exact count where the table is small, else the server's estimate.
-pub async fn count(connection: &mut Conn, table: &Table) -> Result<(u64, bool)> {
+pub async fn size(connection: &mut Conn, table: &Table) -> Result<(u64, bool)> {
     // The estimate is off by a factor of two at most; a count of so many rows takes a moment. Chosen.
     const EXACT_MAX: u64 = 200_000;
     if table.rows > EXACT_MAX {
         return Ok((table.rows, false));
     }
-    let counted =
-        first(connection, format!("SELECT COUNT(*) FROM {}", qualified(&table.schema, &table.name))).await?;
-    let row = counted.ok_or_else(|| Error::new(ErrorKind::Internal, "a count came back empty"))?;
-    Ok((get(&row, 0)?, true))
+    Ok((count(connection, &table.schema, &table.name).await?, true))
 }

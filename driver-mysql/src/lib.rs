@@ -34,6 +34,7 @@ mod session;
 mod sessions;
 mod spec;
 mod sql;
+mod stand_ins;
 mod state;
 
 pub use session::driver;

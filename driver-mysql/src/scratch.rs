@@ -17,6 +17,7 @@ use crate::inspect::Table;
 use crate::parse::{Clause, altering};
 use crate::rebuild::identity::{self, FileName, spellings};
 use crate::sql::{first, get, ident, rows, run, table, text};
+use crate::stand_ins::StandIns;
 use crate::state::Names;
 
 /// Scratch databases of processes that ended half-way are removed when they are older than this.
@@ -30,6 +31,10 @@ pub struct Scratch {
     of: Table,
     /// Keys of other tables there that point at it.
     inbound: Vec<Inbound>,
+    /// What its keys to other databases point at instead.
+    stand_ins: StandIns,
+    /// Tables there.
+    there: Vec<String>,
 }
 
 /// How the server can carry a statement out.
@@ -81,7 +86,14 @@ impl Scratch {
             made.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no database `{}`", of.schema)))?;
         let made: String = get(&made, 1)?;
         let options = made.split_once(&ident(&of.schema)).map_or("", |(_, options)| options);
-        let mut scratch = Self { connection, schema, of: of.clone(), inbound: Vec::new() };
+        let mut scratch = Self {
+            connection,
+            schema,
+            of: of.clone(),
+            inbound: Vec::new(),
+            stand_ins: StandIns::new(&of.schema),
+            there: vec![of.name.clone()],
+        };
         match scratch.fill(options, attached).await {
             Ok(()) => Ok(scratch),
             Err(error) => {
@@ -94,13 +106,11 @@ impl Scratch {
     async fn fill(&mut self, options: &str, attached: &Attached) -> Result<()> {
         run(&mut self.connection, format!("CREATE DATABASE {}{options}", ident(&self.schema))).await?;
         let home = self.of.schema.clone();
-        let mut there = vec![self.of.name.clone()];
-        for key in foreign_keys(&self.of.sql).iter().filter(|key| key.schema.is_none()) {
-            self.neighbour(&home, &key.table, &mut there).await?;
-        }
-        run(&mut self.connection, definition::within(&self.of.sql, &self.schema)).await?;
+        let sql = self.of.sql.clone();
+        let sql = self.within_reach(&sql).await?;
+        run(&mut self.connection, definition::within(&sql, &self.schema)).await?;
         for inbound in attached.inbound.iter().filter(|inbound| inbound.schema == home) {
-            self.neighbour(&home, &inbound.table, &mut there).await?;
+            self.neighbour(&home, &inbound.table, &inbound.table).await?;
             let key = inbound.key.clause(&inbound.key.name, &self.schema, &self.of.name);
             let child = table(&self.schema, &inbound.table);
             run(&mut self.connection, format!("ALTER TABLE {child} ADD {key}")).await?;
@@ -109,27 +119,41 @@ impl Scratch {
         Ok(())
     }
 
+    /// A statement or clause whose keys point at tables of the scratch database, which are made.
+    async fn within_reach(&mut self, sql: &str) -> Result<String> {
+        let (sql, targets) = self.stand_ins.within_copy(sql)?;
+        for target in targets {
+            self.neighbour(&target.schema, &target.table, &target.here).await?;
+        }
+        Ok(sql)
+    }
+
     /// A table that a key joins with it, without constraints of its own; once. One that is not there need not be.
-    async fn neighbour(&mut self, home: &str, name: &str, there: &mut Vec<String>) -> Result<()> {
-        if there.iter().any(|known| known == name) {
+    async fn neighbour(&mut self, home: &str, name: &str, here: &str) -> Result<()> {
+        if self.there.iter().any(|known| known == here) {
             return Ok(());
         }
         let Some(sql) = definition::read(&mut self.connection, home, name).await? else { return Ok(()) };
-        let sql = definition::within(&definition::without_constraints(&sql), &self.schema);
-        run(&mut self.connection, sql).await?;
-        there.push(name.to_owned());
+        let sql = definition::without_constraints(&sql);
+        let sql = definition::renamed(self.connection.product(), &sql, name, here);
+        run(&mut self.connection, definition::within(&sql, &self.schema)).await?;
+        self.there.push(here.to_owned());
         Ok(())
     }
 
     /// Keys that could not join the copy as it is now, each with why, in the server's words.
     pub async fn refused_keys(&mut self) -> Result<Vec<(String, String)>> {
         let now = self.read().await?;
-        let own = foreign_keys(&now.sql).into_iter().filter(|key| key.schema.is_none());
-        let own = own.map(|key| (self.of.name.clone(), key.table.clone(), key));
+        let (home, holder) = (self.of.schema.clone(), self.of.name.clone());
+        let own = foreign_keys(&now.sql).into_iter().map(|key| {
+            let to = self.stand_ins.name(key.schema.as_deref().unwrap_or(&home), &key.table);
+            (holder.clone(), to, key)
+        });
+        let own: Vec<_> = own.collect();
         let name = &self.of.name;
         let inbound = self.inbound.iter().map(|it| (it.table.clone(), name.clone(), it.key.clone()));
         let mut refused = Vec::new();
-        for (holder, to, key) in own.chain(inbound).collect::<Vec<_>>() {
+        for (holder, to, key) in own.into_iter().chain(inbound).collect::<Vec<_>>() {
             let (holder, probe) = (table(&self.schema, &holder), "_rp_probe");
             let clause = key.clause(probe, &self.schema, &to);
             match run(&mut self.connection, format!("ALTER TABLE {holder} ADD {clause}")).await {
@@ -202,6 +226,7 @@ impl Scratch {
         for &(way, how, is_unchecked) in ways {
             self.check_keys(!is_unchecked).await?;
             let statement = altering(&self.own(), how, clauses);
+            let statement = self.within_reach(&statement).await?;
             let altered = run(&mut self.connection, statement).await;
             self.check_keys(false).await?;
             rejected.retain(|(known, _)| *known != way);
@@ -228,6 +253,7 @@ impl Scratch {
     /// Runs clauses on the copy as it is now, any way, and answers with what came out.
     pub async fn again(&mut self, clauses: &[String]) -> Result<Table> {
         let statement = format!("ALTER TABLE {} {}", self.own(), clauses.join(", "));
+        let statement = self.within_reach(&statement).await?;
         run(&mut self.connection, statement).await?;
         self.read().await
     }
@@ -240,13 +266,14 @@ impl Scratch {
         let (own, schema) = (self.own(), ident(&self.schema));
         run(&mut self.connection, format!("DROP TABLE {own}")).await?;
         run(&mut self.connection, format!("USE {schema}")).await?;
+        let shape = self.within_reach(shape).await?;
         run(&mut self.connection, shape).await.map_err(|error| refused(error, &self.schema))?;
         let found = Table::read(&mut self.connection, &self.schema, &self.of.name).await?;
         let found = found.ok_or_else(|| {
             let said = format!("the definition does not make a table of the name `{}`", self.of.name);
             Error::new(ErrorKind::Usage, said).hint("give one CREATE TABLE of just that name")
         })?;
-        Ok(Table { schema: self.of.schema.clone(), ..found })
+        Ok(self.as_original(found))
     }
 
     /// Whether an expression can be computed from the table's columns, and is the same for every read.
@@ -323,7 +350,12 @@ impl Scratch {
     async fn read(&mut self) -> Result<Table> {
         let found = Table::read(&mut self.connection, &self.schema, &self.of.name).await?;
         let found = found.ok_or_else(|| Error::new(ErrorKind::Internal, "the scratch table is gone"))?;
-        Ok(Table { schema: self.of.schema.clone(), ..found })
+        Ok(self.as_original(found))
+    }
+
+    fn as_original(&self, found: Table) -> Table {
+        let sql = self.stand_ins.out_of_copy(&found.sql);
+        Table { schema: self.of.schema.clone(), sql, ..found }
     }
 
     /// Removes the copy. One whose maker was killed is removed by the next.

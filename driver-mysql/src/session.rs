@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use replank_core::driver::{
     Check, Driver, NativeDdl, Rebuilder, Request, ServerFacts, Session, Settings, StateStore,
 };
+use replank_core::ident::TableId;
 use replank_core::lint::Rule;
 use replank_core::plan::Draft;
 use replank_core::throttle::{Limits, Reading};
@@ -16,7 +17,7 @@ use crate::native::Native;
 use crate::rebuild::Opener;
 use crate::replica_lag::ReplicaLag;
 use crate::state::{Names, Store};
-use crate::{feed, leftovers, lint, load, plan, preflight};
+use crate::{feed, inspect, leftovers, lint, load, plan, preflight};
 
 /// The driver of MySQL and MariaDB.
 #[must_use]
@@ -92,6 +93,14 @@ impl Session for Connected {
 
     async fn draft(&self, request: &Request) -> Result<Draft> {
         plan::draft(&self.server, request).await
+    }
+
+    async fn count(&self, table: &TableId) -> Result<u64> {
+        let schema = table.schema.as_deref().or(self.server.schema()).unwrap_or_default();
+        let mut connection = self.server.take().await?;
+        let rows = inspect::count(&mut connection, schema, &table.name).await?;
+        self.server.keep(connection);
+        Ok(rows)
     }
 
     async fn load(&self, limits: &Limits) -> Result<Vec<Reading>> {

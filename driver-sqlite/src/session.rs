@@ -3,24 +3,25 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use replank_core::Result;
 use replank_core::driver::facts::CheckState;
 use replank_core::driver::{
     Check, Driver, NativeDdl, Rebuilder, Request, ServerFacts, Session, Settings, StateStore,
 };
+use replank_core::ident::TableId;
 use replank_core::lint::Rule;
 use replank_core::plan::Draft;
 use replank_core::throttle::{Limits, Reading};
+use replank_core::{Error, ErrorKind, Result};
 use sqlx::sqlite::SqliteConnection;
 
 use crate::connect::Database;
 use crate::error::from_sqlx;
-use crate::inspect::get;
+use crate::inspect::{Table, get};
 use crate::load;
 use crate::native::Native;
 use crate::plan;
 use crate::rebuild::Opener;
-use crate::sql::{number, query};
+use crate::sql::{ident, number, query};
 use crate::state::Store;
 
 /// The SQLite driver.
@@ -89,6 +90,16 @@ impl Session for Connected {
 
     async fn draft(&self, request: &Request) -> Result<Draft> {
         plan::draft(&self.database, request).await
+    }
+
+    async fn count(&self, table: &TableId) -> Result<u64> {
+        let mut tx = self.database.read().await?;
+        if Table::read(tx.connection(), &table.name).await?.is_none() {
+            return Err(Error::new(ErrorKind::NotFound, format!("there is no table `{table}`")));
+        }
+        let rows = number(tx.connection(), format!("SELECT count(*) FROM {}", ident(&table.name))).await?;
+        tx.end().await?;
+        Ok(rows.unsigned_abs())
     }
 
     async fn load(&self, _limits: &Limits) -> Result<Vec<Reading>> {

@@ -22,6 +22,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::Result;
+use crate::ident::TableId;
 use crate::lint::Rule;
 use crate::plan::Draft;
 use crate::throttle::{Limits, Reading};
@@ -90,6 +91,13 @@ pub trait Session: Send + Sync {
     /// not there; [`ErrorKind::Refused`](crate::ErrorKind::Refused) when the object is of a kind that
     /// cannot be changed (a view, a system table).
     async fn draft(&self, request: &Request) -> Result<Draft>;
+
+    /// How many rows a table has, each of them counted, however long that takes; a draft may estimate. Dropped
+    /// half-way, the server may go on counting for a while.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when it is not there.
+    async fn count(&self, table: &TableId) -> Result<u64>;
 
     /// Load signals that the throttle may look at, those that `limits` ask for among them. A signal that the server
     /// does not offer is left out; one that it offers and that cannot be read now comes without a value, and counts as

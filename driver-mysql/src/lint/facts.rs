@@ -27,8 +27,6 @@ pub struct Facts {
     pub not_strict: Vec<String>,
     /// M215.
     pub zero_dates: Vec<ZeroDefault>,
-    /// M216: what gathers anew what a rebuild leaves behind, as statements.
-    pub histograms: Vec<String>,
     /// M221: columns that are dropped and added.
     pub replaced: Vec<String>,
     /// M222.
@@ -51,6 +49,10 @@ pub struct Facts {
     pub has_unseen_holders: bool,
     /// M254: what other tools left beside the table.
     pub peers: Vec<Leftover>,
+    /// M255: what gathers anew what a rebuild leaves behind, as statements.
+    pub histograms: Vec<String>,
+    /// M256: indexes of which the server would keep less, as sentences.
+    pub shortened: Vec<String>,
 }
 
 /// What follows the table's name in a rebuild.

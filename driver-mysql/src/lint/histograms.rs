@@ -1,4 +1,4 @@
-//! M216: What ANALYZE TABLE gathered about columns stays with the old table.
+//! M255: What ANALYZE TABLE gathered about columns stays with the old table.
 
 use replank_core::lint::{Rule, Severity, Subject, Verdict};
 use replank_core::plan::Strategy;
@@ -10,7 +10,7 @@ pub struct Histograms;
 
 impl Rule for Histograms {
     fn code(&self) -> &'static str {
-        "M216"
+        "M255"
     }
 
     fn slug(&self) -> &'static str {

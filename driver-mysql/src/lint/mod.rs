@@ -17,6 +17,7 @@ mod partition_drop;
 mod peer_leftovers;
 mod primary_key;
 mod rename_in_copy;
+mod shortened_index;
 mod topology;
 mod triggers;
 mod varchar_length;
@@ -37,7 +38,6 @@ pub fn rules() -> Vec<&'static dyn Rule> {
         &triggers::Triggers,
         &not_strict::NotStrict,
         &zero_date::ZeroDate,
-        &histograms::Histograms,
         &drop_and_add::DropAndAdd,
         &primary_key::PrimaryKeyChange,
         &rename_in_copy::RenameInCopy,
@@ -50,6 +50,8 @@ pub fn rules() -> Vec<&'static dyn Rule> {
         &topology::Topology,
         &old_holders::OldHolders,
         &peer_leftovers::PeerLeftovers,
+        &histograms::Histograms,
+        &shortened_index::ShortenedIndex,
     ]
 }
 
@@ -172,7 +174,6 @@ mod tests {
     }), Severity::Error)]
     #[case("M215", with(|c| c.facts.zero_dates = zero(true)), Severity::Warning)]
     #[case("M215", with(|c| c.facts.zero_dates = zero(false)), HANDLED)]
-    #[case("M216", with(|c| c.facts.histograms = one("ANALYZE")), Severity::Warning)]
     #[case("M221", natively(|c| c.facts.replaced = one("c")), Severity::Error)]
     #[case("M222", with(|c| c.facts.primary_key = key(Some("no key"))), Severity::Error)]
     #[case("M222", with(|c| c.facts.primary_key = key(None)), HANDLED)]
@@ -187,6 +188,9 @@ mod tests {
     #[case("M253", natively(|c| c.facts.holders = one("connection 7")), Severity::Error)]
     #[case("M253", natively(|c| c.facts.has_unseen_holders = true), Severity::Warning)]
     #[case("M254", natively(|c| c.facts.peers = left()), Severity::Warning)]
+    #[case("M255", with(|c| c.facts.histograms = one("ANALYZE")), Severity::Warning)]
+    #[case("M256", with(|c| c.facts.shortened = one("k")), Severity::Error)]
+    #[case("M256", natively(|c| c.facts.shortened = one("k")), Severity::Error)]
     fn each_rule_judges_its_bad_case_and_has_nothing_against_the_good_one(
         #[case] code: &str,
         #[case] bad: Case,
@@ -200,7 +204,6 @@ mod tests {
     #[rstest]
     #[case("M208", natively(|c| c.facts.keys = following(Some("why"))))]
     #[case("M209", natively(|c| c.facts.triggers = following(Some("why"))))]
-    #[case("M216", natively(|c| c.facts.histograms = one("ANALYZE")))]
     #[case("M223", natively(|c| c.evidence.renames = vec![("column a".into(), "b".into())]))]
     #[case("M223", with(|c| c.evidence.renames = vec![("table a".into(), "b".into())]))]
     #[case("M225", with(|c| c.discards = one("column c")))]
@@ -208,6 +211,7 @@ mod tests {
     #[case("M231", natively(|c| c.facts.computed_key = Some("k".into())))]
     #[case("M250", natively(|c| c.facts.log = bad()))]
     #[case("M252", natively(|c| c.facts.topology = bad()))]
+    #[case("M255", natively(|c| c.facts.histograms = one("ANALYZE")))]
     fn what_only_a_rebuild_needs_is_not_asked_of_the_servers_own_ways(
         #[case] code: &str,
         #[case] case: Case,

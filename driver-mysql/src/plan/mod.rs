@@ -7,6 +7,7 @@ mod mapping;
 mod native;
 mod renames;
 mod shadow;
+mod shortened;
 mod value;
 
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::feed;
 use crate::foreign_key::foreign_keys;
 use crate::histograms;
 use crate::holders::{are_visible, holders};
-use crate::inspect::{Column, NoKey, Table, count, named, twins, usable_key};
+use crate::inspect::{Column, NoKey, Table, named, size, twins, usable_key};
 use crate::lines::{items, options};
 use crate::lint::Facts;
 use crate::parse::{Action, Clause, parse, parse_shape};
@@ -37,6 +38,7 @@ use crate::state::{Names, all_runs};
 use mapping::Given;
 use renames::Renames;
 use shadow::Change;
+use shortened::shortened;
 
 /// An index over so many rows keeps a replica's applier busy for more than a moment. Chosen.
 const REPLICA_ROWS_MAX: u64 = 50_000;
@@ -96,7 +98,7 @@ impl Drafting<'_> {
                     return self.nothing_to_do(text, &schema, &statement.table).await;
                 }
                 let table = self.table(&schema, &statement.table).await?;
-                let (rows, _) = count(self.connection, &table).await?;
+                let (rows, _) = size(self.connection, &table).await?;
                 let changes = vec![format!("table {} is dropped", table.name)];
                 let candidates = native::drop_table(&table, rows);
                 self.finish(text, &table, changes, candidates, Evidence::default()).await
@@ -166,22 +168,6 @@ impl Drafting<'_> {
         self.finish(text, table, changes, candidates, evidence).await
     }
 
-    /// A copy with a key to another database would hold the real table there.
-    fn refuse_far_keys(table: &Table) -> Result<()> {
-        match foreign_keys(&table.sql).into_iter().find(|key| key.schema.is_some()) {
-            None => Ok(()),
-            Some(key) => {
-                let said = format!(
-                    "foreign key {} of `{}` points at a table of another database",
-                    key.name, table.name
-                );
-                Err(Error::new(ErrorKind::Refused, said).hint(
-                    "drop the foreign key in a statement of its own, by hand, and add it again afterwards",
-                ))
-            }
-        }
-    }
-
     /// Whether the login may not do what keys take, which follow the name and are tried on a copy.
     async fn lacks_what_keys_take(&mut self, table: &Table) -> Result<bool> {
         let has_keys = !foreign_keys(&table.sql).is_empty() || !self.attached.inbound.is_empty();
@@ -195,7 +181,6 @@ impl Drafting<'_> {
         clauses: &[Clause],
         given: &Given<'_>,
     ) -> Result<Draft> {
-        Self::refuse_far_keys(table)?;
         if self.lacks_what_keys_take(table).await? {
             return self.without_looking(text, &table.schema, &table.name).await;
         }
@@ -217,6 +202,7 @@ impl Drafting<'_> {
         let tried = scratch.alter(clauses).await?;
         let mut changes = changes(table, &tried.after, clauses);
         facts::compare(table, &tried.after, &renames, clauses, &mut self.facts);
+        self.facts.shortened = shortened(table, &tried.after, &renames, clauses);
         let replaced = self.facts.replaced.iter();
         changes.extend(replaced.map(|column| format!("column {column} is dropped and added anew")));
         if changes.is_empty() {
@@ -365,7 +351,6 @@ impl Drafting<'_> {
             return self.without_looking(&format!("OPTIMIZE TABLE {name}"), &schema, name).await;
         }
         let table = self.table(&schema, name).await?;
-        Self::refuse_far_keys(&table)?;
         if self.lacks_what_keys_take(&table).await? {
             return self
                 .without_looking(&format!("OPTIMIZE TABLE {}", table.name), &schema, &table.name)
@@ -485,7 +470,7 @@ impl Drafting<'_> {
             }
             false => self.facts.has_unseen_holders = true,
         }
-        let (rows, rows_exact) = count(self.connection, table).await?;
+        let (rows, rows_exact) = size(self.connection, table).await?;
         Ok(Draft {
             statement: text.to_owned(),
             changes,

@@ -2,9 +2,21 @@
 
 use super::fixture::{Fixture, Write};
 use super::rig::{Rig, pairs};
+use crate::ErrorKind;
+use crate::ident::TableId;
 use crate::value::Bounds;
 
 const ROWS: [(&str, &str); 5] = [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"), ("e", "5")];
+
+pub(super) async fn rows_are_counted_one_by_one(fixture: &dyn Fixture) {
+    let rig = Rig::new(fixture, &ROWS).await;
+    assert_eq!(rig.session.count(&fixture.table()).await.expect("they are counted"), 5);
+    rig.write(&[Write::Delete("a"), Write::Delete("b")]).await;
+    assert_eq!(rig.session.count(&fixture.table()).await.expect("they are counted"), 3);
+    let missing = TableId { name: "missing".into(), ..fixture.table() };
+    let error = rig.session.count(&missing).await.expect_err("there is no such table");
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}
 
 pub(super) async fn prepare_makes_an_empty_table_and_refuses_a_second_time(fixture: &dyn Fixture) {
     let rig = Rig::prepared(fixture, &ROWS).await;

@@ -49,6 +49,7 @@ macro_rules! cases {
 
 cases! {
     copying:
+        rows_are_counted_one_by_one,
         prepare_makes_an_empty_table_and_refuses_a_second_time,
         discard_leaves_the_live_table_alone_and_is_harmless_again,
         next_bound_walks_every_row_once,

@@ -330,9 +330,8 @@ async fn on_mysql_a_new_character_set_shortens_no_index_and_promotes_no_type_una
         ("a VARCHAR(20000) CHARACTER SET latin1)", convert, "a"),
     ] {
         // MariaDB makes another index of it even in a strict session: shortened, or a hash.
-        if is_mariadb() && columns.contains("KEY k") {
-            continue;
-        }
+        let is_shortened = is_mariadb() && columns.contains("KEY k") && says != "767";
+        let says = if is_shortened { "M256" } else { says };
         table.execute(&format!("CREATE TABLE t (id INT PRIMARY KEY, {columns}")).await;
         table.execute("INSERT INTO t VALUES (1, REPEAT('é', 250)), (2, 'b')").await;
         let before = table.definition_of("t").await;

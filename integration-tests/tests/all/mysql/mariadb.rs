@@ -12,6 +12,7 @@ use crate::binary::run_beside;
 use crate::oracle::judge;
 use crate::proxy::{Fault, Trigger};
 use crate::random::seed;
+use crate::server::mysql_own_server;
 use crate::stopped::Stopped;
 
 const DISMISSAL: Trigger = |message| holds(message, "DROP TABLE") && holds(message, "_retired");
@@ -104,4 +105,28 @@ async fn on_mariadb_tables_that_cannot_be_followed_are_refused_with_the_reason()
         run_beside(&["apply", "-t", &url, "-e", statement, "--yes"], &[]).await.exits(3).says(says);
     }
     assert_eq!(table.tables().await, before);
+}
+
+/// The setting is looked at before a run begins; somebody may turn it on later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_mariadb_packed_events_in_the_log_stop_the_run_and_no_change_is_passed_over() {
+    let server = mysql_own_server(&[]).await;
+    let table = Table::within(server.database().await, 2_000).await;
+    let (url, before) = (table.url(), table.definition().await);
+    let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes", "--throttle", "chunk_rows_max=50"];
+    let stopped = Stopped::at("chunk_committed", &apply).await;
+    for statement in [
+        "SET GLOBAL log_bin_compress_min_len = 10",
+        "SET GLOBAL log_bin_compress = ON",
+        "UPDATE orders SET note = REPEAT('long ', 12) WHERE id = 7",
+        "SET GLOBAL log_bin_compress = OFF",
+    ] {
+        table.execute(statement).await;
+    }
+    stopped.go_on().await.exits(1).says("compressed events").says("replank abort");
+    run_beside(&apply, &[]).await.exits(1).says("compressed events");
+    assert_eq!(table.definition().await, before, "nothing is swapped");
+    run_beside(&["abort", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    run_beside(&apply, &[]).await.exits(0);
+    assert_eq!(table.text("SELECT note FROM orders WHERE id = 7").await, "long ".repeat(12));
 }

@@ -3,7 +3,7 @@
 use super::Table;
 use super::oracle::RETYPE;
 use crate::binary::run_beside;
-use crate::server::{is_mariadb, mysql_own_server};
+use crate::server::{count_far, is_mariadb, mysql_own_server};
 
 /// Plans a statement, and checks that the rule speaks; `code` ends with `!` where it refuses.
 async fn judged(table: &Table, statement: &str, code: &str) {
@@ -126,4 +126,22 @@ async fn on_mysql_who_has_held_the_table_for_long_is_named_before_anything_is_be
     judged(&table, "ALTER TABLE orders ADD COLUMN quick INT", "M253!").await;
     holder.query_drop("COMMIT").await.expect("let go");
     run_beside(&["plan", "-t", &table.url(), "-e", RETYPE], &[]).await.exits(0);
+}
+
+/// Up to a size all are counted anyway; above it only when it is asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_mysql_rows_are_estimated_or_counted_as_it_is_said() {
+    let table = Table::with_rows(1).await;
+    table.execute("CREATE TABLE large (id INT PRIMARY KEY, v INT)").await;
+    let fill = "INSERT INTO large WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300007) SELECT i, i FROM n";
+    table.execute(&format!("{}; {fill}; ANALYZE TABLE large", count_far())).await;
+    let url = table.url();
+    let plan = ["plan", "-t", &url, "-e", "ALTER TABLE large MODIFY v BIGINT"];
+    for (said, counts) in [(&[][..], false), (&["-D", "rows=estimate"], false), (&["-D", "rows=exact"], true)]
+    {
+        let ended = run_beside(&[&plan, said].concat(), &[]).await.exits(0);
+        println!("{}", ended.out);
+        assert_eq!(ended.out.contains("300,007 rows"), counts, "{}", ended.out);
+    }
+    run_beside(&[&plan[..], &["-D", "rows=many"]].concat(), &[]).await.exits(2).says("rows=exact");
 }

@@ -121,17 +121,18 @@ async fn on_mysql_attempts_that_time_out_are_forgotten_and_no_event_after_the_sw
     let ended = stopped.end().await.exits(0);
     assert!(!ended.err.contains("lost"), "{}", ended.err);
     let mut records = table.connect().await;
-    let times: Vec<i64> = records
+    let attempts: Vec<(i64, i64)> = records
         .query(format!(
-            "SELECT at_ms FROM `_replank_{}`.events WHERE kind = 'attempt' ORDER BY seq",
+            "SELECT at_ms, JSON_EXTRACT(body, '$.pause_ms') FROM `_replank_{}`.events WHERE kind = 'attempt' ORDER BY seq",
             table.name()
         ))
         .await
         .expect("the record");
-    let pauses: Vec<i64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    println!("pauses in ms: {pauses:?}");
-    // By half each time, give or take a quarter: from about 560 to 1,900.
-    assert!(pauses[4] > pauses[1] + 300, "they do not grow: {pauses:?}");
+    println!("attempts, and the pauses after them, in ms: {attempts:?}");
+    // By half each time, give or take a quarter: from about 380 to 1,900. What an attempt takes comes on top.
+    assert!(attempts[4].1 > 2 * attempts[0].1, "they do not grow: {attempts:?}");
+    let are_kept = attempts.windows(2).all(|pair| pair[1].0 - pair[0].0 >= pair[0].1);
+    assert!(are_kept, "they are not kept: {attempts:?}");
 
     // All of these events have the new layout.
     tokio::time::sleep(Duration::from_secs(4)).await;
