@@ -39,7 +39,7 @@ const SQL_MODE: &str =
 /// Whose server it is: the two speak one language, and differ in their locks, logs and catalogues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Product {
-    /// From 8.0.13.
+    /// From 8.0.17.
     MySql,
     /// From 10.6.
     MariaDb,

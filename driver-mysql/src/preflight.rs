@@ -63,8 +63,9 @@ pub fn needed(product: Product, version: &str) -> Option<&'static str> {
     let mut next = || numbers.next().unwrap_or(0);
     let version = (next(), next(), next());
     match product {
-        Product::MySql => (version < (8, 0, 13))
-            .then_some("MySQL 8.0.13 or later is needed: before it, no table can be renamed under a lock"),
+        Product::MySql => (version < (8, 0, 17)).then_some(
+            "MySQL 8.0.17 or later is needed: before it, texts cannot be compared byte by byte in place",
+        ),
         Product::MariaDb => (version < (10, 6, 0))
             .then_some("MariaDB 10.6 or later is needed: before it, a crash can leave a rename half done"),
     }
@@ -384,7 +385,7 @@ mod tests {
     #[test]
     fn versions() {
         for (product, old, new) in [
-            (Product::MySql, ["5.7.44-log", "8.0.12"], ["8.0.13", "9.7.4-debian"]),
+            (Product::MySql, ["5.7.44-log", "8.0.16"], ["8.0.17", "9.7.4-debian"]),
             (Product::MariaDb, ["5.5.68-MariaDB", "10.5.29-MariaDB"], ["10.6.0-MariaDB", "11.8.2-MariaDB"]),
         ] {
             assert!(old.iter().all(|version| needed(product, version).is_some()), "{product:?}");

@@ -187,6 +187,11 @@ impl Scratch {
         if is_accident(&error) { Err(error) } else { Ok(said(&error, &self.schema)) }
     }
 
+    /// Of whose making the server is.
+    pub fn product(&self) -> Product {
+        self.connection.product()
+    }
+
     fn own(&self) -> String {
         table(&self.schema, &self.of.name)
     }

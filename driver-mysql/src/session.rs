@@ -38,7 +38,7 @@ impl Driver for MySql {
     }
 
     fn summary(&self) -> &'static str {
-        "MySQL from 8.0.13, MariaDB from 10.6: instant and native changes, shadow rebuilds by binary log, revert"
+        "MySQL from 8.0.17, MariaDB from 10.6: instant and native changes, shadow rebuilds by binary log, revert"
     }
 
     fn rules(&self) -> Vec<&'static dyn Rule> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::machine::{Action, Outcome};
+use super::machine::{Action, Outcome, PULL_KEYS};
 use crate::driver::{ChangeFeed, FeedBatch, Rebuild};
 use crate::value::{Key, Position};
 use crate::{Error, ErrorKind, Result};
@@ -13,8 +13,6 @@ use crate::{Error, ErrorKind, Result};
 /// Any call but an index build that takes longer has lost its reply. Far longer than a chunk, far shorter
 /// than a person's patience. Chosen.
 const DEADLINE: Duration = Duration::from_secs(60);
-// Enough to fill several batches at once. Chosen.
-const PULL_KEYS: usize = 2_000;
 const PULL_WAIT: Duration = Duration::from_millis(100);
 
 /// How an action ended, and the feed if the action had it.

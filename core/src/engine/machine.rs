@@ -10,7 +10,7 @@ mod take;
 #[cfg(test)]
 mod tests;
 
-pub use next::shown;
+pub use next::{PULL_KEYS, shown};
 pub use phase::{Milestone, duplicate};
 
 use std::collections::BTreeMap;
@@ -184,6 +184,8 @@ pub struct Machine {
     is_paused: bool,
     is_held: bool,
     rest_until: Duration,
+    pull_rest_until: Duration,
+    chunk_rest_until: Duration,
     /// Keys applied and the time that it took, for the prediction of the drain.
     apply_cost: (u64, Duration),
     backoff: Backoff,
@@ -246,6 +248,8 @@ impl Machine {
             is_paused: false,
             is_held: false,
             rest_until: Duration::ZERO,
+            pull_rest_until: Duration::ZERO,
+            chunk_rest_until: Duration::ZERO,
             apply_cost: (0, Duration::ZERO),
             backoff: Backoff::default(),
             fatal: None,

@@ -12,6 +12,9 @@ use crate::{Error, ErrorKind, Result};
 pub struct Limits {
     /// Chunks in flight; 0 stops the copy. Never more than the driver's own maximum.
     pub copy_workers: u32,
+    /// Of the time, this much per cent is spent on copying and comparing, and the rest on waiting for others.
+    #[serde(default = "all_the_time")]
+    pub copy_percent: u32,
     /// Longest time that one chunk should take.
     pub chunk_target_ms: u64,
     /// Most rows in a chunk.
@@ -69,6 +72,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             copy_workers: 2,
+            copy_percent: all_the_time(),
             // Long enough that the cost of a transaction vanishes, short enough to react. Chosen.
             chunk_target_ms: 500,
             chunk_rows_max: 100_000,
@@ -122,6 +126,13 @@ impl Limits {
             "copy_workers" => {
                 self.copy_workers = u32::try_from(number()?).unwrap_or(u32::MAX);
             }
+            "copy_percent" => match number()? {
+                percent @ 1..=100 => self.copy_percent = u32::try_from(percent).unwrap_or(100),
+                _ => {
+                    let said = format!("`copy_percent` takes 1 to 100, not `{value}`");
+                    return Err(Error::new(ErrorKind::Usage, said).hint("copy_workers=0 stops the copy"));
+                }
+            },
             "chunk_target_ms" => self.chunk_target_ms = number()?.max(1),
             "chunk_rows_max" => self.chunk_rows_max = number()?.max(1),
             "chunk_bytes_max" => self.chunk_bytes_max = number()?.max(1),
@@ -171,8 +182,9 @@ impl Limits {
     }
 
     /// Every name that [`Limits::set`] takes; a variable of the server's stands for `VARIABLE`.
-    pub const NAMES: [&'static str; 19] = [
+    pub const NAMES: [&'static str; 20] = [
         "copy_workers",
+        "copy_percent",
         "chunk_target_ms",
         "chunk_rows_max",
         "chunk_bytes_max",
@@ -192,6 +204,10 @@ impl Limits {
         "critical_status.VARIABLE",
         "critical_disk_free_min",
     ];
+}
+
+fn all_the_time() -> u32 {
+    100
 }
 
 /// The signal of a status variable.

@@ -4,6 +4,7 @@ use replank_core::{Error, ErrorKind, Result};
 
 use super::renames::Renames;
 use super::value::{comparable, is_lossless};
+use crate::connect::Product;
 use crate::inspect::{Column, Table, key_columns};
 use crate::scratch::Scratch;
 use crate::spec::{Flow, KeyColumn, Mapped, Original, Unique};
@@ -47,9 +48,11 @@ pub async fn mapping(
         match (expression_for(given.forward, &column.name), from) {
             (Some(own), _) => {
                 scratch.check_expression(old, own).await?;
-                columns.push(mapped(column, format!("({own})"), None));
+                columns.push(mapped(scratch.product(), column, format!("({own})"), None));
             }
-            (None, Some(from)) => columns.push(mapped(column, ident(&from.name), Some(from))),
+            (None, Some(from)) => {
+                columns.push(mapped(scratch.product(), column, ident(&from.name), Some(from)))
+            }
             (None, None) if column.is_counter => {
                 return Ok(neither(format!("the new column {} counts by itself", column.name)));
             }
@@ -57,7 +60,7 @@ pub async fn mapping(
             (None, None) if column.has_default => {}
             // As the server's own ALTER does.
             (None, None) => {
-                columns.push(mapped(column, implicit_default(column).to_owned(), None));
+                columns.push(mapped(scratch.product(), column, implicit_default(column).to_owned(), None));
             }
         }
     }
@@ -86,8 +89,8 @@ fn expression_for<'a>(given: &'a [(String, String)], column: &str) -> Option<&'a
     given.iter().find(|(name, _)| name.eq_ignore_ascii_case(column)).map(|(_, text)| text.as_str())
 }
 
-fn mapped(to: &Column, expression: String, from: Option<&Column>) -> Mapped {
-    let (expected, stored) = comparable(&expression, from, to);
+fn mapped(product: Product, to: &Column, expression: String, from: Option<&Column>) -> Mapped {
+    let (expected, stored) = comparable(product, &expression, from, to);
     Mapped { column: to.name.clone(), expression, expected, stored, original: None }
 }
 
@@ -119,14 +122,14 @@ async fn backward(
         let to = new.column(renames.new_name(&column.name));
         if let Some(own) = expression_for(given.reverse, &column.name) {
             scratch.check_expression(new, own).await?;
-            columns.push(mapped(column, format!("({own})"), None));
+            columns.push(mapped(scratch.product(), column, format!("({own})"), None));
             continue;
         }
         let Some(to) = to else {
             kept.push(column.name.clone());
             continue;
         };
-        let mut back = mapped(column, ident(&to.name), Some(to));
+        let mut back = mapped(scratch.product(), column, ident(&to.name), Some(to));
         // What was plain is computed now: the old values were never sent, and stay where they are.
         if to.is_generated {
             let anything = "TRUE".to_owned();

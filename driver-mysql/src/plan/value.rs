@@ -1,24 +1,42 @@
 //! Values of one type in a column of another: how they are compared, and which do not fit.
 
 use super::facts::members;
+use crate::connect::Product;
 use crate::inspect::Column;
 use crate::sql::{ident, text};
 
 /// What the written column must hold, and what it holds, in one form that tells apart all that the column can
 /// tell apart. `from` is the column that `expression` only names, if it does.
-pub fn comparable(expression: &str, from: Option<&Column>, to: &Column) -> (String, String) {
+pub fn comparable(
+    product: Product,
+    expression: &str,
+    from: Option<&Column>,
+    to: &Column,
+) -> (String, String) {
     let stored = ident(&to.name);
     let is_same = from.is_some_and(|from| {
         from.column_type == to.column_type && from.charset == to.charset && from.collation == to.collation
     });
     if is_same {
-        return (same(expression, to), same(&stored, to));
+        return (same(product, expression, to), same(product, &stored, to));
+    }
+    // The server compares them exactly, whatever their widths and signs.
+    if to.is_integer() && from.is_some_and(Column::is_integer) {
+        return (expression.to_owned(), stored);
     }
     (converted(expression, to), converted(&stored, to))
 }
 
-/// A value of the column's own type. Texts are compared as bytes: their collation may call others equal.
-fn same(value: &str, column: &Column) -> String {
+/// A value of the column's own type. Texts are compared as bytes: their collation may call others equal. A collation
+/// that does just that, without padding, takes a third of the time that a conversion takes.
+fn same(product: Product, value: &str, column: &Column) -> String {
+    if column.is_text() && column.charset.as_deref() == Some("utf8mb4") {
+        let by_bytes = match product {
+            Product::MySql => "utf8mb4_0900_bin",
+            Product::MariaDb => "utf8mb4_nopad_bin",
+        };
+        return format!("{value} COLLATE {by_bytes}");
+    }
     if column.is_text() {
         return format!("CAST({value} AS BINARY)");
     }

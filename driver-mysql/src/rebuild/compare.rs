@@ -1,4 +1,5 @@
-//! Comparing both tables, both ways, in one statement and so in one snapshot.
+//! Comparing both tables, both ways, in one statement and so in one snapshot: every row of the source with the one of
+//! its key, and the numbers of rows, which tell whether there are more. Which those are is asked only then.
 
 use replank_core::Result;
 use replank_core::driver::Compared;
@@ -33,6 +34,11 @@ pub async fn keys(connection: &mut Conn, core: &Core, keys: &[Key]) -> Result<Co
     compare(connection, core, &condition).await
 }
 
+/// What a line of the answer is.
+const ROW: u8 = 0;
+const OF_SOURCE: u8 = 1;
+const OF_WRITTEN: u8 = 2;
+
 async fn compare(connection: &mut Conn, core: &Core, condition: &Condition) -> Result<Compared> {
     let flow = core.flow()?;
     let (source, written) = (core.source(), core.written());
@@ -56,37 +62,56 @@ async fn compare(connection: &mut Conn, core: &Core, condition: &Condition) -> R
     }
     let nulls = vec!["NULL"; flow.key.len()].join(", ");
     let sql = format!(
-        "SELECT NULL, {of_slots} FROM (SELECT {from_source} FROM {source} AS s WHERE {of_source}) AS n
+        "SELECT {ROW}, o.`_rp_there`, {of_slots} FROM (SELECT {from_source} FROM {source} AS s WHERE {of_source}) AS n
          LEFT JOIN (SELECT {from_written}, 1 AS `_rp_there` FROM {written} AS w) AS o ON {joined}
          WHERE o.`_rp_there` IS NULL OR NOT ({equal})
-         UNION ALL
-         SELECT NULL, {of_written_key} FROM {written} AS w2 WHERE {of_written}
-         AND NOT EXISTS (SELECT 1 FROM {source} AS s2 WHERE {absent})
-         UNION ALL SELECT COUNT(*), {nulls} FROM {source} AS s3 WHERE {of_source_3}
-         UNION ALL SELECT COUNT(*), {nulls} FROM {written} AS w3 WHERE {of_written_3}",
+         UNION ALL SELECT {OF_SOURCE}, COUNT(*), {nulls} FROM {source} AS s3 WHERE {of_source_3}
+         UNION ALL SELECT {OF_WRITTEN}, COUNT(*), {nulls} FROM {written} AS w3 WHERE {of_written_3}",
         of_slots = selected("n", &slots.columns(&flow.key), |column| &column.source),
         from_source = from_source.join(", "),
         of_source = condition.sql("s", &source_key),
         from_written = from_written.join(", "),
         joined = same_key("n", &slots.names(), "o", &slots.names()),
         equal = if equal.is_empty() { "TRUE".to_owned() } else { equal.join(" AND ") },
-        of_written_key = selected("w2", &flow.key, |column| &column.written),
-        of_written = condition.sql("w2", &written_key),
-        absent = same_key("s2", &source_key, "w2", &written_key),
         of_source_3 = condition.sql("s3", &source_key),
         of_written_3 = condition.sql("w3", &written_key),
     );
     let mut compared = Compared::default();
+    let (mut missing, mut there) = (0, 0);
     for row in rows(connection, sql).await.map_err(|error| core.missed(error))? {
-        match get::<Option<u64>>(&row, 0)? {
-            Some(count) => compared.rows = compared.rows.max(count),
-            None => {
-                let values = Values::read(&row, 1, &flow.key)?;
+        let number: Option<u64> = get(&row, 1)?;
+        match get::<u8>(&row, 0)? {
+            OF_SOURCE => compared.rows = number.unwrap_or(0),
+            OF_WRITTEN => there = number.unwrap_or(0),
+            _ => {
+                missing += u64::from(number.is_none());
+                let values = Values::read(&row, 2, &flow.key)?;
                 compared.differing.push(core.change(&values, false)?);
             }
         }
     }
+    // Each row of the source that is there stands for one row there, so any more have no row in the source.
+    if compared.rows - missing != there {
+        compared.differing.extend(extra(connection, core, condition).await?);
+    }
+    compared.rows = compared.rows.max(there);
     Ok(compared)
+}
+
+/// Rows that the source does not have. Asked later than what told of them; they are suspect anyway, and looked at again.
+async fn extra(connection: &mut Conn, core: &Core, condition: &Condition) -> Result<Vec<Change>> {
+    let flow = core.flow()?;
+    let (source_key, written_key) = (core.source_key()?, core.written_key()?);
+    let sql = format!(
+        "SELECT {} FROM {} AS w2 WHERE {} AND NOT EXISTS (SELECT 1 FROM {} AS s2 WHERE {})",
+        selected("w2", &flow.key, |column| &column.written),
+        core.written(),
+        condition.sql("w2", &written_key),
+        core.source(),
+        same_key("s2", &source_key, "w2", &written_key)
+    );
+    let found = rows(connection, sql).await.map_err(|error| core.missed(error))?;
+    found.iter().map(|row| core.change(&Values::read(row, 0, &flow.key)?, false)).collect()
 }
 
 /// Groups of source rows that collide under the written table's unique keys, one of these rows among them.

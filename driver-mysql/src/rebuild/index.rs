@@ -12,6 +12,8 @@ use crate::sql::{get, rows, run, text};
 
 // The default of 1 MiB sorts in many small runs. Per build, and bounded. Chosen.
 const SORT_BUFFER: u64 = 64 << 20;
+// As many as copy. The default of 4 leaves nothing of a small machine to those who write. Chosen.
+const BUILD_THREADS: u64 = 2;
 
 /// Deferred indexes that the written table does not have yet.
 pub async fn missing<'a>(connection: &mut Conn, core: &'a Core) -> Result<Vec<&'a Index>> {
@@ -30,6 +32,22 @@ pub async fn missing<'a>(connection: &mut Conn, core: &'a Core) -> Result<Vec<&'
     Ok(core.spec.new.indexes.iter().filter(is_missing).collect())
 }
 
+/// What the session that builds is to have, of what this server knows: MySQL before 8.0.27 has none of it, and MariaDB's
+/// are set when it starts.
+async fn settings(connection: &mut Conn) -> Result<Vec<(String, u64)>> {
+    let wanted = [
+        ("innodb_ddl_buffer_size", SORT_BUFFER),
+        ("innodb_ddl_threads", BUILD_THREADS),
+        ("innodb_parallel_read_threads", BUILD_THREADS),
+    ];
+    let names: Vec<String> = wanted.iter().map(|(name, _)| text(name)).collect();
+    let sql = format!("SHOW SESSION VARIABLES WHERE variable_name IN ({})", names.join(", "));
+    let known: Vec<String> =
+        rows(connection, sql).await?.iter().map(|row| get(row, 0)).collect::<Result<_>>()?;
+    let wanted = wanted.map(|(name, value)| (name.to_owned(), value));
+    Ok(wanted.into_iter().filter(|(name, _)| known.contains(name)).collect())
+}
+
 /// Builds the index, and with it all others that are missing.
 pub async fn build(core: &Core, name: &str) -> Result<IndexBuild> {
     let mut connection = core.server.take().await?;
@@ -39,16 +57,15 @@ pub async fn build(core: &Core, name: &str) -> Result<IndexBuild> {
         return Ok(IndexBuild::Built);
     }
     let clauses: Vec<String> = missing.iter().map(|index| format!("ADD {}", index.clause)).collect();
-    // MariaDB's is set when the server starts.
-    let is_mariadb = connection.is_mariadb();
-    if !is_mariadb {
-        run(&mut connection, format!("SET SESSION innodb_ddl_buffer_size = {SORT_BUFFER}")).await?;
+    let settings = settings(&mut connection).await?;
+    for (name, value) in &settings {
+        run(&mut connection, format!("SET SESSION {name} = {value}")).await?;
     }
     let built = run(&mut connection, format!("ALTER TABLE {} {}", core.written(), clauses.join(", "))).await;
     match built {
         Ok(_) => {
-            if !is_mariadb {
-                run(&mut connection, "SET SESSION innodb_ddl_buffer_size = DEFAULT").await?;
+            for (name, _) in &settings {
+                run(&mut connection, format!("SET SESSION {name} = DEFAULT")).await?;
             }
             core.remember_shadow(&mut connection).await?;
             core.server.keep(connection);

@@ -261,7 +261,9 @@ impl Rebuild for Handle {
         let counts = self.core.spec.written(self.core.job.direction).auto_increment.is_some();
         let takes_turns = self.core.server.product() == Product::MariaDb && counts;
         Pace {
-            chunk_target: Duration::from_millis(if takes_turns { 100 } else { 500 }),
+            // While a chunk goes into the log nobody else commits. Measured with 400 bytes a row: chunks of 500 ms keep
+            // others waiting for up to 200 ms, and those of 100 ms cost nothing more.
+            chunk_target: Duration::from_millis(100),
             // Two sessions keep two cores and a disk busy. Measured by others and by us on small machines.
             copy_workers: if takes_turns { 1 } else { 2 },
             lanes: LANES,

@@ -24,12 +24,20 @@ pub enum Contender {
 #[derive(Debug, Clone, Copy)]
 pub struct Taken {
     pub whole: Duration,
-    /// Of the whole: every row compared.
-    pub comparing: Duration,
     /// Of the server.
     pub processor: Duration,
+    /// What is known of replank only.
+    pub comparison: Comparison,
     /// The most memory of the tool, in bytes; of replank only.
     pub memory: u64,
+}
+
+/// What comparing every row took; it is part of the whole.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Comparison {
+    pub took: Duration,
+    /// Of the server.
+    pub processor: Duration,
 }
 
 impl Contender {
@@ -64,7 +72,7 @@ impl Contender {
     /// Makes the change; what it leaves behind is removed before this returns, and is not counted.
     pub async fn change(self, server: &Server) -> Taken {
         let (before, began) = (server.processor_time(), Instant::now());
-        let (mut comparing, mut memory) = (Duration::ZERO, 0);
+        let (mut comparison, mut memory) = (Comparison::default(), 0);
         match self {
             Self::Blocking => {
                 let mut connection = server.connect().await;
@@ -72,16 +80,14 @@ impl Contender {
                 connection.query_drop(&statement).await.expect("it alters the table");
             }
             Self::Replank => {
-                let server = server.target();
-                (comparing, memory) =
-                    tokio::task::spawn_blocking(move || apply(&server)).await.expect("joined");
+                (comparison, memory) = tokio::task::block_in_place(|| apply(server));
             }
             Self::PtOsc => run(pt_osc(server)).await,
             Self::GhOst => run(gh_ost(server)).await,
             Self::Spirit => run(spirit(server)).await,
         }
-        let taken =
-            Taken { whole: began.elapsed(), comparing, processor: server.processor_time() - before, memory };
+        let processor = server.processor_time() - before;
+        let taken = Taken { whole: began.elapsed(), processor, comparison, memory };
         if self == Self::Replank {
             let mut finalize = replank();
             finalize.args(["finalize", "last", "--yes", "-t", &server.target()]);
@@ -95,24 +101,30 @@ fn replank() -> Command {
     Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/replank"))
 }
 
-/// How long it compared, and the most memory it had.
-fn apply(target: &str) -> (Duration, u64) {
+/// What comparing took, and the most memory it had.
+fn apply(server: &Server) -> (Comparison, u64) {
     let mut command = replank();
-    command.args(["apply", "--json", "--yes", "-t", target, "-e", &format!("ALTER TABLE orders {CHANGE}")]);
+    let statement = format!("ALTER TABLE orders {CHANGE}");
+    command.args(["apply", "--json", "--yes", "-t", &server.target(), "-e", &statement]);
+    command.args(std::env::var("REPLANK_BENCH_ARGS").unwrap_or_default().split_whitespace());
     let mut child =
         command.stdout(Stdio::piped()).spawn().expect("target/release/replank runs: make bench builds it");
     let lines = BufReader::new(child.stdout.take().expect("piped"));
-    let (mut since, mut comparing, mut memory) = (None, Duration::ZERO, 0);
+    let mut since: Option<(Instant, Duration)> = None;
+    let (mut comparison, mut memory) = (Comparison::default(), 0);
     for line in lines.lines() {
         let event: serde_json::Value = serde_json::from_str(&line.expect("read")).expect("JSON");
         if event["type"] == "phase" {
-            comparing += since.take().map_or(Duration::ZERO, |since: Instant| since.elapsed());
-            since = (event["state"] == "verifying").then(Instant::now);
+            if let Some((began, processor)) = since.take() {
+                comparison.took += began.elapsed();
+                comparison.processor += server.processor_time() - processor;
+            }
+            since = (event["state"] == "verifying").then(|| (Instant::now(), server.processor_time()));
         }
         memory = memory.max(peak(&child));
     }
     assert!(child.wait().expect("it ends").success(), "replank failed");
-    (comparing, memory)
+    (comparison, memory)
 }
 
 /// VmHWM of proc(5), in bytes; 0 of a process that has ended.

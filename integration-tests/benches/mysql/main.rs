@@ -1,6 +1,7 @@
 //! `make bench`: the online change beside the server's own blocking one and beside the peers that are installed. Figures,
 //! and never pass or fail: all of one run on one server, in turns, so that a machine that slows down slows all of them.
-//! `scripts/bench.sh` starts the server. `REPLANK_BENCH_ROWS` and `REPLANK_BENCH_RUNS` make it shorter.
+//! `scripts/bench.sh` starts the server. `REPLANK_BENCH_ROWS`, `REPLANK_BENCH_RUNS` and `REPLANK_BENCH_PARTS` (some of
+//! `idle closed open memory`) make it shorter; `REPLANK_BENCH_ARGS` goes to `replank apply`.
 
 mod contender;
 mod server;
@@ -24,11 +25,16 @@ async fn main() {
     let rows = number("REPLANK_BENCH_ROWS", 1_000_000);
     let runs = number("REPLANK_BENCH_RUNS", 5);
     println!("mysql, {rows} rows of about 400 bytes with two indexes, {}, {runs} runs:", server::CHANGE);
-    idle(&server, rows, runs).await;
-    for load in [Load::Closed, Load::Open] {
-        under(&server, rows, runs, load).await;
+    let parts = std::env::var("REPLANK_BENCH_PARTS").unwrap_or_else(|_| "idle closed open memory".to_owned());
+    for part in parts.split_whitespace() {
+        match part {
+            "idle" => idle(&server, rows, runs).await,
+            "closed" => under(&server, rows, runs, Load::Closed).await,
+            "open" => under(&server, rows, runs, Load::Open).await,
+            "memory" => memory(&server, rows).await,
+            _ => panic!("no part of the bench is called {part}"),
+        }
     }
-    memory(&server, rows).await;
 }
 
 fn number(name: &str, otherwise: u64) -> u64 {
@@ -45,21 +51,26 @@ async fn idle(server: &Server, rows: u64, runs: u64) {
         }
     }
     println!(
-        "\n| nobody writes | whole, s | × blocking | of it comparing, s | processor of the server, s |\n|---|---|---|---|---|"
+        "\n| nobody writes | whole, s | × blocking | of it comparing, s | processor of the server, s | of it comparing, s |"
     );
-    let blocking = Spread::of(&taken[0], |taken| taken.whole.as_secs_f64()).median;
+    println!("|---|---|---|---|---|---|");
+    let seconds = |time: Duration| time.as_secs_f64();
+    let blocking = Spread::of(&taken[0], |taken| seconds(taken.whole)).median;
     for (contender, taken) in contenders.iter().zip(&taken) {
-        let whole = Spread::of(taken, |taken| taken.whole.as_secs_f64());
-        let comparing = Spread::of(taken, |taken| taken.comparing.as_secs_f64());
-        let processor = Spread::of(taken, |taken| taken.processor.as_secs_f64());
+        let whole = Spread::of(taken, |taken| seconds(taken.whole));
+        let comparing = Spread::of(taken, |taken| seconds(taken.comparison.took));
+        let processor = Spread::of(taken, |taken| seconds(taken.processor));
+        let its = Spread::of(taken, |taken| seconds(taken.comparison.processor));
         let ratio = whole.median / blocking;
-        println!("| {} | {whole} | {ratio:.2} | {comparing} | {processor} |", contender.name());
+        println!("| {} | {whole} | {ratio:.2} | {comparing} | {processor} | {its} |", contender.name());
     }
 }
 
 /// What one run did to those who wrote.
 struct Beside {
     alone: Wrote,
+    /// The part of the machine's processors that nobody used while they wrote alone.
+    idle: f64,
     with: Wrote,
     whole: Duration,
 }
@@ -72,16 +83,19 @@ async fn under(server: &Server, rows: u64, runs: u64, load: Load) {
     for _ in 0..runs {
         for (contender, beside) in contenders.iter().zip(&mut beside) {
             server.fill(rows).await;
+            let before = processors();
             let (alone, ()) = load.beside(server, rows, tokio::time::sleep(BASELINE)).await;
+            let after = processors();
+            let idle = (after.0 - before.0) / (after.1 - before.1);
             let (with, taken) = load.beside(server, rows, contender.change(server)).await;
-            beside.push(Beside { alone, with, whole: taken.whole });
+            beside.push(Beside { alone, idle, with, whole: taken.whole });
         }
     }
     println!(
-        "\n| {} | whole, s | writes a second | of those alone | longest beyond that alone, ms | longest alone, ms | failed |",
+        "\n| {} | whole, s | writes a second | of those alone | longest beyond that alone, ms | longest alone, ms | failed | processors idle alone, % |",
         load.name()
     );
-    println!("|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|");
     for (contender, beside) in contenders.iter().zip(&beside) {
         let whole = Spread::of(beside, |run| run.whole.as_secs_f64());
         let rate = Spread::of(beside, |run| run.with.rate);
@@ -91,8 +105,21 @@ async fn under(server: &Server, rows: u64, runs: u64, load: Load) {
             Spread::of(beside, |run| milliseconds(run.with.longest) - milliseconds(run.alone.longest));
         let alone = Spread::of(beside, |run| milliseconds(run.alone.longest));
         let failed: usize = beside.iter().map(|run| run.with.failed).sum();
-        println!("| {} | {whole} | {rate} | {share} | {stall} | {alone} | {failed} |", contender.name());
+        let idle = Spread::of(beside, |run| run.idle * 100.0);
+        println!(
+            "| {} | {whole} | {rate} | {share} | {stall} | {alone} | {failed} | {idle} |",
+            contender.name()
+        );
     }
+}
+
+/// Time of all processors that was idle, and all of it: proc(5), the first line of /proc/stat.
+fn processors() -> (f64, f64) {
+    let stat = std::fs::read_to_string("/proc/stat").expect("proc(5)");
+    let first = stat.lines().next().expect("a line");
+    let times: Vec<f64> =
+        first.split_whitespace().skip(1).map(|time| time.parse().expect("a number")).collect();
+    (times[3], times.iter().take(8).sum())
 }
 
 async fn memory(server: &Server, rows: u64) {

@@ -8,6 +8,11 @@ use crate::run::RunState;
 use crate::value::{Key, Position};
 use crate::{Error, ErrorKind};
 
+/// Most keys of one pull: enough to fill several batches at once. Chosen.
+pub const PULL_KEYS: usize = 2_000;
+/// A feed that was read to its end rests for so long: what comes meanwhile is applied, compared and committed together,
+/// and each commit makes others wait for the disk. As long as nobody waits for the last change. Chosen.
+pub const PULL_REST: Duration = Duration::from_millis(100);
 /// Keys that a message lists.
 const SHOWN_MAX: usize = 10;
 
@@ -46,7 +51,10 @@ impl Machine {
 
     fn next_pull(&mut self, now: Duration) -> Option<Action> {
         let has_room = self.queue.waiting() < self.setup.queue_max;
-        if self.is_pulling || !has_room || !self.backoff.is_over(Kind::Pull, now) {
+        // Whatever is not applied yet will be under the lock.
+        let may_rest = !matches!(self.state, RunState::WaitingCutover | RunState::CuttingOver);
+        let rests = may_rest && now < self.pull_rest_until;
+        if self.is_pulling || rests || !has_room || !self.backoff.is_over(Kind::Pull, now) {
             return None;
         }
         self.is_pulling = true;
@@ -156,7 +164,7 @@ impl Machine {
     }
 
     fn next_chunk(&mut self, now: Duration) -> Option<Action> {
-        if self.is_paused || self.throttle.is_some() || now < self.rest_until {
+        if self.is_paused || self.throttle.is_some() || now < self.rest_until.max(self.chunk_rest_until) {
             return None;
         }
         let workers = self

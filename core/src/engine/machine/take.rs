@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::next::{PULL_KEYS, PULL_REST};
 use super::{Displaced, Kind, Machine, Outcome, SweepKind, duplicate};
 use crate::driver::{Applied, Compared, Copied, FeedBatch, IndexBuild};
 use crate::engine::epoch::Epoch;
@@ -54,6 +55,9 @@ impl Machine {
         self.is_pulling = false;
         if let Some(batch) = self.settle(Kind::Pull, result, now) {
             self.lag = batch.lag;
+            if !batch.changes.is_empty() && batch.changes.len() < PULL_KEYS {
+                self.pull_rest_until = now + PULL_REST;
+            }
             self.arrive(batch);
         }
     }
@@ -126,6 +130,7 @@ impl Machine {
             Some(copied) => {
                 self.copy_size.learn(copied.read, copied.bytes, took);
                 self.rest(took, now);
+                self.rest_from_chunks(took, now);
                 self.copy.finish(index, copied.read, !copied.displaced.is_empty());
                 for change in copied.displaced {
                     // No change of the row may ever come, so only the chunk can bring it after a crash.
@@ -282,6 +287,7 @@ impl Machine {
             return;
         };
         self.verify_size.learn(compared.rows, 0, took);
+        self.rest_from_chunks(took, now);
         let differing = self.without_conflicts(compared.differing);
         self.held.insert(index, differing.len());
         self.verify.finish(index, compared.rows, !differing.is_empty());
@@ -443,15 +449,27 @@ impl Machine {
         }
     }
 
+    /// After writing: others get the database's only writer for the rest of the time.
     fn rest(&mut self, took: Duration, now: Duration) {
-        let percent = u32::from(self.setup.pace.write_percent.clamp(1, 100));
-        let rest = took * (100 - percent) / percent;
-        self.rest_until = self.rest_until.max(now + rest);
+        let percent = u32::from(self.setup.pace.write_percent);
+        self.rest_until = self.rest_until.max(now + rest_after(took, percent));
+    }
+
+    /// After a chunk of either sweep.
+    fn rest_from_chunks(&mut self, took: Duration, now: Duration) {
+        let rest = rest_after(took, self.setup.limits.copy_percent);
+        self.chunk_rest_until = self.chunk_rest_until.max(now + rest);
     }
 
     pub(super) fn fail(&mut self, error: Error) {
         self.fatal.get_or_insert(error);
     }
+}
+
+/// So that what took so long is this much per cent of the time.
+fn rest_after(took: Duration, percent: u32) -> Duration {
+    let percent = percent.clamp(1, 100);
+    took * (100 - percent) / percent
 }
 
 fn is_lost<T>(result: &Result<T>) -> bool {

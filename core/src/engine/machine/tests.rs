@@ -274,3 +274,51 @@ fn an_error_that_repeating_cannot_mend_ends_the_run() {
     assert!(startable(&mut machine).is_empty());
     assert_eq!(machine.take_fatal().map(|error| error.kind()), Some(ErrorKind::DiskFull));
 }
+
+#[test]
+fn a_feed_that_was_read_to_its_end_rests_unless_a_swap_is_near() {
+    for (state, count, may_pull_at_once) in [
+        (RunState::Copying, 1, false),
+        (RunState::Copying, PULL_KEYS, true),
+        (RunState::Copying, 0, true),
+        (RunState::Verifying, 1, false),
+        (RunState::WaitingCutover, 1, true),
+    ] {
+        let mut machine = machine(state, &begun());
+        assert!(startable(&mut machine).contains(&Action::Pull), "{state} {count}");
+        let changes = vec![change("a", 0); count];
+        machine.take(Outcome::Pull(Ok(fed(changes, 1))), NOW);
+        let pulls = |machine: &mut Machine, after: Duration| {
+            std::iter::from_fn(|| machine.next(NOW + after)).any(|action| action == Action::Pull)
+        };
+        assert_eq!(pulls(&mut machine, Duration::from_millis(99)), may_pull_at_once, "{state} {count}");
+        assert_eq!(pulls(&mut machine, Duration::from_millis(100)), !may_pull_at_once, "{state} {count}");
+    }
+}
+
+#[test]
+fn chunks_take_their_share_of_the_time_and_changes_all_of_it() {
+    for (state, percent) in [(RunState::Copying, 20), (RunState::Verifying, 50)] {
+        let mut machine = machine(state, &begun());
+        let limits = Limits { copy_percent: percent, copy_workers: 1, ..Limits::default() };
+        machine.set_limits(limits);
+        let took = Duration::from_millis(100);
+        let end = startable(&mut machine).into_iter().find_map(|action| match action {
+            Action::Copy(epoch, _) => Some(Outcome::Copy(epoch, took, Ok(Copied::default()))),
+            Action::CompareChunk(index, _) => {
+                Some(Outcome::CompareChunk(index, took, Ok(Compared::default())))
+            }
+            _ => None,
+        });
+        machine.take(end.expect("a chunk"), NOW);
+        machine.take(Outcome::Pull(Ok(fed(vec![change("a", 0)], 1))), NOW);
+        let is_chunk = |action: &Action| matches!(action, Action::Copy(..) | Action::CompareChunk(..));
+        let now = startable(&mut machine);
+        assert!(now.iter().any(|action| matches!(action, Action::Apply(_))), "{state}: changes are applied");
+        assert!(!now.iter().any(is_chunk), "{state}: it rests");
+        let rest = took * (100 - percent) / percent;
+        assert!(!machine.next(NOW + rest - Duration::from_millis(1)).is_some_and(|it| is_chunk(&it)));
+        let later = std::iter::from_fn(|| machine.next(NOW + rest)).any(|action| is_chunk(&action));
+        assert!(later, "{state}: it goes on");
+    }
+}
