@@ -16,7 +16,7 @@ use crate::foreign_key::foreign_keys;
 use crate::inspect::Table;
 use crate::parse::{Clause, altering};
 use crate::rebuild::identity::{self, FileName, spellings};
-use crate::sql::{first, get, ident, rows, run, table, text};
+use crate::sql::{first, get, ident, number, rows, run, table, text};
 use crate::stand_ins::StandIns;
 use crate::state::Names;
 
@@ -35,6 +35,8 @@ pub struct Scratch {
     stand_ins: StandIns,
     /// Tables there.
     there: Vec<String>,
+    /// How InnoDB spells the copy's name.
+    spelt: String,
 }
 
 /// How the server can carry a statement out.
@@ -76,6 +78,7 @@ impl Scratch {
             tracing::debug!(%error, "the scratch database will be in the binary log");
             connection = server.connect().await?;
         }
+        let is_lowering = number(&mut connection, "SELECT @@lower_case_table_names = 1").await? == 1;
         let prefix = names.scratch_prefix();
         remove_stale(&mut connection, &prefix).await?;
         let chance = RandomState::new().build_hasher().finish() >> 32;
@@ -91,8 +94,9 @@ impl Scratch {
             schema,
             of: of.clone(),
             inbound: Vec::new(),
-            stand_ins: StandIns::new(&of.schema),
+            stand_ins: StandIns::new(&of.schema, is_lowering),
             there: vec![of.name.clone()],
+            spelt: String::new(),
         };
         match scratch.fill(options, attached).await {
             Ok(()) => Ok(scratch),
@@ -108,7 +112,13 @@ impl Scratch {
         let home = self.of.schema.clone();
         let sql = self.of.sql.clone();
         let sql = self.within_reach(&sql).await?;
+        let file = self.schema_file()?;
+        let others = spellings(&mut self.connection, &file).await?;
         run(&mut self.connection, definition::within(&sql, &self.schema)).await?;
+        let all = spellings(&mut self.connection, &file).await?;
+        self.spelt = all.into_iter().find(|spelt| !others.contains(spelt)).ok_or_else(|| {
+            Error::new(ErrorKind::Internal, format!("InnoDB does not know the copy of `{}`", self.of.name))
+        })?;
         for inbound in attached.inbound.iter().filter(|inbound| inbound.schema == home) {
             self.neighbour(&home, &inbound.table, &inbound.table).await?;
             let key = inbound.key.clause(&inbound.key.name, &self.schema, &self.of.name);
@@ -184,12 +194,29 @@ impl Scratch {
 
     /// The server's words about a statement, if it has judged it at all.
     fn verdict(&self, error: Error) -> Result<String> {
-        if is_accident(&error) { Err(error) } else { Ok(said(&error, &self.schema)) }
+        if is_accident(&error) { Err(error) } else { Ok(self.said(&error)) }
     }
 
     /// Of whose making the server is.
     pub fn product(&self) -> Product {
         self.connection.product()
+    }
+
+    /// The server's words, without the names that nobody knows.
+    fn said(&self, error: &Error) -> String {
+        let said = error.message().trim_start_matches("mysql: ");
+        let (quoted, plain) = (format!("`{}`.", self.schema), format!("{}.", self.schema));
+        self.stand_ins.told(&said.replace(&quoted, "").replace(&plain, ""))
+    }
+
+    fn refused(&self, error: Error) -> Error {
+        let said = self.said(&error);
+        let kind = match error.kind() {
+            kind if is_accident(&error) => kind,
+            ErrorKind::Refused => ErrorKind::Refused,
+            _ => ErrorKind::Usage,
+        };
+        Error::new(kind, format!("the server refuses the statement: {said}")).caused_by(error)
     }
 
     fn own(&self) -> String {
@@ -242,7 +269,7 @@ impl Scratch {
                     let is_unchecked = adds_keys && way != Way::Copy;
                     return Ok(Tried { way, how, rejected, after, is_rebuilt, is_unchecked });
                 }
-                Err(error) if how.is_empty() => return Err(refused(error, &self.schema)),
+                Err(error) if how.is_empty() => return Err(self.refused(error)),
                 Err(error) => rejected.push((way, self.verdict(error)?)),
             }
         }
@@ -272,7 +299,7 @@ impl Scratch {
         run(&mut self.connection, format!("DROP TABLE {own}")).await?;
         run(&mut self.connection, format!("USE {schema}")).await?;
         let shape = self.within_reach(shape).await?;
-        run(&mut self.connection, shape).await.map_err(|error| refused(error, &self.schema))?;
+        run(&mut self.connection, shape).await.map_err(|error| self.refused(error))?;
         let found = Table::read(&mut self.connection, &self.schema, &self.of.name).await?;
         let found = found.ok_or_else(|| {
             let said = format!("the definition does not make a table of the name `{}`", self.of.name);
@@ -310,10 +337,8 @@ impl Scratch {
 
     /// By what InnoDB knows the copy: another table if the server wrote it anew.
     async fn number(&mut self) -> Result<Option<u64>> {
-        let schema = self.schema_file()?;
-        let spelt = spellings(&mut self.connection, &schema).await?;
-        let Some(table) = spelt.into_iter().next() else { return Ok(None) };
-        identity::read(&mut self.connection, &FileName { schema, table }).await
+        let file = FileName { schema: self.schema_file()?, table: self.spelt.clone() };
+        identity::read(&mut self.connection, &file).await
     }
 
     /// How InnoDB spells the name of a table of any database. Where that cannot be told from here, tables of such
@@ -336,17 +361,16 @@ impl Scratch {
         if let Some(spelt) = identity::spelt(name) {
             return Ok(spelt);
         }
+        if name == self.of.name {
+            return Ok(self.spelt.clone());
+        }
         let schema = self.schema_file()?;
         let known = spellings(&mut self.connection, &schema).await?;
-        let spelt = if name == self.of.name {
-            known.into_iter().next()
-        } else {
-            let probe = table(&self.schema, name);
-            run(&mut self.connection, format!("CREATE TABLE {probe} (a INT)")).await?;
-            let both = spellings(&mut self.connection, &schema).await?;
-            run(&mut self.connection, format!("DROP TABLE {probe}")).await?;
-            both.into_iter().find(|spelt| !known.contains(spelt))
-        };
+        let probe = table(&self.schema, name);
+        run(&mut self.connection, format!("CREATE TABLE {probe} (a INT)")).await?;
+        let both = spellings(&mut self.connection, &schema).await?;
+        run(&mut self.connection, format!("DROP TABLE {probe}")).await?;
+        let spelt = both.into_iter().find(|spelt| !known.contains(spelt));
         spelt.ok_or_else(|| {
             Error::new(ErrorKind::Internal, format!("InnoDB does not know the table `{name}`"))
         })
@@ -375,22 +399,6 @@ impl Scratch {
             removed => removed.map(drop),
         }
     }
-}
-
-/// The server's words, without the name of the database that nobody knows.
-fn said(error: &Error, scratch: &str) -> String {
-    let said = error.message().trim_start_matches("mysql: ");
-    said.replace(&format!("`{scratch}`."), "").replace(&format!("{scratch}."), "")
-}
-
-fn refused(error: Error, scratch: &str) -> Error {
-    let said = said(&error, scratch);
-    let kind = match error.kind() {
-        kind if is_accident(&error) => kind,
-        ErrorKind::Refused => ErrorKind::Refused,
-        _ => ErrorKind::Usage,
-    };
-    Error::new(kind, format!("the server refuses the statement: {said}")).caused_by(error)
 }
 
 /// An error that says nothing about the statement.

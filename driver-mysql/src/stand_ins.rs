@@ -10,6 +10,8 @@ use replank_core::Result;
 pub struct StandIns {
     /// The database of the original.
     home: String,
+    /// The server keeps all names in small letters.
+    is_lowering: bool,
     /// Databases and names; the n-th is called after its number.
     far: Vec<(String, String)>,
 }
@@ -27,8 +29,8 @@ pub struct Target {
 
 impl StandIns {
     /// None yet, for the copy of a table of this database.
-    pub fn new(home: &str) -> Self {
-        Self { home: home.to_owned(), far: Vec::new() }
+    pub fn new(home: &str, is_lowering: bool) -> Self {
+        Self { home: home.to_owned(), is_lowering, far: Vec::new() }
     }
 
     /// A statement or clause with its keys pointing into the copy's database, and what they point at.
@@ -40,12 +42,13 @@ impl StandIns {
         let (mut written, mut at, mut targets) = (String::new(), 0, Vec::new());
         for (number, _) in all.iter().enumerate().filter(|(_, token)| token.is("REFERENCES")) {
             let Some((named, schema, name)) = name_at(&all[number + 1..]) else { continue };
-            let schema = schema.unwrap_or(&self.home).to_owned();
-            let here = self.name(&schema, name);
+            let kept = |name: &str| if self.is_lowering { name.to_lowercase() } else { name.to_owned() };
+            let (schema, name) = (kept(schema.unwrap_or(&self.home)), kept(name));
+            let here = self.name(&schema, &name);
             written.push_str(&sql[at..named.start]);
             written.push_str(&ident(&here));
             at = named.end;
-            targets.push(Target { schema, table: name.to_owned(), here });
+            targets.push(Target { schema, table: name, here });
         }
         written.push_str(&sql[at..]);
         Ok((written, targets))
@@ -62,6 +65,14 @@ impl StandIns {
             self.far.len() - 1
         });
         brief(at)
+    }
+
+    /// What the server says of the copy, with the names that a person knows.
+    pub fn told(&self, said: &str) -> String {
+        let all = self.far.iter().enumerate();
+        all.fold(said.to_owned(), |said, (at, (schema, name))| {
+            said.replace(&brief(at), &format!("{schema}.{name}"))
+        })
     }
 
     /// A definition of the copy, as that of the original.
@@ -96,7 +107,7 @@ mod tests {
 
     #[test]
     fn keys_point_into_the_copy_and_back() {
-        let mut stand_ins = StandIns::new("shop");
+        let mut stand_ins = StandIns::new("shop", false);
         let sql = "CONSTRAINT `references` FOREIGN KEY (`a`) REFERENCES `o``f`.`p` (`x`),
             KEY `b` (`b`) COMMENT 'REFERENCES q.r', FOREIGN KEY (`b`) REFERENCES q (`y`), FOREIGN KEY (c) REFERENCES shop . s (z)";
         let (copy, targets) = stand_ins.within_copy(sql).expect("read");
@@ -109,5 +120,9 @@ mod tests {
         assert!(back.contains("REFERENCES `o``f`.`p` (`x`)"), "{back}");
         assert_eq!(stand_ins.name("o`f", "p"), "_rp_far_0", "the same once more");
         assert_eq!(stand_ins.name("o", "p"), "_rp_far_1");
+        assert_eq!(stand_ins.told("no index in '_rp_far_0'"), "no index in 'o`f.p'");
+        let mut lowering = StandIns::new("shop", true);
+        let (copy, targets) = lowering.within_copy("REFERENCES Shop.Node (id)").expect("read");
+        assert_eq!((copy.as_str(), targets[0].table.as_str()), ("REFERENCES `node` (id)", "node"));
     }
 }

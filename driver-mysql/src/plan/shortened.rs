@@ -23,7 +23,10 @@ pub fn shortened(old: &Table, new: &Table, renames: &Renames, clauses: &[Clause]
         if names(was) {
             continue;
         }
-        let is_hash = |index: &Index| index.clause.ends_with("USING HASH");
+        let is_hash = |index: &Index| {
+            let all = tokens(&index.clause).unwrap_or_default();
+            all.windows(2).any(|pair| pair[0].is("USING") && pair[1].is("HASH"))
+        };
         if is_hash(becomes) && !is_hash(was) {
             found.push(format!("index `{}` becomes a hash, which finds no ranges", was.name));
         }

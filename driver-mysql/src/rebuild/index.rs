@@ -32,8 +32,8 @@ pub async fn missing<'a>(connection: &mut Conn, core: &'a Core) -> Result<Vec<&'
     Ok(core.spec.new.indexes.iter().filter(is_missing).collect())
 }
 
-/// What the session that builds is to have, of what this server knows: MySQL before 8.0.27 has none of it, and MariaDB's
-/// are set when it starts.
+/// What the session that builds is to have, of what this server knows: MySQL has all of it from
+/// 8.0.27 on, and MariaDB's are set when it starts.
 async fn settings(connection: &mut Conn) -> Result<Vec<(String, u64)>> {
     let wanted = [
         ("innodb_ddl_buffer_size", SORT_BUFFER),

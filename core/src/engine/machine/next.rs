@@ -13,6 +13,10 @@ pub const PULL_KEYS: usize = 2_000;
 /// A feed that was read to its end rests for so long: what comes meanwhile is applied, compared and committed together,
 /// and each commit makes others wait for the disk. As long as nobody waits for the last change. Chosen.
 pub const PULL_REST: Duration = Duration::from_millis(100);
+/// A feed whose newest change is so old is behind. Clocks of some servers count in seconds. Chosen.
+pub const NEAR: Duration = Duration::from_millis(1_500);
+/// So many do not keep a comparison from its end.
+const SUSPECTS_FEW: usize = 50;
 /// Keys that a message lists.
 const SHOWN_MAX: usize = 10;
 
@@ -52,7 +56,9 @@ impl Machine {
     fn next_pull(&mut self, now: Duration) -> Option<Action> {
         let has_room = self.queue.waiting() < self.setup.queue_max;
         // Whatever is not applied yet will be under the lock.
-        let may_rest = !matches!(self.state, RunState::WaitingCutover | RunState::CuttingOver);
+        // Rows that differed wait for the feed to pass them, and are not to be changed again meanwhile.
+        let may_rest = !matches!(self.state, RunState::WaitingCutover | RunState::CuttingOver)
+            && self.suspects.len() < SUSPECTS_FEW;
         let rests = may_rest && now < self.pull_rest_until;
         if self.is_pulling || rests || !has_room || !self.backoff.is_over(Kind::Pull, now) {
             return None;

@@ -143,6 +143,8 @@ impl Machine {
     /// Takes new limits.
     pub fn set_limits(&mut self, limits: Limits) {
         self.setup.limits = limits;
+        // Whoever wants more than before wants it now.
+        self.chunk_rest_until = Duration::ZERO;
         let (target, rows, bytes) = chunk_bounds(&self.setup);
         self.copy_size.limit(target, rows, bytes);
         self.verify_size.limit(target, rows, bytes);

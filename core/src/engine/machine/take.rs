@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::next::{PULL_KEYS, PULL_REST};
+use super::next::{NEAR, PULL_KEYS, PULL_REST};
 use super::{Displaced, Kind, Machine, Outcome, SweepKind, duplicate};
 use crate::driver::{Applied, Compared, Copied, FeedBatch, IndexBuild};
 use crate::engine::epoch::Epoch;
@@ -55,7 +55,9 @@ impl Machine {
         self.is_pulling = false;
         if let Some(batch) = self.settle(Kind::Pull, result, now) {
             self.lag = batch.lag;
-            if !batch.changes.is_empty() && batch.changes.len() < PULL_KEYS {
+            // A piece can be short because the log stuttered on its way here, and the feed be far behind all the same.
+            let is_behind = batch.lag > NEAR || batch.backlog.is_some_and(|backlog| backlog > 0);
+            if !batch.changes.is_empty() && batch.changes.len() < PULL_KEYS && !is_behind {
                 self.pull_rest_until = now + PULL_REST;
             }
             self.arrive(batch);
