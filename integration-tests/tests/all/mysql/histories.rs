@@ -259,7 +259,7 @@ async fn on_mysql_a_history_that_went_back_is_never_gone_on_with() {
 /// checkpoint; killed whenever a checkpoint is saved in the middle of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_mysql_a_position_is_never_in_the_middle_of_a_transaction() {
-    const ROWS: u32 = 40_000;
+    const ROWS: u32 = 120_000;
     // A server of its own: a prepared transaction anywhere stops everybody's runs.
     let server = mysql_own_server(&[]).await;
     let table = Table::within(server.database().await, 1).await;
@@ -272,7 +272,7 @@ async fn on_mysql_a_position_is_never_in_the_middle_of_a_transaction() {
     let statement = "ALTER TABLE Subject MODIFY v INT NOT NULL";
     let apply = ["apply", "-t", &url, "-e", statement, "--yes", "--throttle", "chunk_rows_max=500"];
     // Most rows are copied, and the rest of the copy is a reason to save a checkpoint in the middle of what follows.
-    run_beside(&apply, &[("REPLANK_KILL_AT", "chunk_committed:60")]).await.was_killed();
+    run_beside(&apply, &[("REPLANK_KILL_AT", "chunk_committed:220")]).await.was_killed();
     let mut connection = table.connect().await;
     for statement in [
         "CREATE TABLE made SELECT id, v FROM Subject WHERE id < 100",
