@@ -112,13 +112,14 @@ impl Scratch {
         let home = self.of.schema.clone();
         let sql = self.of.sql.clone();
         let sql = self.within_reach(&sql).await?;
-        let file = self.schema_file()?;
-        let others = spellings(&mut self.connection, &file).await?;
-        run(&mut self.connection, definition::within(&sql, &self.schema)).await?;
-        let all = spellings(&mut self.connection, &file).await?;
-        self.spelt = all.into_iter().find(|spelt| !others.contains(spelt)).ok_or_else(|| {
-            Error::new(ErrorKind::Internal, format!("InnoDB does not know the copy of `{}`", self.of.name))
-        })?;
+        let create = definition::within(&sql, &self.schema);
+        self.spelt = match identity::spelt(&self.of.name) {
+            Some(spelt) => {
+                run(&mut self.connection, create).await?;
+                spelt
+            }
+            None => self.spelling_made_by(&create).await?,
+        };
         for inbound in attached.inbound.iter().filter(|inbound| inbound.schema == home) {
             self.neighbour(&home, &inbound.table, &inbound.table).await?;
             let key = inbound.key.clause(&inbound.key.name, &self.schema, &self.of.name);
@@ -364,15 +365,21 @@ impl Scratch {
         if name == self.of.name {
             return Ok(self.spelt.clone());
         }
+        let probe = table(&self.schema, name);
+        let spelt = self.spelling_made_by(&format!("CREATE TABLE {probe} (a INT)")).await?;
+        run(&mut self.connection, format!("DROP TABLE {probe}")).await?;
+        Ok(spelt)
+    }
+
+    /// Makes a table here, and answers with how InnoDB spells its name.
+    async fn spelling_made_by(&mut self, create: &str) -> Result<String> {
         let schema = self.schema_file()?;
         let known = spellings(&mut self.connection, &schema).await?;
-        let probe = table(&self.schema, name);
-        run(&mut self.connection, format!("CREATE TABLE {probe} (a INT)")).await?;
-        let both = spellings(&mut self.connection, &schema).await?;
-        run(&mut self.connection, format!("DROP TABLE {probe}")).await?;
-        let spelt = both.into_iter().find(|spelt| !known.contains(spelt));
-        spelt.ok_or_else(|| {
-            Error::new(ErrorKind::Internal, format!("InnoDB does not know the table `{name}`"))
+        run(&mut self.connection, create).await?;
+        let all = spellings(&mut self.connection, &schema).await?;
+        all.into_iter().find(|spelt| !known.contains(spelt)).ok_or_else(|| {
+            Error::new(ErrorKind::Internal, "InnoDB does not know a table that was just made")
+                .with("by", create)
         })
     }
 

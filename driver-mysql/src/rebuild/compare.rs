@@ -110,8 +110,7 @@ async fn extra(connection: &mut Conn, core: &Core, condition: &Condition) -> Res
         core.source(),
         same_key("s2", &source_key, "w2", &written_key)
     );
-    let found = rows(connection, sql).await.map_err(|error| core.missed(error))?;
-    found.iter().map(|row| core.change(&Values::read(row, 0, &flow.key)?, false)).collect()
+    core.changes(&rows(connection, sql).await.map_err(|error| core.missed(error))?)
 }
 
 /// Groups of source rows that collide under the written table's unique keys, one of these rows among them.
@@ -182,9 +181,5 @@ pub async fn duplicates(connection: &mut Conn, core: &Core, unique: &Unique) -> 
         not_null.join(" AND "),
         same.join(" AND ")
     );
-    rows(connection, sql)
-        .await?
-        .iter()
-        .map(|row| core.change(&Values::read(row, 0, &flow.key)?, false))
-        .collect()
+    core.changes(&rows(connection, sql).await?)
 }

@@ -96,8 +96,7 @@ async fn left_out(core: &Core, connection: &mut Conn, condition: &Condition) -> 
         core.written(),
         same_key("w", &core.written_key()?, "s", &names)
     );
-    let found = rows(connection, sql).await?;
-    found.iter().map(|row| core.change(&Values::read(row, 0, &flow.key)?, false)).collect()
+    core.changes(&rows(connection, sql).await?)
 }
 
 /// `Records: 100  Duplicates: 3  Warnings: 0`: the first two.

@@ -34,7 +34,7 @@ pub async fn missing<'a>(connection: &mut Conn, core: &'a Core) -> Result<Vec<&'
 
 /// What the session that builds is to have, of what this server knows: MySQL has all of it from
 /// 8.0.27 on, and MariaDB's are set when it starts.
-async fn settings(connection: &mut Conn) -> Result<Vec<(String, u64)>> {
+async fn settings(connection: &mut Conn) -> Result<Vec<(&'static str, u64)>> {
     let wanted = [
         ("innodb_ddl_buffer_size", SORT_BUFFER),
         ("innodb_ddl_threads", BUILD_THREADS),
@@ -44,8 +44,7 @@ async fn settings(connection: &mut Conn) -> Result<Vec<(String, u64)>> {
     let sql = format!("SHOW SESSION VARIABLES WHERE variable_name IN ({})", names.join(", "));
     let known: Vec<String> =
         rows(connection, sql).await?.iter().map(|row| get(row, 0)).collect::<Result<_>>()?;
-    let wanted = wanted.map(|(name, value)| (name.to_owned(), value));
-    Ok(wanted.into_iter().filter(|(name, _)| known.contains(name)).collect())
+    Ok(wanted.into_iter().filter(|(name, _)| known.iter().any(|known| known == name)).collect())
 }
 
 /// Builds the index, and with it all others that are missing.

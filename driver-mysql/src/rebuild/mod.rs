@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use mysql_async::Row;
 use replank_core::driver::{
     Applied, ChangeFeed, Compared, Copied, CutOver, IndexBuild, Pace, Rebuild, RebuildJob, Rebuilder,
 };
@@ -192,6 +193,12 @@ impl Core {
     fn decoded(&self, keys: &[Key]) -> Result<Vec<Values>> {
         let columns = &self.flow()?.key;
         keys.iter().map(|key| Values::decode(key, columns)).collect()
+    }
+
+    /// Lines that begin with the columns of the key, as changes that removed nothing.
+    fn changes(&self, rows: &[Row]) -> Result<Vec<Change>> {
+        let key = &self.flow()?.key;
+        rows.iter().map(|row| self.change(&Values::read(row, 0, key)?, false)).collect()
     }
 
     fn change(&self, values: &Values, removed: bool) -> Result<Change> {
