@@ -206,7 +206,7 @@ impl Runner {
     /// # Errors
     /// [`ErrorKind::Refused`] when the way back is gone or a value cannot be held by the old shape.
     pub async fn revert(&self, id: &RunId) -> Result<Run> {
-        let mut record = self.take_over(id).await?;
+        let record = self.take_over(id).await?;
         let run = &record.run;
         let is_going_back = run.direction == Direction::Reverse && !run.state.is_final();
         if !run.state.is_reversible() && !is_going_back {
@@ -226,12 +226,6 @@ impl Runner {
             let error = Error::new(ErrorKind::Refused, format!("run {id} has no way back: {reason}"))
                 .hint(format!("`replank finalize {id}` removes what is left of it"));
             return self.give_back(&record, error).await;
-        }
-        if run.state.is_reversible() && run.plan.is_rebuild() {
-            record.run.checkpoint.verified = Default::default();
-            record.run.checkpoint.passes = 0;
-            record.run.checkpoint.pass_repaired = 0;
-            record.enter(RunState::CatchingUp, "bringing the retired table up to date").await?;
         }
         self.finish(record, Work::Backward).await
     }
@@ -476,6 +470,12 @@ impl Runner {
 
     /// From wherever the revert is to the second swap, and past it.
     async fn backward(&self, record: &mut Record) -> Result<()> {
+        if record.run.state.is_reversible() {
+            record.run.checkpoint.verified = Default::default();
+            record.run.checkpoint.passes = 0;
+            record.run.checkpoint.pass_repaired = 0;
+            record.enter(RunState::CatchingUp, "bringing the retired table up to date").await?;
+        }
         let rebuild = self.open(record).await?;
         if self.was_swapped(record, &rebuild).await? {
             return self.after_backward_swap(record, &rebuild).await;
@@ -618,7 +618,9 @@ impl Runner {
             Error::new(ErrorKind::Refused, "this target cannot rebuild a table")
                 .hint("see `replank drivers` for what it can do")
         })?;
-        rebuilder.open(&RebuildJob::of(run, token)).await
+        let job = RebuildJob::of(run, token);
+        // It changes nothing.
+        repeatedly(|| rebuilder.open(&job)).await
     }
 
     /// One run a table; and one retired table a table.

@@ -22,6 +22,8 @@ const INDEXES: Trigger = |message| holds(message, "ADD KEY");
 const SWAP_RECORD: Trigger = |message| {
     RECORD(message) && holds(message, "\"reverse_position\":") && !holds(message, "\"reverse_position\":null")
 };
+/// Whether the server is still the one that takes the writes: asked before the lease is taken.
+const FIRST_LOOK: Trigger = |message| holds(message, "@@GLOBAL.read_only = 0");
 /// COM_BINLOG_DUMP_GTID, or COM_BINLOG_DUMP for MariaDB, the first message of its exchange.
 const LOG: Trigger = |message| matches!(message.get(3..5), Some([0, 0x1e | 0x12]));
 
@@ -50,6 +52,21 @@ async fn on_mysql_a_log_that_goes_silent_is_noticed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_mysql_a_record_that_is_late_for_its_lock_is_never_saved() {
     broken_at("late record", SWAP_RECORD, Fault::Late).await;
+}
+
+/// A look changes nothing, and is taken again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_mysql_a_revert_goes_on_by_itself_when_its_first_look_is_cut() {
+    let table = Table::with_rows(100).await;
+    let (url, before) = (table.url(), table.definition().await);
+    for fault in [Fault::CutBefore, Fault::CutAfter, Fault::Reset] {
+        run_beside(&["apply", "-t", &url, "-e", RETYPE, "--yes"], &[]).await.exits(0);
+        let proxy = Proxy::before(&url, FIRST_LOOK, fault).await;
+        run_beside(&["revert", "last", "-t", &proxy.url(&url), "--yes"], &[]).await.exits(0);
+        assert!(proxy.has_struck(), "{fault:?}: the message never passed");
+        assert_eq!(table.definition().await, before, "{fault:?}");
+    }
+    table.assert_no_helpers().await;
 }
 
 /// A change whose connection breaks at a message, and everything that must hold all the same.
