@@ -290,7 +290,8 @@ impl<'a> Twins<'a> {
         }
     }
 
-    fn of(statement: &str, name: &str) -> String {
+    /// A statement for one of them.
+    pub fn of(statement: &str, name: &str) -> String {
         let words: Vec<&str> =
             statement.split(' ').map(|word| if word == "T" { name } else { word }).collect();
         words.join(" ")
