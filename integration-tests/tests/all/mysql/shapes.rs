@@ -297,13 +297,22 @@ impl<'a> Twins<'a> {
         words.join(" ")
     }
 
-    /// Changes both, one online while `meanwhile` happens; then back, while it happens to be undone.
+    /// Changes both, one online while `meanwhile` happens; then takes that one back.
     pub async fn change(&self, statement: &str, meanwhile: &[String]) {
         self.change_after(statement, 1, meanwhile).await;
     }
 
+    /// The same, with statements for the new shape before it is taken back.
+    pub async fn change_and(&self, statement: &str, meanwhile: &[String], afterwards: &[&str]) {
+        self.change_with(statement, 1, meanwhile, afterwards).await;
+    }
+
     /// The same in small chunks, after one of them.
     pub async fn change_after(&self, statement: &str, chunk: u32, meanwhile: &[String]) {
+        self.change_with(statement, chunk, meanwhile, &[]).await;
+    }
+
+    async fn change_with(&self, statement: &str, chunk: u32, meanwhile: &[String], afterwards: &[&str]) {
         let url = self.table.url();
         let before = self.definition("Subject").await;
         let online = Self::of(statement, "Subject");
@@ -317,6 +326,9 @@ impl<'a> Twins<'a> {
         self.table.execute(&Self::of(statement, "Twin")).await;
         assert_eq!(self.definition("Subject").await, self.definition("Twin").await, "{statement}");
         assert_eq!(self.rows("Subject").await, self.rows("Twin").await, "{statement}");
+        for statement in afterwards {
+            self.both(statement).await;
+        }
         run_beside(&["verify", "last", "-t", &url, "--yes"], &[]).await.exits(0);
         run_beside(&["revert", "last", "-t", &url, "--yes"], &[]).await.exits(0);
         assert_eq!(self.definition("Subject").await, before, "{statement}, taken back");
