@@ -323,13 +323,15 @@ async fn on_mysql_a_replayed_change_finds_its_row_by_a_key_of_another_character_
     println!("{} updates", expected.values().sum::<u64>());
 }
 
-/// STALL-09.
+/// STALL-09: nothing is done for longer than the server waits, and then sessions are ended all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_mysql_a_comparison_that_pauses_for_longer_than_the_servers_patience_goes_on() {
     let test = "on_mysql_a_comparison_that_pauses_for_longer_than_the_servers_patience_goes_on";
     let server = mysql_own_server(&["--wait-timeout=10", "--interactive-timeout=10"]).await;
     let table = Table::within(server.database().await, 3_000).await;
-    let (url, before) = (table.url(), table.definition().await);
+    let before = table.definition().await;
+    table.execute("CREATE USER runner IDENTIFIED BY 'replank'; GRANT ALL ON *.* TO runner").await;
+    let url = table.url().replacen("root:", "runner:", 1);
     let writers = Application::start(&table, seed(test), 2).await;
     let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes", "--throttle", "chunk_rows_max=100"];
     let stopped = Stopped::at("verify_chunk_done:5", &apply).await;
@@ -345,6 +347,13 @@ async fn on_mysql_a_comparison_that_pauses_for_longer_than_the_servers_patience_
     let rows = async || table.text(&compared).await.parse::<u64>().expect("a number");
     let before_pause = rows().await;
     assert!((1..3_000).contains(&before_pause), "{before_pause} rows were compared before the pause");
+    let idle = "SELECT id FROM information_schema.processlist WHERE user = 'runner' AND command = 'Sleep'";
+    let (mut root, mut killed) = (table.connect().await, 0);
+    let sessions: Vec<u64> = root.query(idle).await.expect("listed");
+    for session in sessions {
+        killed += u32::from(root.query_drop(format!("KILL {session}")).await.is_ok());
+    }
+    assert!(killed > 1, "the sessions are gone already");
     run_beside(&["resume", "last", "-t", &url, "--yes"], &[]).await.exits(0);
     let ended = tokio::spawn(stopped.end());
     let mut last = before_pause;
