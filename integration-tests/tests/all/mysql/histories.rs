@@ -381,8 +381,9 @@ async fn on_mysql_a_run_is_gone_on_with_only_for_its_statement_its_table_and_its
     }
 }
 
-/// RACE-01: a transaction is in the log for three seconds before anybody can see it: while rows are copied, behind the
-/// copy's place and in front of it, and while they are compared and each change is applied at once.
+/// RACE-01: a transaction is in the log for three seconds before anybody can see it, behind the copy's place and in
+/// front of it: while rows are copied, while copying rests and each change is applied at once, and while rows are
+/// compared.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_mysql_what_the_log_shows_before_it_is_visible_is_not_lost() {
     let server = mysql_own_server(&[]).await;
@@ -390,12 +391,14 @@ async fn on_mysql_what_the_log_shows_before_it_is_visible_is_not_lost() {
         let table = Table::within(server.database().await, 1).await;
         table.execute("INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'").await;
     }
-    for boundary in ["chunk_committed:3", "verify_chunk_done:2"] {
-        unseen_at(&Table::within(server.database().await, 1).await, boundary).await;
+    for (boundary, rests) in
+        [("chunk_committed:3", false), ("chunk_committed:3", true), ("verify_chunk_done:2", false)]
+    {
+        unseen_at(&Table::within(server.database().await, 1).await, boundary, rests).await;
     }
 }
 
-async fn unseen_at(table: &Table, boundary: &str) {
+async fn unseen_at(table: &Table, boundary: &str, rests: bool) {
     let url = table.url();
     let twins = Twins::new(table, "k INT PRIMARY KEY, v VARCHAR(20) NOT NULL", "k").await;
     twins.both("INSERT INTO T WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 900) SELECT i * 10, i FROM n").await;
@@ -412,8 +415,17 @@ async fn unseen_at(table: &Table, boundary: &str) {
     let statement = "ALTER TABLE Subject MODIFY v INT NOT NULL";
     let apply = ["apply", "-t", &url, "-e", statement, "-D", "strategy=shadow", "--yes"];
     // All commits are held from then on, ours too: what is read must be read by a feed that is open already.
-    let small = ["--throttle", "chunk_rows_max=50"];
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("wait");
+    let wait_file = format!("wait_file={}", file.display());
+    let small = ["--throttle", "chunk_rows_max=50", "--throttle", &wait_file];
     let stopped = Stopped::at(boundary, &[&apply[..], &small].concat()).await;
+    if rests {
+        std::fs::write(&file, "").expect("written");
+        stopped.wake();
+        // No chunk is under way by then.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
     let (prefix, nobody) = match is_mariadb() {
         true => ("rpl_semi_sync_master", "wait_no_slave"),
         false => ("rpl_semi_sync_source", "wait_no_replica"),
@@ -425,19 +437,20 @@ async fn unseen_at(table: &Table, boundary: &str) {
     let mut holder = table.connect().await;
     let began = Instant::now();
     let holding = tokio::spawn(async move {
-        holder
-            .query_drop(format!("START TRANSACTION; {held}; COMMIT"))
-            .await
-            .expect("committed in the end");
+        holder.query_drop(format!("START TRANSACTION; {held}; COMMIT")).await.expect("committed in the end");
         began.elapsed()
     });
     tokio::time::sleep(Duration::from_millis(300)).await;
     let seen = table.text("SELECT COUNT(*) FROM Subject WHERE k = 15").await;
     assert_eq!(seen, "0", "{boundary}: nobody can see it yet");
-    let ended = stopped.go_on().await.exits(0);
-    assert!(!ended.err.contains("differed without a change"), "{boundary}: mended afterwards: {}", ended.err);
+    stopped.wake();
     let took = holding.await.expect("joined");
     assert!(took > Duration::from_secs(2), "{boundary}: the commit was not held: {took:?}");
+    if rests {
+        std::fs::remove_file(&file).expect("removed");
+    }
+    let ended = stopped.end().await.exits(0);
+    assert!(!ended.err.contains("differed without a change"), "{boundary}: mended afterwards: {}", ended.err);
     table.execute(&format!("SET GLOBAL {prefix}_enabled = OFF")).await;
     twins.check().await;
     run_beside(&["verify", "last", "-t", &url, "--yes"], &[]).await.exits(0);
