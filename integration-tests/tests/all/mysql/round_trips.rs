@@ -18,7 +18,7 @@ const ROWS: u64 = 30;
 /// A run that takes longer has come to a stand.
 const LIMIT_SECONDS: u64 = 150;
 /// They mostly wait.
-const SIDE_BY_SIDE: usize = 4;
+const SIDE_BY_SIDE: usize = 8;
 /// Each fault, and how many of its places a sample has on each leg: those that are waited for take longer.
 const FAULTS: [(Fault, usize); 6] = [
     (Fault::CutBefore, 2),
@@ -113,7 +113,7 @@ async fn broken(strike: Strike, seed: u64) -> (u64, bool) {
     let (url, before) = (table.url(), table.definition().await);
     let proxy = Proxy::at_command(&url, strike.number, strike.fault).await;
     let through = proxy.url(&url);
-    let writers = Application::start(&table, seed, 2).await;
+    let writers = Application::at_leisure(&table, seed, 2).await;
     let change = |url| ["apply", "-t", url, "-e", RETYPE, "--yes", "--throttle", "chunk_rows_max=10"];
     let revert = |url| ["revert", "last", "-t", url, "--yes"];
     let journal = match strike.leg {

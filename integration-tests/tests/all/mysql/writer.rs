@@ -22,13 +22,22 @@ pub struct Application {
 impl Application {
     /// Starts `count` writers.
     pub async fn start(table: &Table, seed: u64, count: u64) -> Writers {
+        Writers::start(Self::clients(table, count).await, seed, table.rows)
+    }
+
+    /// The same, with time in between: for many tables at once on one server.
+    pub async fn at_leisure(table: &Table, seed: u64, count: u64) -> Writers {
+        Writers::resting(Self::clients(table, count).await, seed, table.rows, 60)
+    }
+
+    async fn clients(table: &Table, count: u64) -> Vec<Self> {
         let mut clients = Vec::new();
         for _ in 0..count {
             let connection = Self::open(&table.url()).await.expect("the server takes a connection");
             let shared = i64::try_from(table.rows).expect("a small table");
             clients.push(Self { url: table.url(), connection, shared });
         }
-        Writers::start(clients, seed, table.rows)
+        clients
     }
 
     /// What any application does when its server was restarted.

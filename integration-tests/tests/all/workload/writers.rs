@@ -9,6 +9,9 @@ use tokio::task::JoinSet;
 use super::{Journal, Outcome, Transaction, draw};
 use crate::random::Random;
 
+/// An application that is busy.
+const REST_MS: u64 = 4;
+
 /// An application's connection.
 pub trait Client: Send + 'static {
     /// Carries a transaction out, and says what it was told.
@@ -32,10 +35,15 @@ struct Shared {
 impl Writers {
     /// Starts one writer a client, on the shared keys `1..=rows`.
     pub fn start(clients: Vec<impl Client>, seed: u64, rows: u64) -> Self {
+        Self::resting(clients, seed, rows, REST_MS)
+    }
+
+    /// The same, each resting for up to so many milliseconds after a transaction.
+    pub fn resting(clients: Vec<impl Client>, seed: u64, rows: u64, rest_ms: u64) -> Self {
         let shared = Arc::new(Shared::default());
         let mut tasks = JoinSet::new();
         for (writer, client) in (0..).zip(clients) {
-            tasks.spawn(write(client, Arc::clone(&shared), Random::new(seed, writer), writer, rows));
+            tasks.spawn(write(client, Arc::clone(&shared), Random::new(seed, writer), writer, rows, rest_ms));
         }
         Self { shared, tasks }
     }
@@ -71,6 +79,7 @@ async fn write(
     mut random: Random,
     writer: u64,
     rows: u64,
+    rest_ms: u64,
 ) -> Journal {
     let mut journal = Journal::default();
     let mut number = 0;
@@ -87,7 +96,7 @@ async fn write(
         }
         journal.record(transaction.id, outcome, began.elapsed());
         number += 1;
-        tokio::time::sleep(Duration::from_millis(1 + random.below(4))).await;
+        tokio::time::sleep(Duration::from_millis(1 + random.below(rest_ms))).await;
     }
     journal
 }
