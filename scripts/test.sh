@@ -11,11 +11,12 @@ environment=$(scripts/docker-engine.sh env)
 eval "$environment"
 export REPLANK_TEST_LABEL=replank-run=$$
 clean_up() {
-  rm --force "${images_log:-}"
+  rm --force "${images_log:-}" "${row_log:-}"
   docker ps --all --quiet --filter "label=$REPLANK_TEST_LABEL" | xargs --no-run-if-empty docker rm --force --volumes >/dev/null
 }
 trap clean_up EXIT
 images_log=$(mktemp)
+row_log=$(mktemp)
 scripts/server-images.sh >"$images_log" 2>&1 &
 images=$!
 wait_for_images() {
@@ -51,7 +52,8 @@ layer "images of the test servers" wait_for_images
 on_server() {
   local server=$1
   shift
-  REPLANK_TEST_SERVER=$server cargo test --workspace --test all -- mysql:: "$@"
+  REPLANK_TEST_SERVER=$server cargo test --workspace --test all -- mysql:: "$@" | tee "$row_log"
+  scripts/record-server.sh "$server" "$(sed -n 's/^test result: ok. \([0-9]*\) passed.*/\1/p' "$row_log")"
 }
 layer "end to end: MySQL 9.7" on_server mysql-9.7 --skip mysql::mariadb::
 layer "end to end: MariaDB 10.11" on_server mariadb-10.11
