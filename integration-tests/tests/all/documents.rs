@@ -96,3 +96,20 @@ fn the_page_of_known_failures_lists_each_once_and_its_tests_exist() {
     }
     assert_eq!(ids.len(), 97, "known failures");
 }
+
+#[test]
+fn the_page_of_servers_has_each_server_that_is_tested_once() {
+    let read = |path: &str| fs::read_to_string(workspace().join(path)).expect(path);
+    let (servers, page) = (read("integration-tests/servers.toml"), read("docs/servers.md"));
+    let named: Vec<&str> = servers
+        .lines()
+        .filter_map(|line| line.strip_prefix("name = ").map(|name| name.trim_matches('"')))
+        .collect();
+    let rows: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next())
+        .filter(|name| *name != "server")
+        .collect();
+    assert!(!rows.is_empty());
+    assert_eq!(rows, named);
+}
