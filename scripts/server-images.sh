@@ -13,8 +13,8 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly root
 readonly images=$root/integration-tests/images
-readonly servers=$root/integration-tests/servers.toml
 readonly pull_seconds=300
+source "$root/scripts/server-rows.sh"
 
 main() {
     local may_pull=yes name names
@@ -148,23 +148,6 @@ server_hash() {
 
 short_hash() {
     sha256sum | cut -c 1-12
-}
-
-image_exists() {
-    docker image inspect "$1" >/dev/null 2>&1
-}
-
-row_names() {
-    sed -n 's/^name = "\(.*\)"$/\1/p' "$servers"
-}
-
-# One string of one row. The file is ours, so lines of the form `key = "value"` are all there is.
-row_field() {
-    awk -v name="$1" -v key="$2" '
-        $1 == "[[server]]" { row = "" }
-        $1 == "name" { row = $3 }
-        row == "\"" name "\"" && $1 == key { gsub(/"/, "", $3); print $3 }
-    ' "$servers"
 }
 
 timed() {

@@ -241,11 +241,20 @@ impl OwnServer {
     }
 }
 
+/// The names of all rows of `servers.toml`.
+pub fn names() -> Vec<String> {
+    rows().into_iter().map(|row| row.name).collect()
+}
+
 fn row(name: &str) -> Row {
+    rows().into_iter().find(|row| row.name == name).expect("the server has a row")
+}
+
+fn rows() -> Vec<Row> {
     let path = workspace().join("integration-tests/servers.toml");
     let text = std::fs::read_to_string(path).expect("servers.toml");
     let rows: Rows = toml::from_str(&text).expect("servers.toml is TOML");
-    rows.server.into_iter().find(|row| row.name == name).expect("the server has a row")
+    rows.server
 }
 
 async fn start(

@@ -434,7 +434,7 @@ async fn on_mysql_computed_columns_in_keys_and_ones_that_become_plain_lose_nothi
             false => "UPDATE T SET v = 41 WHERE id = 4",
         };
         let afterwards = [changed, "UPDATE T SET id = 10 WHERE id = 9", "DELETE FROM T WHERE id = 8"];
-        twins.change_and(statement, &meanwhile, &afterwards).await;
+        twins.change_and(statement, 1, &meanwhile, &afterwards).await;
     }
     // What was plain is computed: its old values come back with the old table.
     table.execute("CREATE TABLE plain (id INT PRIMARY KEY, v INT, g INT)").await;

@@ -391,9 +391,12 @@ async fn on_mysql_what_the_log_shows_before_it_is_visible_is_not_lost() {
         let table = Table::within(server.database().await, 1).await;
         table.execute("INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'").await;
     }
-    for (boundary, rests) in
-        [("chunk_committed:3", false), ("chunk_committed:3", true), ("verify_chunk_done:2", false)]
-    {
+    for (boundary, rests) in [
+        ("feed_opened", false),
+        ("chunk_committed:3", false),
+        ("chunk_committed:3", true),
+        ("verify_chunk_done:2", false),
+    ] {
         unseen_at(&Table::within(server.database().await, 1).await, boundary, rests).await;
     }
 }
@@ -414,7 +417,7 @@ async fn unseen_at(table: &Table, boundary: &str, rests: bool) {
     }
     let statement = "ALTER TABLE Subject MODIFY v INT NOT NULL";
     let apply = ["apply", "-t", &url, "-e", statement, "-D", "strategy=shadow", "--yes"];
-    // All commits are held from then on, ours too: what is read must be read by a feed that is open already.
+    // All commits are held from then on, ours too: what is applied unseen is read by a feed that is open already.
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("wait");
     let wait_file = format!("wait_file={}", file.display());
@@ -452,8 +455,11 @@ async fn unseen_at(table: &Table, boundary: &str, rests: bool) {
     let ended = stopped.end().await.exits(0);
     assert!(!ended.err.contains("differed without a change"), "{boundary}: mended afterwards: {}", ended.err);
     table.execute(&format!("SET GLOBAL {prefix}_enabled = OFF")).await;
+    let rows = "SELECT GROUP_CONCAT(k, '=', v ORDER BY k) FROM Subject WHERE k < 55";
     twins.check().await;
+    assert_eq!(table.text(rows).await, "10=1,15=7,20=8,45=4,50=5");
     run_beside(&["verify", "last", "-t", &url, "--yes"], &[]).await.exits(0);
     run_beside(&["revert", "last", "-t", &url, "--yes"], &[]).await.exits(0);
     twins.check().await;
+    assert_eq!(table.text(rows).await, "10=1,15=7,20=8,45=4,50=5");
 }

@@ -302,17 +302,13 @@ impl<'a> Twins<'a> {
         self.change_after(statement, 1, meanwhile).await;
     }
 
-    /// The same, with statements for the new shape before it is taken back.
-    pub async fn change_and(&self, statement: &str, meanwhile: &[String], afterwards: &[&str]) {
-        self.change_with(statement, 1, meanwhile, afterwards).await;
-    }
-
     /// The same in small chunks, after one of them.
     pub async fn change_after(&self, statement: &str, chunk: u32, meanwhile: &[String]) {
-        self.change_with(statement, chunk, meanwhile, &[]).await;
+        self.change_and(statement, chunk, meanwhile, &[]).await;
     }
 
-    async fn change_with(&self, statement: &str, chunk: u32, meanwhile: &[String], afterwards: &[&str]) {
+    /// The same, with statements for the new shape before it is taken back.
+    pub async fn change_and(&self, statement: &str, chunk: u32, meanwhile: &[String], afterwards: &[&str]) {
         let url = self.table.url();
         let before = self.definition("Subject").await;
         let online = Self::of(statement, "Subject");
