@@ -6,7 +6,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable as _;
@@ -26,6 +26,8 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 const OPEN_TRIES: u32 = 2;
 /// More idle sessions than copy workers, appliers, feed and journal together need. Chosen.
 const IDLE_MAX: usize = 16;
+/// A session that was used within this is there: asking each time would cost a round trip. Chosen.
+const TRUSTED: Duration = Duration::from_secs(1);
 
 /// A runner that is stopped in the middle of a batch holds its rows no longer than this. Chosen: a batch takes
 /// milliseconds.
@@ -143,7 +145,8 @@ pub struct Server {
     /// The replica whose log is read in place of this server's.
     log_of: Option<(String, u16)>,
     settings: Settings,
-    idle: Mutex<Vec<Conn>>,
+    /// The one that was kept last is at the end.
+    idle: Mutex<Vec<(Conn, Instant)>>,
 }
 
 impl Server {
@@ -283,20 +286,34 @@ impl Server {
 
     /// A session with our settings and no transaction; given back by [`Server::keep`] when all went well,
     /// and closed by dropping it otherwise.
+    ///
+    /// One that nobody used for a while is asked first: a firewall or a `KILL` ends all that are idle at once, and
+    /// whoever met them one by one would think that the server is gone.
     pub async fn take(&self) -> Result<Conn> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        match idle {
-            Some(connection) if !connection.is_disconnected() => Ok(connection),
-            _ => self.connect().await,
+        let idle = self.idle().pop();
+        if let Some((mut connection, since)) = idle {
+            if since.elapsed() < TRUSTED && !connection.is_disconnected() {
+                return Ok(connection);
+            }
+            if within(connection.ping()).await.is_ok() {
+                return Ok(connection);
+            }
+            // The others have been idle for longer.
+            self.idle().retain(|(_, kept)| *kept > since);
         }
+        self.connect().await
     }
 
     /// Keeps a session for the next caller. Only one without a transaction, lock or setting of its own.
     pub fn keep(&self, connection: Conn) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle();
         if idle.len() < IDLE_MAX {
-            idle.push(connection);
+            idle.push((connection, Instant::now()));
         }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<(Conn, Instant)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn pin(&self, connection: &mut Conn) -> Result<()> {

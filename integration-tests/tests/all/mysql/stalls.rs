@@ -323,16 +323,29 @@ async fn on_mysql_a_replayed_change_finds_its_row_by_a_key_of_another_character_
     println!("{} updates", expected.values().sum::<u64>());
 }
 
-/// STALL-09.
+/// STALL-09: nothing is compared for longer than the server waits, and whatever was idle is ended besides.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_mysql_a_comparison_that_pauses_for_longer_than_the_servers_patience_goes_on() {
     let test = "on_mysql_a_comparison_that_pauses_for_longer_than_the_servers_patience_goes_on";
     let server = mysql_own_server(&["--wait-timeout=10", "--interactive-timeout=10"]).await;
     let table = Table::within(server.database().await, 3_000).await;
-    let (url, before) = (table.url(), table.definition().await);
+    let before = table.definition().await;
+    table.execute("CREATE USER runner IDENTIFIED BY 'replank'").await;
+    table.execute("GRANT ALL ON *.* TO runner").await;
+    let url = table.url().replacen("root:", "runner:", 1);
     let writers = Application::start(&table, seed(test), 2).await;
-    let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes", "--throttle", "chunk_rows_max=100"];
+    let mut apply = vec!["apply", "-t", &url, "-e", RETYPE, "--yes", "--throttle", "chunk_rows_max=100"];
+    apply.push("copy_workers=8");
     let stopped = Stopped::at("verify_chunk_done:5", &apply).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // Those of a runner that stands still have said nothing since.
+    let idle = "SELECT id FROM information_schema.processlist WHERE user = 'runner' AND command = 'Sleep'";
+    let mut root = table.connect().await;
+    let sessions: Vec<u64> = root.query(idle).await.expect("listed");
+    assert!(sessions.len() > 2, "{sessions:?}");
+    for session in sessions {
+        root.query_drop(format!("KILL {session}")).await.expect("it is there");
+    }
     let pause = beside(&["pause", "last", "-t", &url]);
     tokio::time::sleep(Duration::from_millis(500)).await;
     stopped.wake();
