@@ -82,7 +82,7 @@ pub enum Command {
     /// Compare every row of a run's two tables
     Verify(Run),
     /// Take a change back, with every write made since
-    Revert(Run),
+    Revert(Revert),
     /// Make a change final: the old table is removed
     Finalize(Run),
     /// List all runs, the oldest first
@@ -101,6 +101,17 @@ pub struct Run {
     /// The run: its id, four or more characters of it, or `last`
     #[arg(value_name = "RUN")]
     pub run: String,
+}
+
+/// `revert`.
+#[derive(Debug, ClapArgs)]
+pub struct Revert {
+    /// The run: its id, four or more characters of it, or `last`
+    #[arg(value_name = "RUN")]
+    pub run: String,
+    /// Keep no way back: what was written since to columns that the run added is dropped at once
+    #[arg(long)]
+    pub no_revert: bool,
 }
 
 /// `demo`.

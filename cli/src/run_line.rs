@@ -68,6 +68,7 @@ pub mod example {
             locks: Vec::new(),
             disk_bytes: None,
             undo: "revert".to_owned(),
+            undo_keeping: String::new(),
             findings: Vec::new(),
             spec: serde_json::Value::Null,
             hash: "h".to_owned(),

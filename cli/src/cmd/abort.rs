@@ -27,23 +27,23 @@ pub async fn run(shell: &Shell, text: &str) -> Result<Outcome> {
         confirm(shell, format!("Give run {} on `{}` up?", selected.short, run.table)).await?;
     }
     if let Some(runner) = &selected.runner {
-        live::tell(&*selected.session, run, runner, &Control::Abort).await?;
+        live::tell(&*selected.connected.session, run, runner, &Control::Abort).await?;
         let run = or_interrupted(&shell.stop, gone(&selected, runner)).await?;
         return Ok(applied(&run));
     }
-    let run = shell.runner(&selected.session).abort(&run.id).await?;
+    let run = shell.runner(&selected.connected.session).abort(&run.id).await?;
     Ok(applied(&run))
 }
 
 /// The run, once its runner has let go of it.
 async fn gone(selected: &Selected, runner: &Runner) -> Result<Run> {
-    let store = selected.session.state();
+    let store = selected.connected.session.state();
     let deadline = Instant::now() + DONE_WITHIN;
     loop {
         let (run, _) = store.load(&selected.run.id).await?.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("run {} is gone from the journal", selected.run.id))
         })?;
-        if run.state.is_final() || live::runner(&*selected.session, &run).await?.is_none() {
+        if run.state.is_final() || live::runner(&*selected.connected.session, &run).await?.is_none() {
             return Ok(run);
         }
         if Instant::now() >= deadline {

@@ -18,7 +18,17 @@ use crate::output::{figures, wrap};
 use crate::proposal::{self, Proposal};
 use crate::shell::{Connected, Shell};
 
-/// Carries a request out.
+/// How a request was carried out.
+pub enum Done {
+    /// It was like that already.
+    Nothing,
+    /// By this run.
+    Here(Box<Run>),
+    /// By another process.
+    Detached(Outcome),
+}
+
+/// Carries a request out, and says how.
 pub async fn run(
     shell: &Shell,
     connected: Connected,
@@ -26,12 +36,27 @@ pub async fn run(
     change: &Change,
     directives: Directives,
 ) -> Result<Outcome> {
-    if let Some(outcome) = go_on(shell, &connected, &request, change.detach).await? {
-        return Ok(outcome);
+    Ok(match carry_out(shell, &connected, &request, change, directives).await? {
+        Done::Nothing => nothing_to_do(),
+        Done::Here(run) => applied(&run),
+        Done::Detached(outcome) => outcome,
+    })
+}
+
+/// Carries a request out.
+pub async fn carry_out(
+    shell: &Shell,
+    connected: &Connected,
+    request: &Request,
+    change: &Change,
+    directives: Directives,
+) -> Result<Done> {
+    if let Some(done) = go_on(shell, connected, request, change.detach).await? {
+        return Ok(done);
     }
-    let options = proposal::run_options(&connected, change, &directives)?;
-    let choice = match proposal::propose(shell, &connected, &request, &change.bounds, directives).await? {
-        Proposal::Nothing => return Ok(nothing_to_do()),
+    let options = proposal::run_options(connected, change, &directives)?;
+    let choice = match proposal::propose(shell, connected, request, &change.bounds, directives).await? {
+        Proposal::Nothing => return Ok(Done::Nothing),
         Proposal::Plan(choice) => *choice,
     };
     announce(shell, &choice);
@@ -41,10 +66,10 @@ pub async fn run(
     let target = connected.target.to_string();
     confirm(shell, format!("Run this on {}?", wrap::cut(&target, 50))).await?;
     if change.detach && !shell.is_detached {
-        return detach(shell).await;
+        return detach(shell).await.map(Done::Detached);
     }
     let run = shell.runner(&connected.session).apply(choice.plan, options, None).await?;
-    Ok(applied(&run))
+    Ok(Done::Here(Box::new(run)))
 }
 
 /// The same statement again goes on with the run that was interrupted.
@@ -53,7 +78,7 @@ async fn go_on(
     connected: &Connected,
     request: &Request,
     detached: bool,
-) -> Result<Option<Outcome>> {
+) -> Result<Option<Done>> {
     let Request::Statement { text, .. } = request else { return Ok(None) };
     let runner = shell.runner(&connected.session);
     let Some(run) = runner.find_interrupted(text).await? else { return Ok(None) };
@@ -65,9 +90,9 @@ async fn go_on(
     shell.output.note(&format!("going on with run {}, which is {}", run.id, run.state));
     confirm(shell, format!("Go on with run {} on `{}`?", run.id.short(), run.table)).await?;
     if detached && !shell.is_detached {
-        return detach(shell).await.map(Some);
+        return detach(shell).await.map(Done::Detached).map(Some);
     }
-    Ok(Some(applied(&runner.resume(&run.id).await?)))
+    Ok(Some(Done::Here(Box::new(runner.resume(&run.id).await?))))
 }
 
 /// The target is as the statement wants it already.

@@ -19,10 +19,10 @@ pub async fn run(shell: &Shell, text: &str) -> Result<Outcome> {
         confirm(shell, format!("Swap the new `{}` of run {short} in?", run.table)).await?;
     }
     if let Some(runner) = &selected.runner {
-        let answer = live::tell(&*selected.session, run, runner, &Control::Cutover).await?;
+        let answer = live::tell(&*selected.connected.session, run, runner, &Control::Cutover).await?;
         return Ok(Outcome::done(format!("run {}: {answer}", run.id))
             .hint(format!("watch it with `replank status {short} --watch`")));
     }
-    let run = shell.runner(&selected.session).cutover(&run.id).await?;
+    let run = shell.runner(&selected.connected.session).cutover(&run.id).await?;
     Ok(applied(&run))
 }

@@ -44,7 +44,7 @@ pub async fn run(shell: &Shell, command: Command) -> Result<Outcome> {
         Command::Cutover(args) => cutover::run(shell, &args.run).await,
         Command::Abort(args) => abort::run(shell, &args.run).await,
         Command::Verify(args) => verify::run(shell, &args.run).await,
-        Command::Revert(args) => revert::run(shell, &args.run).await,
+        Command::Revert(args) => revert::run(shell, &args).await,
         Command::Finalize(args) => finalize::run(shell, &args.run).await,
         Command::History => history::run(shell).await,
         Command::Explain(args) => explain::run(shell, args),

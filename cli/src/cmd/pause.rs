@@ -21,7 +21,7 @@ pub async fn run(shell: &Shell, text: &str) -> Result<Outcome> {
         )
         .hint(format!("see `replank status {short}`")));
     };
-    let answer = live::tell(&*selected.session, run, runner, &Control::Pause).await?;
+    let answer = live::tell(&*selected.connected.session, run, runner, &Control::Pause).await?;
     Ok(Outcome::done(format!("run {}: {answer}", run.id))
         .state(RunState::Paused)
         .hint(format!("`replank resume {short}` lets it go on")))

@@ -17,7 +17,7 @@ pub async fn run(shell: &Shell, text: &str) -> Result<Outcome> {
     let run = &selected.run;
     shell.output.name_run(&run.id);
     if let Some(runner) = &selected.runner {
-        match live::tell(&*selected.session, run, runner, &Control::Resume).await {
+        match live::tell(&*selected.connected.session, run, runner, &Control::Resume).await {
             Ok(answer) => return Ok(Outcome::done(format!("run {}: {answer}", run.id))),
             Err(refused) if refused.kind() == ErrorKind::Refused => return Err(refused),
             // It may be cut off or stopped: taken over when its lease ends, unless it renews it meanwhile.
@@ -30,6 +30,6 @@ pub async fn run(shell: &Shell, text: &str) -> Result<Outcome> {
     if run.state == RunState::Reversible && run.plan.is_rebuild() {
         shell.output.note("keeping the way back up to date; interrupt to stop");
     }
-    let run = shell.runner(&selected.session).resume(&run.id).await?;
+    let run = shell.runner(&selected.connected.session).resume(&run.id).await?;
     Ok(applied(&run))
 }

@@ -1,21 +1,18 @@
 //! The run that a command is about, on a target that answers.
 
-use std::sync::Arc;
-
 use replank_core::Result;
-use replank_core::driver::Session;
 use replank_core::journal::patience::repeatedly;
 use replank_core::run::Run;
 
 use crate::live::{self, Runner};
 use crate::run_id;
-use crate::shell::Shell;
+use crate::shell::{Connected, Shell};
 use crate::signals::or_interrupted;
 
 /// A run, and who works on it.
 pub struct Selected {
-    /// The session.
-    pub session: Arc<dyn Session>,
+    /// The target.
+    pub connected: Connected,
     /// The run, as the journal has it.
     pub run: Run,
     /// A short name for it that names no other run of this target.
@@ -27,14 +24,14 @@ pub struct Selected {
 /// Connects, and finds the run that `text` names.
 pub async fn select(shell: &Shell, text: &str) -> Result<Selected> {
     let connected = shell.connect().await?;
-    let session = connected.session;
+    let session = &connected.session;
     let looking = async {
         let runs = repeatedly(|| session.state().runs()).await?;
         let run = run_id::find(&runs, text)?.clone();
         let short = run_id::short(&runs, &run);
-        let runner = live::runner(&*session, &run).await?;
+        let runner = live::runner(&**session, &run).await?;
         Ok((run, short, runner))
     };
     let (run, short, runner) = or_interrupted(&shell.stop, looking).await?;
-    Ok(Selected { session, run, short, runner })
+    Ok(Selected { connected, run, short, runner })
 }

@@ -26,9 +26,10 @@ pub async fn run(shell: &Shell, args: Throttle) -> Result<Outcome> {
     let list: Vec<String> = set.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let list = list.join(" ");
     if let Some(runner) = &selected.runner {
-        let answer = live::tell(&*selected.session, run, runner, &Control::Throttle { set }).await?;
+        let answer =
+            live::tell(&*selected.connected.session, run, runner, &Control::Throttle { set }).await?;
         return Ok(Outcome::done(format!("run {}: {answer}: {list}", run.id)).state(run.state));
     }
-    let run = shell.runner(&selected.session).throttle(&run.id, &set).await?;
+    let run = shell.runner(&selected.connected.session).throttle(&run.id, &set).await?;
     Ok(Outcome::done(format!("run {}: limits for the next runner: {list}", run.id)).state(run.state))
 }

@@ -15,7 +15,7 @@ use crate::error::Retry;
 use crate::event::Body;
 use crate::journal::lease;
 use crate::plan::Step;
-use crate::run::RunState;
+use crate::run::{Run, RunState};
 use crate::{Error, ErrorKind, Result};
 
 // With a pause that grows to 10 s, some minutes of asking politely for a lock. Chosen.
@@ -29,7 +29,7 @@ pub async fn forward(record: &mut Record, stop: &watch::Receiver<bool>) -> Resul
     record.enter(RunState::CuttingOver, "running the server's own statements").await?;
     while let Some(step) = record.run.plan.steps.get(record.run.steps_done).cloned() {
         if one(record, &step, stop, true).await? == Outcome::GivenUp {
-            return backward(record, stop).await;
+            return backward(record, stop, true).await;
         }
         record.run.steps_done += 1;
         record.save().await?;
@@ -41,26 +41,55 @@ pub async fn forward(record: &mut Record, stop: &watch::Receiver<bool>) -> Resul
 }
 
 /// Takes the plan's steps back, last first.
-pub async fn backward(record: &mut Record, stop: &watch::Receiver<bool>) -> Result<()> {
+///
+/// # Errors
+/// [`ErrorKind::Refused`] where that would drop what was written since, unless it `discards`.
+pub async fn backward(record: &mut Record, stop: &watch::Receiver<bool>, discards: bool) -> Result<()> {
     settle_next(record).await?;
     while let Some(index) = record.run.steps_done.checked_sub(1) {
         let Some(step) = record.run.plan.steps.get(index).cloned() else { break };
         if step.inverse.is_empty() {
             return Err(Error::new(ErrorKind::Refused, format!("`{}` cannot be taken back", step.title)));
         }
-        let inverse = Step {
-            title: format!("take back: {}", step.title),
-            statement: step.inverse.clone(),
-            inverse: step.statement.clone(),
-            finalize: String::new(),
-            spec: step.spec.clone(),
-        };
+        let inverse = inverse(&step);
+        if !discards
+            && !step.inverse_discards.is_empty()
+            && native(record)?.probe(&inverse).await? != Probe::Done
+        {
+            let what = step.inverse_discards.join(", ");
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!("`{}` would drop what was written since: {what}", inverse.statement),
+            ));
+        }
         one(record, &inverse, stop, false).await?;
         record.run.steps_done = index;
         record.save().await?;
     }
     record.run.ended = Some(jiff::Timestamp::now());
     record.enter(RunState::Reverted, "taken back").await
+}
+
+/// What taking the run's steps back would drop of what was written since, as `column …`.
+pub async fn discards(session: &dyn Session, run: &Run) -> Result<Vec<String>> {
+    let mut discards = Vec::new();
+    for step in run.plan.steps.iter().filter(|step| !step.inverse_discards.is_empty()) {
+        if of(session)?.probe(&inverse(step)).await? != Probe::Done {
+            discards.extend(step.inverse_discards.iter().cloned());
+        }
+    }
+    Ok(discards)
+}
+
+fn inverse(step: &Step) -> Step {
+    Step {
+        title: format!("take back: {}", step.title),
+        statement: step.inverse.clone(),
+        inverse: step.statement.clone(),
+        inverse_discards: Vec::new(),
+        finalize: String::new(),
+        spec: step.spec.clone(),
+    }
 }
 
 /// The step after those that are known to be done may have been sent by a runner that heard no answer: it is ended
@@ -89,6 +118,7 @@ pub async fn finalize(record: &mut Record, stop: &watch::Receiver<bool>) -> Resu
             title: format!("make final: {}", step.title),
             statement: step.finalize.clone(),
             inverse: String::new(),
+            inverse_discards: Vec::new(),
             finalize: String::new(),
             spec: step.spec.clone(),
         };

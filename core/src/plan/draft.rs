@@ -59,6 +59,9 @@ pub struct Step {
     pub statement: String,
     /// The statement or command that takes it back.
     pub inverse: String,
+    /// Values that the inverse drops, as `column …`: what was written since. `revert` does not run it for that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inverse_discards: Vec<String>,
     /// The statement that makes it final, where something was kept for the way back.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub finalize: String,
@@ -75,11 +78,16 @@ impl Step {
             title: title.to_owned(),
             statement: String::new(),
             inverse: inverse.to_owned(),
+            inverse_discards: Vec::new(),
             finalize: String::new(),
             spec: serde_json::Value::Null,
         }
     }
 }
+
+/// How a way is undone whose inverse would drop what was written since.
+pub const UNDO_KEEPING: &str = "`revert` takes the column off by a rebuild, whose old table keeps what was written there \
+     since until it is made final; `revert --no-revert` drops that at once";
 
 /// One possible way, with what it costs.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,6 +111,9 @@ pub struct Candidate {
     pub disk_bytes: Option<u64>,
     /// How it is undone.
     pub undo: String,
+    /// The statement that takes back, as a change of its own whose retired table keeps the values, what the steps'
+    /// inverses would drop. Empty where they drop nothing.
+    pub undo_keeping: String,
     /// The driver's own part.
     pub spec: serde_json::Value,
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use replank_core::driver::Request;
 use replank_core::driver::facts::TableFacts;
 use replank_core::ident::TableId;
-use replank_core::plan::{Candidate, Draft, Evidence, Strategy};
+use replank_core::plan::{Candidate, Draft, Evidence, Strategy, UNDO_KEEPING};
 use replank_core::{Error, ErrorKind, Result};
 
 use crate::added_keys::Looks;
@@ -277,13 +277,28 @@ impl Drafting<'_> {
             forward: following::looks(table, &tried.after),
             inverse: following::looks(&tried.after, table),
         };
-        let step = native::alter_step(table, &tried.after, clauses, tried.how, inverse.as_deref(), &looks);
-        let undo = if inverse.is_some() {
-            "`revert` runs the opposite; values of a column that was added are gone then"
-        } else {
-            "cannot be undone"
+        let added = native::added(table, &tried.after, renames);
+        let undo = match inverse {
+            Some(_) if added.is_empty() => "`revert` runs the opposite",
+            Some(_) => UNDO_KEEPING,
+            None => "cannot be undone",
+        };
+        let inverse_discards = if inverse.is_some() { added } else { Vec::new() };
+        let step = native::alter_step(
+            table,
+            &tried.after,
+            clauses,
+            tried.how,
+            inverse.as_deref(),
+            inverse_discards,
+            &looks,
+        );
+        let undo_keeping = match step.inverse_discards.is_empty() {
+            true => String::new(),
+            false => step.inverse.clone(),
         };
         let mut candidate = native::candidate(strategy(tried.way), reason, vec![step], undo);
+        candidate.undo_keeping = undo_keeping;
         candidate.discards = dropped;
         let emptied = clauses.iter().flat_map(|clause| &clause.empties);
         candidate.discards.extend(emptied.map(|partition| format!("partition {partition} with its rows")));

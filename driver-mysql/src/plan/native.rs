@@ -31,6 +31,7 @@ pub fn candidate(strategy: Strategy, reason: &str, steps: Vec<Step>, undo: &str)
         discards: Vec::new(),
         disk_bytes: None,
         undo: undo.to_owned(),
+        undo_keeping: String::new(),
         spec: serde_json::Value::Null,
     }
 }
@@ -47,6 +48,7 @@ pub fn alter_step(
     clauses: &[Clause],
     how: &str,
     inverse: Option<&[String]>,
+    inverse_discards: Vec<String>,
     looks: &Looks,
 ) -> Step {
     let name = qualified(&old.schema, &old.name);
@@ -59,6 +61,7 @@ pub fn alter_step(
         title: format!("alter table {}", old.name),
         statement: statement.clone(),
         inverse: inverse.unwrap_or_default(),
+        inverse_discards,
         finalize: String::new(),
         spec: json!({
             "schema": old.schema, "table": old.name, "forward": statement, "before": old.sql, "after": new.sql,
@@ -75,6 +78,18 @@ pub fn inverse(old: &Table, new: &Table, renames: &Renames) -> Option<Vec<String
     keys_back(old, new, &mut clauses);
     options_back(options(&old.sql), options(&new.sql), &mut clauses)?;
     Some(clauses)
+}
+
+/// Columns that the inverse takes off, with what was written there since. What the server computes is nothing of that.
+pub fn added(old: &Table, new: &Table, renames: &Renames) -> Vec<String> {
+    let kept: Vec<&str> = old.columns.iter().map(|column| renames.new_name(&column.name)).collect();
+    new.columns
+        .iter()
+        .filter(|column| {
+            !column.is_generated && !kept.iter().any(|name| name.eq_ignore_ascii_case(&column.name))
+        })
+        .map(|column| format!("column {}", column.name))
+        .collect()
 }
 
 fn columns_back(old: &Table, new: &Table, renames: &Renames, clauses: &mut Vec<String>) -> Option<()> {
@@ -187,6 +202,7 @@ pub fn rename(table: &Table, schema: &str, to: &str) -> Candidate {
         title: format!("rename table {} to {to}", table.name),
         statement: forward.clone(),
         inverse: format!("RENAME TABLE {into} TO {from}"),
+        inverse_discards: Vec::new(),
         finalize: String::new(),
         spec: json!({ "schema": table.schema, "table": table.name, "forward": forward,
                       "to_schema": schema, "to": to, "before": table.sql }),
@@ -202,6 +218,7 @@ pub fn drop_table(table: &Table, rows: u64) -> Vec<Candidate> {
         title: format!("drop table {}", table.name),
         statement: forward.clone(),
         inverse: String::new(),
+        inverse_discards: Vec::new(),
         finalize: String::new(),
         spec: json!({ "schema": table.schema, "table": table.name, "forward": forward, "before": table.sql }),
     };
@@ -214,6 +231,7 @@ pub fn drop_table(table: &Table, rows: u64) -> Vec<Candidate> {
         title: format!("take table {} out of the way as {aside}", table.name),
         statement: forward.clone(),
         inverse: format!("RENAME TABLE {to} TO {name}"),
+        inverse_discards: Vec::new(),
         finalize: format!("DROP TABLE {to}"),
         spec: json!({ "schema": table.schema, "table": table.name, "forward": forward,
                       "to_schema": table.schema, "to": aside, "before": table.sql }),

@@ -141,6 +141,7 @@ fn candidate(table: &Table) -> Candidate {
         // The table and its indexes, and as much again in the log of its copy.
         disk_bytes: Some(table.bytes * 2),
         undo: "`revert` swaps back, with every write made since; `finalize` drops the old table".to_owned(),
+        undo_keeping: String::new(),
         spec: Json::Null,
     }
 }

@@ -402,6 +402,7 @@ fn nothing() -> Candidate {
         discards: Vec::new(),
         disk_bytes: None,
         undo: "nothing is to be undone".to_owned(),
+        undo_keeping: String::new(),
         spec: Json::Null,
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use replank_core::Result;
 use replank_core::ident::aside_name;
-use replank_core::plan::{Candidate, LockNote, Step, Strategy};
+use replank_core::plan::{Candidate, LockNote, Step, Strategy, UNDO_KEEPING};
 use serde_json::{Value as Json, json};
 use sqlx::sqlite::SqliteConnection;
 
@@ -56,12 +56,20 @@ fn candidate(strategy: Strategy, reason: &str, steps: Vec<Step>, hold: Duration,
         discards: Vec::new(),
         disk_bytes: None,
         undo: undo.to_owned(),
+        undo_keeping: String::new(),
         spec: Json::Null,
     }
 }
 
 fn step(title: String, statement: String, inverse: String) -> Step {
-    Step { title, statement, inverse, finalize: String::new(), spec: Json::Null }
+    Step {
+        title,
+        statement,
+        inverse,
+        inverse_discards: Vec::new(),
+        finalize: String::new(),
+        spec: Json::Null,
+    }
 }
 
 async fn add_columns(
@@ -71,14 +79,15 @@ async fn add_columns(
     clauses: &[Clause],
     size: Size,
 ) -> Result<Candidate> {
-    let mut steps = Vec::new();
+    let (mut steps, mut drops) = (Vec::new(), Vec::new());
     let mut scans = false;
     let mut impossible = None;
     for clause in clauses {
         let Clause::AddColumn(column) = clause else { continue };
         let statement =
             format!("ALTER TABLE {} ADD COLUMN {}", ident(&table.name), column.render(false).trim());
-        let inverse = format!("ALTER TABLE {} DROP COLUMN {}", ident(&table.name), ident(&column.name));
+        let drop = format!("DROP COLUMN {}", ident(&column.name));
+        let inverse = format!("ALTER TABLE {} {drop}", ident(&table.name));
         if let Some(why) = scratch.tries(&statement).await? {
             impossible = Some(format!("SQLite cannot add this column to a table: {why}"));
         } else if size.rows > 0
@@ -89,11 +98,20 @@ async fn add_columns(
         // SQLite reads every row to see whether it meets these.
         scans |=
             column.has(PartKind::Check) || (column.has(PartKind::Generated) && column.has(PartKind::NotNull));
-        steps.push(step(format!("add column {}", column.name), statement, inverse));
+        let mut step = step(format!("add column {}", column.name), statement, inverse);
+        if !column.has(PartKind::Generated) {
+            step.inverse_discards.push(format!("column {}", column.name));
+        }
+        steps.push(step);
+        drops.push(drop);
     }
     let hold = if scans { size::rewrite(connection, table, size).await? } else { SCHEMA_ONLY };
-    let undo = "`revert` drops the column, and with it what was written there since";
+    let loses = steps.iter().any(|step| !step.inverse_discards.is_empty());
+    let undo = if loses { UNDO_KEEPING } else { "`revert` drops the column" };
     let mut found = candidate(Strategy::Instant, "only the table's text changes", steps, hold, undo);
+    if loses {
+        found.undo_keeping = format!("ALTER TABLE {} {}", ident(&table.name), drops.join(", "));
+    }
     found.impossible = impossible;
     Ok(found)
 }

@@ -105,6 +105,7 @@ fn candidate(size: Size) -> Candidate {
         // The table, its indexes, the log, and room for the WAL.
         disk_bytes: Some(size.bytes + size.bytes / 4),
         undo: "`revert` swaps back, with every write made since; `finalize` drops the old table".to_owned(),
+        undo_keeping: String::new(),
         spec: Json::Null,
     }
 }

@@ -170,15 +170,39 @@ async fn killed_after_a_step_of_the_servers_own_it_knows_that_the_step_is_done()
     let add = ["apply", "-t", &url, "-e", "ALTER TABLE orders ADD COLUMN extra TEXT", "--yes"];
     run_beside(&add, &[("REPLANK_KILL_AT", "step_done")]).await.was_killed();
     run_beside(&["resume", "last", "-t", &url, "--yes"], &[]).await.exits(0);
-    assert_eq!(
-        table.text("SELECT count(*) FROM pragma_table_info('orders') WHERE name = 'extra'").await,
-        "1"
-    );
+    let columns = "SELECT count(*) FROM pragma_table_info('orders') WHERE name = 'extra'";
+    assert_eq!(table.text(columns).await, "1");
+    let revert = ["revert", "last", "-t", &url, "--no-revert", "--yes"];
+    run_beside(&revert, &[("REPLANK_KILL_AT", "step_done")]).await.was_killed();
+    run_beside(&revert, &[]).await.exits(0);
+    assert_eq!(table.text(columns).await, "0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_written_to_an_added_column_is_kept_when_it_is_taken_back_and_killed_in_between() {
+    let table = Table::with_rows(500).await;
+    let url = table.url();
+    let before = table.schema().await;
+    let add = "ALTER TABLE orders ADD COLUMN extra TEXT DEFAULT 'none', ADD COLUMN more INT";
+    run_beside(&["apply", "-t", &url, "-e", add, "--yes"], &[]).await.exits(0).says("keeps what was written");
+    let added = table.schema().await;
+    table.execute("UPDATE orders SET extra = 'of ' || id, more = id WHERE id % 2 = 0").await;
+    let values = "SELECT group_concat(concat(id, ' ', extra, ' ', more)) FROM orders";
+    let written = table.text(values).await;
+    let history = run_beside(&["history", "-t", &url, "--json"], &[]).await.exits(0);
+    let first: serde_json::Value =
+        serde_json::from_str(history.out.lines().next().expect("a run")).expect("JSON");
+    let revert = ["revert", first["run"].as_str().expect("an id"), "-t", &url, "--yes"];
+    for boundary in ["chunk_committed", "swap_acknowledged"] {
+        run_beside(&revert, &[("REPLANK_KILL_AT", boundary)]).await.was_killed();
+    }
+    run_beside(&revert, &[]).await.exits(0).says("is as before").says("keeps what was written since");
+    let mut now = table.schema().await;
+    now.retain(|line| !line.contains("_rp_"));
+    assert_eq!(now, before);
     run_beside(&["revert", "last", "-t", &url, "--yes"], &[]).await.exits(0);
-    assert_eq!(
-        table.text("SELECT count(*) FROM pragma_table_info('orders') WHERE name = 'extra'").await,
-        "0"
-    );
+    assert_eq!(table.schema().await, added);
+    assert_eq!(table.text(values).await, written);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use self::work::Work;
 use super::boundary::{self, Boundary};
 use super::cut_over::fence;
+use super::native;
 use super::pump::{Goal, Pump};
 use super::record::Record;
 use crate::driver::Session;
@@ -143,7 +144,7 @@ impl Runner {
             }
             (RunState::Reversible | RunState::Expanded, _) => Work::Warm,
             (_, Direction::Forward) => Work::Forward,
-            (_, Direction::Reverse) => Work::Backward,
+            (_, Direction::Reverse) => Work::Backward { discards: false },
         };
         self.finish(record, work).await
     }
@@ -168,7 +169,7 @@ impl Runner {
         }
         let work = match record.run.direction {
             Direction::Forward => Work::Forward,
-            Direction::Reverse => Work::Backward,
+            Direction::Reverse => Work::Backward { discards: false },
         };
         self.finish(record, work).await
     }
@@ -195,11 +196,33 @@ impl Runner {
         Ok(record.run)
     }
 
+    /// What a `revert` of the run would drop of what was written since, as `column …`. Empty once a change of its own
+    /// has taken that off ([`Plan::undo_keeping`]), and for a rebuild, which keeps all.
+    ///
+    /// # Errors
+    /// Those of the server.
+    pub async fn discards(&self, run: &Run) -> Result<Vec<String>> {
+        repeatedly(|| native::discards(&*self.session, run)).await
+    }
+
     /// Takes a run back, with every write made since.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] when the way back is gone or a value cannot be held by the old shape.
+    /// [`ErrorKind::Refused`] when the way back is gone, a value cannot be held by the old shape, or what was written
+    /// since would be dropped: see [`Runner::discards`].
     pub async fn revert(&self, id: &RunId) -> Result<Run> {
+        self.take_back(id, false).await
+    }
+
+    /// The same, and what was written since to what was added is dropped.
+    ///
+    /// # Errors
+    /// As for [`Runner::revert`].
+    pub async fn revert_and_discard(&self, id: &RunId) -> Result<Run> {
+        self.take_back(id, true).await
+    }
+
+    async fn take_back(&self, id: &RunId, discards: bool) -> Result<Run> {
         let record = self.take_over(id).await?;
         let run = &record.run;
         let is_going_back = run.direction == Direction::Reverse && !run.state.is_final();
@@ -221,7 +244,7 @@ impl Runner {
                 .hint(format!("`replank finalize {id}` removes what is left of it"));
             return self.give_back(&record, error).await;
         }
-        self.finish(record, Work::Backward).await
+        self.finish(record, Work::Backward { discards }).await
     }
 
     /// Makes a run final: the retired table and the reverse feed are removed.

@@ -23,7 +23,10 @@ const RETURNS_MAX: u32 = 20;
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Work {
     Forward,
-    Backward,
+    /// Without loss, or also where what was written since is dropped.
+    Backward {
+        discards: bool,
+    },
     Warm,
     Finalize,
     Abort,
@@ -90,8 +93,8 @@ impl Runner {
         match work {
             Work::Forward if is_rebuild => self.forward(record).await,
             Work::Forward => native::forward(record, &self.stop).await,
-            Work::Backward if is_rebuild => self.backward(record).await,
-            Work::Backward => native::backward(record, &self.stop).await,
+            Work::Backward { .. } if is_rebuild => self.backward(record).await,
+            Work::Backward { discards } => native::backward(record, &self.stop, discards).await,
             Work::Warm if is_rebuild && record.run.options.revertible => self.keep_warm(record).await,
             Work::Warm => Err(Error::new(ErrorKind::Refused, format!("run {} is applied", record.run.id))
                 .hint(format!(
@@ -101,7 +104,7 @@ impl Runner {
             Work::Finalize if is_rebuild => self.finalize_rebuild(record).await,
             Work::Finalize => native::finalize(record, &self.stop).await,
             Work::Abort if is_rebuild => self.abort_rebuild(record).await,
-            Work::Abort => native::backward(record, &self.stop).await,
+            Work::Abort => native::backward(record, &self.stop, true).await,
         }
     }
 

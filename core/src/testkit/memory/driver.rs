@@ -169,6 +169,7 @@ impl MemorySession {
             discards: Vec::new(),
             disk_bytes: None,
             undo: "`replank revert`".to_owned(),
+            undo_keeping: String::new(),
             spec: serde_json::json!({ "unique": unique.word(), "deferred": is_deferred }),
         }
     }
@@ -179,6 +180,7 @@ fn native(text: &str, word: &str) -> Candidate {
         title: format!("set {word}"),
         statement: text.to_owned(),
         inverse: format!("{text} back"),
+        inverse_discards: Vec::new(),
         finalize: String::new(),
         spec: serde_json::Value::Null,
     };
@@ -192,6 +194,7 @@ fn native(text: &str, word: &str) -> Candidate {
         discards: Vec::new(),
         disk_bytes: None,
         undo: "the inverse statement".to_owned(),
+        undo_keeping: String::new(),
         spec: serde_json::Value::Null,
     }
 }

@@ -1,6 +1,7 @@
 //! MySQL: the table as an application uses it, its writers, and what must hold on a real server.
 
 mod abuse;
+mod added;
 mod backwards;
 mod cells;
 mod conformance;
