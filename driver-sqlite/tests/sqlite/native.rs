@@ -1,11 +1,16 @@
 //! Steps that SQLite does itself: run, probed, taken back, made final.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rstest::rstest;
+use tokio::sync::watch;
 
 use replank_core::driver::Probe;
+use replank_core::engine::Runner;
+use replank_core::event::Silent;
 use replank_core::plan::{PlanOptions, Step, Strategy, choose};
+use replank_core::run::{RunOptions, RunState};
 use replank_core::{ErrorKind, Result};
 
 use super::application::{Database, execute, number, texts};
@@ -162,4 +167,26 @@ async fn our_own_ddl_on_a_reversible_table_does_not_end_its_way_back() {
     }
     let free = draft(&database, "ALTER TABLE t ADD COLUMN n INT").await.expect("a draft");
     assert_eq!(free.evidence.busy, [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn a_runner_never_drops_unasked_what_was_written_since() {
+    let database = Database::new(SCHEMA).await;
+    let mut application = database.connect().await;
+    let draft = draft(&database, "ALTER TABLE t ADD COLUMN n INT").await.expect("a draft");
+    let options = PlanOptions { revertible: true, lock_budget: BUDGET, ..PlanOptions::default() };
+    let plan = choose(&draft, &[], &options).expect("a plan").plan;
+    assert_eq!(plan.undo_keeping, "ALTER TABLE \"t\" DROP COLUMN \"n\"");
+    let (_stop, stopped) = watch::channel(false);
+    let runner = Runner::new(database.session().await, Arc::new(Silent), stopped);
+    let run = runner.apply(plan, RunOptions::default(), None).await.expect("applied");
+    execute(&mut application, "UPDATE t SET n = 9").await;
+    let refused = runner.revert(&run.id).await.expect_err("it would drop nines");
+    assert_eq!(refused.kind(), ErrorKind::Refused);
+    assert!(refused.message().contains("column n"), "{refused}");
+    assert_eq!(number(&mut application, "SELECT sum(n) FROM t").await, 18);
+    assert_eq!(runner.discards(&run).await.expect("asked"), ["column n"]);
+    let run = runner.revert_and_discard(&run.id).await.expect("reverted");
+    assert_eq!(run.state, RunState::Reverted);
+    assert_eq!(runner.discards(&run).await.expect("asked"), Vec::<String>::new());
 }
