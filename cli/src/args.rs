@@ -109,9 +109,17 @@ pub struct Revert {
     /// The run: its id, four or more characters of it, or `last`
     #[arg(value_name = "RUN")]
     pub run: String,
-    /// Keep no way back: what was written since to columns that the run added is dropped at once
-    #[arg(long)]
-    pub no_revert: bool,
+    /// What bounds the rebuild that takes an added column off; with --no-revert there is none, and what was written
+    /// there since is dropped at once.
+    #[command(flatten)]
+    pub bounds: Bounds,
+    /// When that rebuild swaps: as soon as it is safe (auto), when `replank cutover` says so (manual), or not before a
+    /// time such as 03:00 [default: auto]
+    #[arg(long, value_name = "WHEN", value_parser = cutover)]
+    pub cutover: Option<CutoverGate>,
+    /// Its limits, by the names that `replank throttle` takes; those of the run unless something is said
+    #[arg(long, value_name = "LIMIT=VALUE", value_parser = pair, num_args = 1..)]
+    pub throttle: Vec<(String, String)>,
 }
 
 /// `demo`.

@@ -7,10 +7,10 @@ use replank_core::driver::Request;
 use replank_core::journal::patience::repeatedly;
 use replank_core::lint::{Rule, rules};
 use replank_core::plan::{self, Choice, PlanOptions};
-use replank_core::run::{CutoverGate, RunOptions};
+use replank_core::run::{CutoverGate, Run, RunOptions};
 use replank_core::{Error, ErrorKind, Result};
 
-use crate::args::{Bounds, Change};
+use crate::args::{Bounds, Change, Revert};
 use crate::directives::{self, Directives};
 use crate::length;
 use crate::shell::{Connected, Shell};
@@ -61,6 +61,25 @@ pub fn run_options(connected: &Connected, change: &Change, directives: &Directiv
     }
     let lock_budget_ms = lock_budget_ms(connected, &change.bounds, directives)?;
     Ok(RunOptions { cutover, revertible: !change.bounds.no_revert, lock_budget_ms, limits })
+}
+
+/// The same for a run that takes another back: as that one was made, unless something else is said now.
+pub fn take_back_options(
+    connected: &Connected,
+    run: &Run,
+    args: &Revert,
+    directives: &Directives,
+) -> Result<RunOptions> {
+    let mut limits = run.options.limits.clone();
+    for (name, value) in &args.throttle {
+        limits.set(name, value)?;
+    }
+    let lock_budget_ms = match args.bounds.lock_budget.or(directives.lock_budget) {
+        Some(_) => lock_budget_ms(connected, &args.bounds, directives)?,
+        None => run.options.lock_budget_ms,
+    };
+    let cutover = args.cutover.or(directives.cutover).unwrap_or(CutoverGate::Auto);
+    Ok(RunOptions { cutover, revertible: true, lock_budget_ms, limits })
 }
 
 fn lock_budget_ms(connected: &Connected, bounds: &Bounds, directives: &Directives) -> Result<u64> {

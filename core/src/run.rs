@@ -178,6 +178,15 @@ pub struct Progress {
     pub rows: u64,
 }
 
+/// Where a run comes from, if not from a statement alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The name of the person's file.
+    pub migration: Option<String>,
+    /// The run that it takes back.
+    pub takes_back: Option<RunId>,
+}
+
 /// How a run's record is written. A newer one may say what this replank would pass over, so it is not read at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
@@ -245,6 +254,9 @@ pub struct Run {
     /// `apply --cutover manual` was told to go.
     #[serde(default)]
     pub cutover_requested: bool,
+    /// The run that this one takes back, and keeps what was written since: it is over once this one has swapped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takes_back: Option<RunId>,
     /// The name of the person's file, for runs that came from one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration: Option<String>,

@@ -142,6 +142,14 @@ async fn is_counter_set(connection: &mut Conn, step: &Step, schema: &str, name: 
     Ok(number(connection, sql).await? == 1)
 }
 
+/// What a rebuild has put back may list its checks in another order.
+fn alike(one: Option<&str>, other: Option<&str>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => definition::same(one, other),
+        (one, other) => one == other,
+    }
+}
+
 async fn probe(connection: &mut Conn, step: &Step) -> Result<Probe> {
     let field = |name: &str| step.spec.get(name).and_then(Json::as_str);
     let (Some(schema), Some(name), Some(forward)) = (field("schema"), field("table"), field("forward"))
@@ -160,15 +168,18 @@ async fn probe(connection: &mut Conn, step: &Step) -> Result<Probe> {
             false => (field("before"), Some(after)),
         };
         return Ok(match live.as_deref() {
-            live if live == goal && is_forward && !is_counter_set(connection, step, schema, name).await? => {
+            live if alike(live, goal)
+                && is_forward
+                && !is_counter_set(connection, step, schema, name).await? =>
+            {
                 Probe::Absent
             }
             // What changes nothing is done.
-            live if live == goal => match orphans::first(connection, &looks(step)?).await? {
+            live if alike(live, goal) => match orphans::first(connection, &looks(step)?).await? {
                 None => Probe::Done,
                 Some(_) => Probe::Absent,
             },
-            live if live == start => Probe::Absent,
+            live if alike(live, start) => Probe::Absent,
             _ => {
                 return Err(Error::new(
                     ErrorKind::ForeignDdl,

@@ -4,7 +4,7 @@ use replank_core::Result;
 use replank_core::driver::Request;
 use replank_core::event::Body;
 use replank_core::plan::{Choice, Plan};
-use replank_core::run::{Run, RunState};
+use replank_core::run::{Origin, Run, RunState};
 
 use crate::args::Change;
 use crate::confirm::confirm;
@@ -18,17 +18,7 @@ use crate::output::{figures, wrap};
 use crate::proposal::{self, Proposal};
 use crate::shell::{Connected, Shell};
 
-/// How a request was carried out.
-pub enum Done {
-    /// It was like that already.
-    Nothing,
-    /// By this run.
-    Here(Box<Run>),
-    /// By another process.
-    Detached(Outcome),
-}
-
-/// Carries a request out, and says how.
+/// Carries a request out.
 pub async fn run(
     shell: &Shell,
     connected: Connected,
@@ -36,40 +26,33 @@ pub async fn run(
     change: &Change,
     directives: Directives,
 ) -> Result<Outcome> {
-    Ok(match carry_out(shell, &connected, &request, change, directives).await? {
-        Done::Nothing => nothing_to_do(),
-        Done::Here(run) => applied(&run),
-        Done::Detached(outcome) => outcome,
-    })
-}
-
-/// Carries a request out.
-pub async fn carry_out(
-    shell: &Shell,
-    connected: &Connected,
-    request: &Request,
-    change: &Change,
-    directives: Directives,
-) -> Result<Done> {
-    if let Some(done) = go_on(shell, connected, request, change.detach).await? {
-        return Ok(done);
+    if let Some(outcome) = go_on(shell, &connected, &request, change.detach).await? {
+        return Ok(outcome);
     }
-    let options = proposal::run_options(connected, change, &directives)?;
-    let choice = match proposal::propose(shell, connected, request, &change.bounds, directives).await? {
-        Proposal::Nothing => return Ok(Done::Nothing),
+    let options = proposal::run_options(&connected, change, &directives)?;
+    let choice = match proposal::propose(shell, &connected, &request, &change.bounds, directives).await? {
+        Proposal::Nothing => return Ok(nothing_to_do()),
         Proposal::Plan(choice) => *choice,
     };
-    announce(shell, &choice);
+    approve(shell, &connected, &choice).await?;
+    if change.detach && !shell.is_detached {
+        return detach(shell).await;
+    }
+    let run = shell.runner(&connected.session).apply(choice.plan, options, Origin::default()).await?;
+    Ok(applied(&run))
+}
+
+/// Says what will be done, and asks whether it shall.
+///
+/// # Errors
+/// [`Refused`](replank_core::ErrorKind::Refused) by a rule, or by the person.
+pub async fn approve(shell: &Shell, connected: &Connected, choice: &Choice) -> Result<()> {
+    announce(shell, choice);
     if !choice.refusals.is_empty() {
         return Err(findings::refusal(&choice.refusals));
     }
     let target = connected.target.to_string();
-    confirm(shell, format!("Run this on {}?", wrap::cut(&target, 50))).await?;
-    if change.detach && !shell.is_detached {
-        return detach(shell).await.map(Done::Detached);
-    }
-    let run = shell.runner(&connected.session).apply(choice.plan, options, None).await?;
-    Ok(Done::Here(Box::new(run)))
+    confirm(shell, format!("Run this on {}?", wrap::cut(&target, 50))).await
 }
 
 /// The same statement again goes on with the run that was interrupted.
@@ -78,7 +61,7 @@ async fn go_on(
     connected: &Connected,
     request: &Request,
     detached: bool,
-) -> Result<Option<Done>> {
+) -> Result<Option<Outcome>> {
     let Request::Statement { text, .. } = request else { return Ok(None) };
     let runner = shell.runner(&connected.session);
     let Some(run) = runner.find_interrupted(text).await? else { return Ok(None) };
@@ -90,9 +73,9 @@ async fn go_on(
     shell.output.note(&format!("going on with run {}, which is {}", run.id, run.state));
     confirm(shell, format!("Go on with run {} on `{}`?", run.id.short(), run.table)).await?;
     if detached && !shell.is_detached {
-        return detach(shell).await.map(Done::Detached).map(Some);
+        return detach(shell).await.map(Some);
     }
-    Ok(Some(Done::Here(Box::new(runner.resume(&run.id).await?))))
+    Ok(Some(applied(&runner.resume(&run.id).await?)))
 }
 
 /// The target is as the statement wants it already.

@@ -1,65 +1,167 @@
 //! `replank revert`: take a change back, with every write made since.
 
-use replank_core::driver::Request;
-use replank_core::run::Run;
+use replank_core::driver::{Request, Revision};
+use replank_core::engine::Runner;
+use replank_core::plan::{Choice, Step};
+use replank_core::run::{Origin, Run};
 use replank_core::{Error, ErrorKind, Result};
 
-use super::change::{Done, applied, carry_out};
+use super::change::{applied, approve};
 use super::selected::{Selected, select};
-use crate::args::{Bounds, Change, Revert};
+use crate::args::Revert;
 use crate::confirm::confirm;
-use crate::directives::Directives;
 use crate::exit::Outcome;
+use crate::proposal::{self, Proposal};
 use crate::shell::Shell;
+use crate::signals::or_interrupted;
+
+/// Rules of what is so now and will be otherwise in a while: no reason to give values up.
+const PASSING: [&str; 4] = ["C032", "C043", "C044", "M253"];
 
 /// Takes a run back.
 pub async fn run(shell: &Shell, args: &Revert) -> Result<Outcome> {
-    let selected = select(shell, &args.run).await?;
-    let run = &selected.run;
+    let mut selected = select(shell, &args.run).await?;
     let runner = shell.runner(&selected.connected.session);
+    // What takes another run back, and is not through with it, stands for that one.
+    if let Some(first) = selected.run.takes_back.clone()
+        && runner.taking_back(&first).await?.is_some_and(|other| other.id == selected.run.id)
+    {
+        let other = select(shell, first.as_str()).await?;
+        if other.run.state.is_reversible() {
+            selected = other;
+        }
+    }
+    let run = &selected.run;
     shell.output.name_run(&run.id);
-    if run.state.is_reversible() && !run.plan.undo_keeping.is_empty() && !args.no_revert {
-        let keeping = keep(shell, &selected).await?;
-        let run = runner.revert(&run.id).await?;
-        return Ok(match keeping {
-            Some(keeping) => kept(&run, &keeping),
-            None => applied(&run),
-        });
-    }
-    if run.state.is_reversible() {
-        confirm(shell, format!("Take run {} on `{}` back?", selected.short, run.table)).await?;
-    }
-    let run = match args.no_revert {
-        true => runner.revert_and_discard(&run.id).await?,
-        false => runner.revert(&run.id).await?,
+    let by = match run.state.is_reversible() && !run.plan.is_rebuild() {
+        true => by(shell, &selected, &runner, args).await?,
+        false => By::Itself,
     };
-    Ok(applied(&run))
+    if !matches!(by, By::Another(Another::New(_))) {
+        refuse_options(args, run)?;
+    }
+    let question = format!("Take run {} on `{}` back?", selected.short, run.table);
+    let another = match by {
+        By::Another(Another::Unfinished(other)) => {
+            let what =
+                format!("run {} takes it back, and is {}: going on with that", other.id.short(), other.state);
+            shell.output.note(&what);
+            confirm(shell, question).await?;
+            Some(runner.resume(&other.id).await?)
+        }
+        By::Another(Another::New(steps)) => Some(keep(shell, &selected, &runner, &steps, args).await?),
+        By::Another(Another::Through(other)) => {
+            confirm(shell, question).await?;
+            runner.revert(&run.id).await?;
+            Some(*other)
+        }
+        By::Itself => {
+            if run.state.is_reversible() {
+                confirm(shell, question).await?;
+            }
+            let run = match args.bounds.no_revert {
+                true => runner.revert_and_discard(&run.id).await?,
+                false => runner.revert(&run.id).await?,
+            };
+            return Ok(applied(&run));
+        }
+    };
+    let (run, _) =
+        selected.connected.session.state().load(&run.id).await?.unwrap_or((run.clone(), Revision(0)));
+    Ok(match another.filter(|other| other.state.is_reversible()) {
+        Some(other) => kept(&run, &other),
+        None => applied(&run),
+    })
 }
 
-/// Takes off what the run added by a change of its own, which keeps what was written there. `None` when that is off
-/// already.
-async fn keep(shell: &Shell, selected: &Selected) -> Result<Option<Run>> {
-    let (run, connected) = (&selected.run, &selected.connected);
-    let statement = &run.plan.undo_keeping;
-    let runner = shell.runner(&connected.session);
-    if runner.find_interrupted(statement).await?.is_none() {
-        let discards = runner.discards(run).await?;
-        if discards.is_empty() {
-            confirm(shell, format!("Take run {} on `{}` back?", selected.short, run.table)).await?;
-            return Ok(None);
+/// How a run is taken back.
+enum By {
+    /// As its plan says.
+    Itself,
+    /// By another run, which keeps what was written since.
+    Another(Another),
+}
+
+enum Another {
+    /// It is to be begun, for these steps.
+    New(Vec<Step>),
+    /// It was interrupted.
+    Unfinished(Box<Run>),
+    /// It has swapped.
+    Through(Box<Run>),
+}
+
+async fn by(shell: &Shell, selected: &Selected, runner: &Runner, args: &Revert) -> Result<By> {
+    let run = &selected.run;
+    if let Some(other) = runner.taking_back(&run.id).await? {
+        if other.state.is_reversible() || other.state.is_final() {
+            return Ok(By::Another(Another::Through(Box::new(other))));
         }
-        let what = discards.join(", ");
-        shell.output.note(&format!("what was written since is kept ({what}): {statement}"));
+        if args.bounds.no_revert {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!("run {} takes it back already, and keeps what was written since", other.id),
+            )
+            .hint(format!("`replank abort {}` first", other.id.short())));
+        }
+        return Ok(By::Another(Another::Unfinished(Box::new(other))));
     }
-    let bounds = Bounds { directives: Vec::new(), no_revert: false, lock_budget: None };
-    let change = Change { bounds, cutover: None, detach: false, throttle: Vec::new() };
-    let request = Request::Statement { text: statement.clone(), forward: Vec::new(), reverse: Vec::new() };
-    let done = carry_out(shell, connected, &request, &change, Directives::default()).await;
-    let done = done.map_err(|error| or_without(error, &selected.short))?;
-    Ok(match done {
-        Done::Here(run) => Some(*run),
-        Done::Nothing | Done::Detached(_) => None,
+    or_interrupted(&shell.stop, runner.refuse_unless_newest(run)).await?;
+    let steps = or_interrupted(&shell.stop, runner.discards(run)).await?;
+    Ok(match steps.is_empty() || args.bounds.no_revert {
+        true => By::Itself,
+        false => By::Another(Another::New(steps)),
     })
+}
+
+/// Options of a rebuild, where there will be none.
+fn refuse_options(args: &Revert, run: &Run) -> Result<()> {
+    let bounds = &args.bounds;
+    let quick = bounds.no_revert && run.plan.is_rebuild();
+    if quick
+        || !bounds.directives.is_empty()
+        || bounds.lock_budget.is_some()
+        || args.cutover.is_some()
+        || !args.throttle.is_empty()
+    {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            format!("run {} is taken back as it was made, and takes no options for that", run.id),
+        )
+        .hint(format!("`replank throttle {}` changes its limits", run.id.short())));
+    }
+    Ok(())
+}
+
+/// Takes off what the run added by a change of its own, which keeps what was written there.
+async fn keep(
+    shell: &Shell,
+    selected: &Selected,
+    runner: &Runner,
+    steps: &[Step],
+    args: &Revert,
+) -> Result<Run> {
+    let (run, connected) = (&selected.run, &selected.connected);
+    let what: Vec<&str> =
+        steps.iter().flat_map(|step| step.inverse_discards.iter().map(String::as_str)).collect();
+    shell.output.note(&format!("what was written since is kept: {}", what.join(", ")));
+    let directives = proposal::directives(&args.bounds)?;
+    let options = proposal::take_back_options(connected, run, args, &directives)?;
+    let request = Request::TakeBack { inverses: steps.iter().map(|step| step.inverse.clone()).collect() };
+    let proposed = proposal::propose(shell, connected, &request, &args.bounds, directives).await;
+    let choice: Box<Choice> = match proposed.map_err(|error| or_without(error, &selected.short))? {
+        Proposal::Plan(choice) => choice,
+        Proposal::Nothing => {
+            return Err(
+                Error::new(ErrorKind::Refused, "somebody else is changing the table").hint("try again")
+            );
+        }
+    };
+    let is_lasting = choice.refusals.iter().any(|finding| !PASSING.contains(&finding.code.as_str()));
+    let approved = approve(shell, connected, &choice).await;
+    approved.map_err(|error| if is_lasting { or_without(error, &selected.short) } else { error })?;
+    let origin = Origin { migration: None, takes_back: Some(run.id.clone()) };
+    runner.apply(choice.plan, options, origin).await
 }
 
 /// Where no rebuild can be made, there is still the quick way.

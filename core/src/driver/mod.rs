@@ -133,4 +133,9 @@ pub enum Request {
         /// The new shape, as a `CREATE` statement.
         shape: Option<String>,
     },
+    /// What takes steps of the server's own back, as one change.
+    TakeBack {
+        /// The [inverses](crate::plan::Step::inverse) of steps on one table, as this driver planned them.
+        inverses: Vec<String>,
+    },
 }

@@ -46,21 +46,30 @@ pub async fn forward(record: &mut Record, stop: &watch::Receiver<bool>) -> Resul
 /// [`ErrorKind::Refused`] where that would drop what was written since, unless it `discards`.
 pub async fn backward(record: &mut Record, stop: &watch::Receiver<bool>, discards: bool) -> Result<()> {
     settle_next(record).await?;
+    if !discards {
+        let steps = self::discards(&*record.session, &record.run).await?;
+        let what: Vec<&str> =
+            steps.iter().flat_map(|step| step.inverse_discards.iter().map(String::as_str)).collect();
+        if !what.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!("it would drop what was written since: {}", what.join(", ")),
+            )
+            .hint(format!(
+                "`replank revert {0}` keeps it; `replank revert {0} --no-revert` drops it",
+                record.run.id
+            )));
+        }
+    }
     while let Some(index) = record.run.steps_done.checked_sub(1) {
         let Some(step) = record.run.plan.steps.get(index).cloned() else { break };
         if step.inverse.is_empty() {
             return Err(Error::new(ErrorKind::Refused, format!("`{}` cannot be taken back", step.title)));
         }
         let inverse = inverse(&step);
-        if !discards
-            && !step.inverse_discards.is_empty()
-            && native(record)?.probe(&inverse).await? != Probe::Done
-        {
+        if !step.inverse_discards.is_empty() && native(record)?.probe(&inverse).await? != Probe::Done {
             let what = step.inverse_discards.join(", ");
-            return Err(Error::new(
-                ErrorKind::Refused,
-                format!("`{}` would drop what was written since: {what}", inverse.statement),
-            ));
+            record.say(Body::Warning { message: format!("what was written since is dropped: {what}") });
         }
         one(record, &inverse, stop, false).await?;
         record.run.steps_done = index;
@@ -70,12 +79,21 @@ pub async fn backward(record: &mut Record, stop: &watch::Receiver<bool>, discard
     record.enter(RunState::Reverted, "taken back").await
 }
 
-/// What taking the run's steps back would drop of what was written since, as `column …`.
-pub async fn discards(session: &dyn Session, run: &Run) -> Result<Vec<String>> {
+/// Steps whose inverses would drop what was written since, and that are not taken back yet.
+pub async fn discards(session: &dyn Session, run: &Run) -> Result<Vec<Step>> {
     let mut discards = Vec::new();
     for step in run.plan.steps.iter().filter(|step| !step.inverse_discards.is_empty()) {
-        if of(session)?.probe(&inverse(step)).await? != Probe::Done {
-            discards.extend(step.inverse_discards.iter().cloned());
+        let inverse = inverse(step);
+        match of(session)?.probe(&inverse).await? {
+            Probe::Done => {}
+            Probe::Running => {
+                return Err(Error::new(
+                    ErrorKind::Refused,
+                    format!("the server is still at `{}`", inverse.statement),
+                )
+                .hint("wait until it has ended, and try again"));
+            }
+            Probe::Absent | Probe::Broken => discards.push(step.clone()),
         }
     }
     Ok(discards)

@@ -123,7 +123,6 @@ fn plan(
         locks: chosen.locks.clone(),
         disk_bytes: chosen.disk_bytes,
         undo: chosen.undo.clone(),
-        undo_keeping: chosen.undo_keeping.clone(),
         findings,
         spec: chosen.spec.clone(),
         hash: hash(draft, chosen),
@@ -165,7 +164,6 @@ mod tests {
             discards: Vec::new(),
             disk_bytes: None,
             undo: "revert".to_owned(),
-            undo_keeping: String::new(),
             spec: serde_json::Value::Null,
         }
     }

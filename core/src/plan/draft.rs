@@ -89,6 +89,14 @@ impl Step {
 pub const UNDO_KEEPING: &str = "`revert` takes the column off by a rebuild, whose old table keeps what was written there \
      since until it is made final; `revert --no-revert` drops that at once";
 
+/// The same where no rebuild can take the column off.
+#[must_use]
+pub fn undo_dropping(why: &str) -> String {
+    format!(
+        "only `revert --no-revert`, which drops what was written there since: no rebuild can take the column off ({why})"
+    )
+}
+
 /// One possible way, with what it costs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
@@ -111,9 +119,6 @@ pub struct Candidate {
     pub disk_bytes: Option<u64>,
     /// How it is undone.
     pub undo: String,
-    /// The statement that takes back, as a change of its own whose retired table keeps the values, what the steps'
-    /// inverses would drop. Empty where they drop nothing.
-    pub undo_keeping: String,
     /// The driver's own part.
     pub spec: serde_json::Value,
 }

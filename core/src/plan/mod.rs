@@ -7,6 +7,7 @@ mod render;
 pub use choose::{Choice, PlanOptions, choose};
 pub use draft::{
     Candidate, Collision, Draft, Evidence, LockNote, NullColumn, Step, Strategy, UNDO_KEEPING, Unfit,
+    undo_dropping,
 };
 pub use render::text;
 
@@ -41,9 +42,6 @@ pub struct Plan {
     pub disk_bytes: Option<u64>,
     /// How it is undone, and until when.
     pub undo: String,
-    /// The statement that takes back what the steps' inverses would drop, as a change of its own that keeps it.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub undo_keeping: String,
     /// What the rules say about it.
     pub findings: Vec<Finding>,
     /// The driver's own part.

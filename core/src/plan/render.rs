@@ -145,7 +145,6 @@ mod tests {
             locks: vec![LockNote { what: "writers wait for the swap".into(), hold_ms: 20 }],
             disk_bytes: Some(310 << 20),
             undo: "replank revert, until replank finalize; no write is lost".into(),
-            undo_keeping: String::new(),
             findings: vec![Finding {
                 code: "C043".into(),
                 slug: "disk-headroom".into(),

@@ -15,7 +15,7 @@ use std::time::Duration;
 use replank_core::driver::Request;
 use replank_core::driver::facts::TableFacts;
 use replank_core::ident::TableId;
-use replank_core::plan::{Candidate, Draft, Evidence, Strategy, UNDO_KEEPING};
+use replank_core::plan::{Candidate, Draft, Evidence, Strategy, UNDO_KEEPING, undo_dropping};
 use replank_core::{Error, ErrorKind, Result};
 
 use crate::added_keys::Looks;
@@ -62,6 +62,11 @@ pub async fn draft(server: &Server, request: &Request) -> Result<Draft> {
             drafting.statement(text, &Given { forward, reverse }).await?
         }
         Request::Rebuild { table, shape } => drafting.rebuild(table, shape.as_deref()).await?,
+        Request::TakeBack { inverses } => match &inverses[..] {
+            // A plan of ours has one step.
+            [inverse] => drafting.statement(inverse, &Given { forward: &[], reverse: &[] }).await?,
+            _ => return Err(Error::new(ErrorKind::Internal, "one statement takes a plan back")),
+        },
     };
     server.keep(connection);
     Ok(draft)
@@ -218,6 +223,11 @@ impl Drafting<'_> {
         if let Some(partition) = clauses.iter().flat_map(|clause| &clause.empties).next() {
             shadow.impossible = Some(format!("a rebuild would keep the rows of partition {partition}"));
         }
+        if let Some(why) = &shadow.impossible {
+            for native in candidates.iter_mut().filter(|native| native.undo == UNDO_KEEPING) {
+                native.undo = undo_dropping(why);
+            }
+        }
         candidates.push(shadow);
         if tried.is_unchecked {
             following::orphaned(self.connection, &following::looks(table, &tried.after), &mut evidence)
@@ -293,12 +303,7 @@ impl Drafting<'_> {
             inverse_discards,
             &looks,
         );
-        let undo_keeping = match step.inverse_discards.is_empty() {
-            true => String::new(),
-            false => step.inverse.clone(),
-        };
         let mut candidate = native::candidate(strategy(tried.way), reason, vec![step], undo);
-        candidate.undo_keeping = undo_keeping;
         candidate.discards = dropped;
         let emptied = clauses.iter().flat_map(|clause| &clause.empties);
         candidate.discards.extend(emptied.map(|partition| format!("partition {partition} with its rows")));

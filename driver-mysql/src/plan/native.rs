@@ -31,7 +31,6 @@ pub fn candidate(strategy: Strategy, reason: &str, steps: Vec<Step>, undo: &str)
         discards: Vec::new(),
         disk_bytes: None,
         undo: undo.to_owned(),
-        undo_keeping: String::new(),
         spec: serde_json::Value::Null,
     }
 }

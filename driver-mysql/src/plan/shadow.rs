@@ -5,6 +5,7 @@ use replank_core::plan::{Candidate, Evidence, LockNote, Step, Strategy};
 use serde_json::Value as Json;
 
 use super::mapping::{Given, mapping};
+use super::native::added;
 use super::renames::Renames;
 use super::value::does_not_fit;
 use super::{evidence, following};
@@ -89,6 +90,10 @@ pub async fn shadow(
             narrower.join(", ")
         );
     }
+    let added = added(old, new, renames);
+    if mapping.backward.is_ok() && !added.is_empty() {
+        candidate.undo = format!("{}; what was written to {} is gone then", candidate.undo, added.join(", "));
+    }
     match &mapping.backward {
         Ok(back) if !back.kept.is_empty() => {
             candidate.undo = format!(
@@ -141,7 +146,6 @@ fn candidate(table: &Table) -> Candidate {
         // The table and its indexes, and as much again in the log of its copy.
         disk_bytes: Some(table.bytes * 2),
         undo: "`revert` swaps back, with every write made since; `finalize` drops the old table".to_owned(),
-        undo_keeping: String::new(),
         spec: Json::Null,
     }
 }

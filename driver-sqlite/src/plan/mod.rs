@@ -13,7 +13,7 @@ mod target;
 use replank_core::driver::Request;
 use replank_core::driver::facts::TableFacts;
 use replank_core::ident::TableId;
-use replank_core::plan::{Candidate, Draft, Evidence, Strategy};
+use replank_core::plan::{Candidate, Draft, Evidence, Strategy, UNDO_KEEPING, undo_dropping};
 use replank_core::{Error, ErrorKind, Result};
 use serde_json::Value as Json;
 use sqlx::sqlite::SqliteConnection;
@@ -44,6 +44,7 @@ pub async fn draft(database: &Database, request: &Request) -> Result<Draft> {
             drafting.statement(text, &Given { forward, reverse }).await?
         }
         Request::Rebuild { table, shape } => drafting.rebuild(table, shape.as_deref()).await?,
+        Request::TakeBack { inverses } => drafting.take_back(inverses).await?,
     };
     drop(drafting);
     tx.end().await?;
@@ -65,6 +66,23 @@ impl Drafting<'_> {
             Statement::DropIndex { name, if_exists } => self.drop_index(text, &name, if_exists, given).await,
             Statement::DropTable { name, if_exists } => self.drop_table(text, &name, if_exists).await,
         }
+    }
+
+    /// Clauses of statements that SQLite runs one by one.
+    async fn take_back(&mut self, inverses: &[String]) -> Result<Draft> {
+        let (mut name, mut all) = (String::new(), Vec::new());
+        for inverse in inverses {
+            let Statement::AlterTable { table, clauses } = parse(inverse)? else {
+                return Err(Error::new(
+                    ErrorKind::Internal,
+                    "only an ALTER TABLE is taken back by a rebuild",
+                ));
+            };
+            name = table;
+            all.extend(clauses);
+        }
+        let given = Given { forward: &[], reverse: &[] };
+        self.alter(&inverses.join("; "), &name, &all, &given).await
     }
 
     async fn alter(
@@ -111,6 +129,15 @@ impl Drafting<'_> {
                     candidates.push(shadow::impossible(error.to_string()));
                 }
                 Err(error) => return Err(error),
+            }
+        }
+        let no_rebuild = candidates
+            .iter()
+            .find(|candidate| candidate.strategy == Strategy::Shadow)
+            .and_then(|shadow| shadow.impossible.clone());
+        if let Some(why) = no_rebuild {
+            for native in candidates.iter_mut().filter(|native| native.undo == UNDO_KEEPING) {
+                native.undo = undo_dropping(&why);
             }
         }
         evidence.renames = renames.iter().map(|(from, to)| (format!("column {from}"), to.clone())).collect();
@@ -402,7 +429,6 @@ fn nothing() -> Candidate {
         discards: Vec::new(),
         disk_bytes: None,
         undo: "nothing is to be undone".to_owned(),
-        undo_keeping: String::new(),
         spec: Json::Null,
     }
 }

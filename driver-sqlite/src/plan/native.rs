@@ -56,7 +56,6 @@ fn candidate(strategy: Strategy, reason: &str, steps: Vec<Step>, hold: Duration,
         discards: Vec::new(),
         disk_bytes: None,
         undo: undo.to_owned(),
-        undo_keeping: String::new(),
         spec: Json::Null,
     }
 }
@@ -79,15 +78,14 @@ async fn add_columns(
     clauses: &[Clause],
     size: Size,
 ) -> Result<Candidate> {
-    let (mut steps, mut drops) = (Vec::new(), Vec::new());
+    let mut steps = Vec::new();
     let mut scans = false;
     let mut impossible = None;
     for clause in clauses {
         let Clause::AddColumn(column) = clause else { continue };
         let statement =
             format!("ALTER TABLE {} ADD COLUMN {}", ident(&table.name), column.render(false).trim());
-        let drop = format!("DROP COLUMN {}", ident(&column.name));
-        let inverse = format!("ALTER TABLE {} {drop}", ident(&table.name));
+        let inverse = format!("ALTER TABLE {} DROP COLUMN {}", ident(&table.name), ident(&column.name));
         if let Some(why) = scratch.tries(&statement).await? {
             impossible = Some(format!("SQLite cannot add this column to a table: {why}"));
         } else if size.rows > 0
@@ -103,15 +101,11 @@ async fn add_columns(
             step.inverse_discards.push(format!("column {}", column.name));
         }
         steps.push(step);
-        drops.push(drop);
     }
     let hold = if scans { size::rewrite(connection, table, size).await? } else { SCHEMA_ONLY };
     let loses = steps.iter().any(|step| !step.inverse_discards.is_empty());
     let undo = if loses { UNDO_KEEPING } else { "`revert` drops the column" };
     let mut found = candidate(Strategy::Instant, "only the table's text changes", steps, hold, undo);
-    if loses {
-        found.undo_keeping = format!("ALTER TABLE {} {}", ident(&table.name), drops.join(", "));
-    }
     found.impossible = impossible;
     Ok(found)
 }

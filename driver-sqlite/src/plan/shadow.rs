@@ -62,7 +62,18 @@ pub async fn shadow(
     let mut candidate = candidate(size);
     candidate.spec = spec.write()?;
     candidate.impossible = unsuitable(connection, old, &new).await?;
+    let is_stored = |name: &str| new.column(name).is_some_and(|column| !column.generated);
+    let added: Vec<String> = shape
+        .origins
+        .iter()
+        .filter(|origin| origin.from.is_none() && is_stored(&origin.column))
+        .map(|origin| format!("column {}", origin.column))
+        .collect();
     match &mapping.backward {
+        Ok(_) if !added.is_empty() => {
+            candidate.undo =
+                format!("{}; what was written to {} is gone then", candidate.undo, added.join(", "));
+        }
         Ok(_) => {}
         Err(why) => {
             candidate.undo = format!("cannot be taken back after the swap: {why}");
@@ -105,7 +116,6 @@ fn candidate(size: Size) -> Candidate {
         // The table, its indexes, the log, and room for the WAL.
         disk_bytes: Some(size.bytes + size.bytes / 4),
         undo: "`revert` swaps back, with every write made since; `finalize` drops the old table".to_owned(),
-        undo_keeping: String::new(),
         spec: Json::Null,
     }
 }

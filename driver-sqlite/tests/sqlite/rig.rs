@@ -81,6 +81,7 @@ impl Rig {
             format: Default::default(),
             is_swapped_back: false,
             cutover_requested: false,
+            takes_back: None,
             migration: None,
             note: None,
             started: jiff::Timestamp::UNIX_EPOCH,

@@ -193,7 +193,7 @@ async fn what_was_written_to_an_added_column_is_kept_when_it_is_taken_back_and_k
     let first: serde_json::Value =
         serde_json::from_str(history.out.lines().next().expect("a run")).expect("JSON");
     let revert = ["revert", first["run"].as_str().expect("an id"), "-t", &url, "--yes"];
-    for boundary in ["chunk_committed", "swap_acknowledged"] {
+    for boundary in ["chunk_committed", "swap_acknowledged", "step_done"] {
         run_beside(&revert, &[("REPLANK_KILL_AT", boundary)]).await.was_killed();
     }
     run_beside(&revert, &[]).await.exits(0).says("is as before").says("keeps what was written since");

@@ -15,7 +15,7 @@ use replank_core::engine::Runner;
 use replank_core::event::Body;
 use replank_core::ident::RunId;
 use replank_core::plan::Plan;
-use replank_core::run::{Run, RunOptions, RunState};
+use replank_core::run::{Origin, Run, RunOptions, RunState};
 use replank_core::{Error, ErrorKind, Result};
 use replank_driver_sqlite::demo::{self, Journal, Writers};
 
@@ -99,7 +99,7 @@ async fn stage(
     let runner = Runner::new(Arc::clone(&connected.session), Arc::clone(&marks) as _, shell.stop.clone());
     let started = Instant::now();
     let result = match work {
-        Work::Apply(plan) => runner.apply(*plan, RunOptions::default(), None).await,
+        Work::Apply(plan) => runner.apply(*plan, RunOptions::default(), Origin::default()).await,
         Work::Revert(id) => runner.revert(&id).await,
     };
     let took = started.elapsed();

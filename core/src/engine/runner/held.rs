@@ -40,7 +40,7 @@ impl Runner {
         Ok(record)
     }
 
-    async fn load(&self, id: &RunId) -> Result<(Run, Revision)> {
+    pub(super) async fn load(&self, id: &RunId) -> Result<(Run, Revision)> {
         repeatedly(|| self.session.state().load(id)).await?.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("no run `{id}`")).hint("`replank history` lists the runs")
         })
@@ -74,6 +74,24 @@ impl Runner {
         let job = RebuildJob::of(run, token);
         // It changes nothing.
         repeatedly(|| rebuilder.open(&job)).await
+    }
+
+    /// Runs on a table are taken back newest first: what a later one keeps would be lost, or its way back.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] while a later run on the table is not over.
+    pub async fn refuse_unless_newest(&self, run: &Run) -> Result<()> {
+        let runs = repeatedly(|| self.session.state().runs()).await?;
+        let later = runs.into_iter().skip_while(|other| other.id != run.id).skip(1).find(|other| {
+            other.table == run.table && !other.state.is_final() && other.takes_back.as_ref() != Some(&run.id)
+        });
+        let Some(later) = later else { return Ok(()) };
+        let hint = match later.state.is_reversible() {
+            true => format!("`replank revert {0}` or `replank finalize {0}` first", later.id),
+            false => format!("`replank resume {0}` or `replank abort {0}` first", later.id),
+        };
+        let what = format!("run {} on `{}` came later, and is {}", later.id, later.table, later.state);
+        Err(Error::new(ErrorKind::Refused, what).hint(hint))
     }
 
     /// One run a table; and one retired table a table.

@@ -22,8 +22,8 @@ use crate::event::{Body, Reporter};
 use crate::ident::RunId;
 use crate::journal::host;
 use crate::journal::patience::repeatedly;
-use crate::plan::Plan;
-use crate::run::{Checkpoint, Direction, Run, RunOptions, RunState};
+use crate::plan::{Plan, Step};
+use crate::run::{Checkpoint, Direction, Origin, Run, RunOptions, RunState};
 use crate::{Error, ErrorKind, Result};
 
 /// Carries runs out on one target.
@@ -60,7 +60,7 @@ impl Runner {
     /// [`ErrorKind::Refused`] while another run works on the table or keeps a retired table of it;
     /// [`ErrorKind::Gate`] when it waits for the person; all kinds of the engine. The run can then be
     /// resumed or aborted, as the hint says.
-    pub async fn apply(&self, plan: Plan, options: RunOptions, migration: Option<String>) -> Result<Run> {
+    pub async fn apply(&self, plan: Plan, options: RunOptions, origin: Origin) -> Result<Run> {
         let store = self.session.state();
         repeatedly(|| store.ensure()).await?;
         let interrupted = repeatedly(|| store.runs())
@@ -91,7 +91,8 @@ impl Runner {
             format: Default::default(),
             is_swapped_back: false,
             cutover_requested: false,
-            migration,
+            takes_back: origin.takes_back,
+            migration: origin.migration,
             note: None,
             started: Timestamp::now(),
             ended: None,
@@ -122,7 +123,8 @@ impl Runner {
         record.pass(Boundary::RunSaved);
         let started = json!({ "statement": record.run.statement, "plan": record.run.plan.hash });
         record.note("started", started).await?;
-        self.finish(record, Work::Forward).await
+        let run = self.finish(record, Work::Forward).await?;
+        self.complete(run).await
     }
 
     /// The run of this statement that was interrupted, if there is one: the same statement again goes on
@@ -146,7 +148,8 @@ impl Runner {
             (_, Direction::Forward) => Work::Forward,
             (_, Direction::Reverse) => Work::Backward { discards: false },
         };
-        self.finish(record, work).await
+        let run = self.finish(record, work).await?;
+        self.complete(run).await
     }
 
     /// Lets a run that waits at its gate swap, and goes on with it.
@@ -171,7 +174,8 @@ impl Runner {
             Direction::Forward => Work::Forward,
             Direction::Reverse => Work::Backward { discards: false },
         };
-        self.finish(record, work).await
+        let run = self.finish(record, work).await?;
+        self.complete(run).await
     }
 
     /// Changes the limits of a run that nobody works on, for the next runner.
@@ -196,20 +200,46 @@ impl Runner {
         Ok(record.run)
     }
 
-    /// What a `revert` of the run would drop of what was written since, as `column …`. Empty once a change of its own
-    /// has taken that off ([`Plan::undo_keeping`]), and for a rebuild, which keeps all.
+    /// Steps of the run whose inverses would drop what was written since, and that are not taken back yet. None for a
+    /// rebuild: the old table has what it can hold.
     ///
     /// # Errors
-    /// Those of the server.
-    pub async fn discards(&self, run: &Run) -> Result<Vec<String>> {
+    /// Those of the server; [`ErrorKind::Refused`] while it still runs one of the inverses.
+    pub async fn discards(&self, run: &Run) -> Result<Vec<Step>> {
         repeatedly(|| native::discards(&*self.session, run)).await
+    }
+
+    /// The run that takes this one back and keeps what was written since, if one was begun and not given up.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn taking_back(&self, run: &RunId) -> Result<Option<Run>> {
+        let runs = repeatedly(|| self.session.state().runs()).await?;
+        let is_it = |other: &Run| {
+            other.takes_back.as_ref() == Some(run)
+                && !matches!(other.state, RunState::Aborted | RunState::Reverted)
+        };
+        Ok(runs.into_iter().rev().find(is_it))
+    }
+
+    /// The run that was taken back is over once the one that does it has swapped.
+    async fn complete(&self, run: Run) -> Result<Run> {
+        let Some(first) = &run.takes_back else { return Ok(run) };
+        if run.state.is_reversible() || run.state == RunState::Finalized {
+            let (other, _) = self.load(first).await?;
+            if other.state.is_reversible() {
+                let reverted = self.revert(first).await;
+                reverted.map_err(|error| error.hint(format!("go on with `replank revert {first}`")))?;
+            }
+        }
+        Ok(run)
     }
 
     /// Takes a run back, with every write made since.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] when the way back is gone, a value cannot be held by the old shape, or what was written
-    /// since would be dropped: see [`Runner::discards`].
+    /// [`ErrorKind::Refused`] when the way back is gone, a value cannot be held by the old shape, a later run on the table
+    /// can still be taken back, or what was written since would be dropped: see [`Runner::discards`].
     pub async fn revert(&self, id: &RunId) -> Result<Run> {
         self.take_back(id, false).await
     }
@@ -244,6 +274,9 @@ impl Runner {
                 .hint(format!("`replank finalize {id}` removes what is left of it"));
             return self.give_back(&record, error).await;
         }
+        if let Err(error) = self.refuse_unless_newest(run).await {
+            return self.give_back(&record, error).await;
+        }
         self.finish(record, Work::Backward { discards }).await
     }
 
@@ -262,6 +295,17 @@ impl Runner {
                 Error::new(ErrorKind::Refused, format!("run {id} is {}, not reversible", record.run.state))
                     .hint(format!("see `replank status {id}`"));
             return self.give_back(&record, error).await;
+        }
+        match self.taking_back(id).await {
+            Ok(None) => {}
+            Ok(Some(other)) => {
+                let what =
+                    format!("run {id} is being taken back by run {}, which is {}", other.id, other.state);
+                let error = Error::new(ErrorKind::Refused, what)
+                    .hint(format!("`replank revert {id}` goes on with that"));
+                return self.give_back(&record, error).await;
+            }
+            Err(error) => return self.give_back(&record, error).await,
         }
         self.finish(record, Work::Finalize).await
     }

@@ -63,6 +63,7 @@ pub(super) async fn run_of(fixture: &dyn Fixture, session: &dyn Session) -> Run 
         format: Default::default(),
         is_swapped_back: false,
         cutover_requested: false,
+        takes_back: None,
         migration: None,
         note: None,
         started: Timestamp::UNIX_EPOCH,

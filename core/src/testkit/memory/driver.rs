@@ -169,7 +169,6 @@ impl MemorySession {
             discards: Vec::new(),
             disk_bytes: None,
             undo: "`replank revert`".to_owned(),
-            undo_keeping: String::new(),
             spec: serde_json::json!({ "unique": unique.word(), "deferred": is_deferred }),
         }
     }
@@ -194,7 +193,6 @@ fn native(text: &str, word: &str) -> Candidate {
         discards: Vec::new(),
         disk_bytes: None,
         undo: "the inverse statement".to_owned(),
-        undo_keeping: String::new(),
         spec: serde_json::Value::Null,
     }
 }

@@ -15,7 +15,7 @@ use crate::engine::Runner;
 use crate::event::Silent;
 use crate::ident::RunId;
 use crate::plan::{Plan, PlanOptions, choose};
-use crate::run::Run;
+use crate::run::{Origin, Run};
 use crate::testkit::chance::Chance;
 use crate::testkit::frozen::Frozen;
 use crate::testkit::memory::{Client, Doom, Moment, Server, TABLE};
@@ -322,7 +322,7 @@ async fn work(
     plan: Plan,
     scenario: Scenario,
 ) -> Result<Run> {
-    let Some(run) = run else { return runner.apply(plan, scenario.options, None).await };
+    let Some(run) = run else { return runner.apply(plan, scenario.options, Origin::default()).await };
     match intent {
         Intent::Apply | Intent::Warm => runner.resume(&run).await,
         Intent::Revert => runner.revert(&run).await,

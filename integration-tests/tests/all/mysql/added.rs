@@ -61,10 +61,17 @@ async fn on_mysql_what_was_written_to_an_added_column_is_kept_when_it_is_taken_b
         .collect();
     let record = format!("`_replank_{}`.runs", table.name());
     let first = table.text(&format!("SELECT id FROM {record}")).await;
-    let revert = ["revert", &first, "-t", &url, "--yes"];
-    for boundary in ["chunk_committed:2", "swap_intended", "swap_acknowledged"] {
+    // `last` is the run that takes it back, and stands for the one that is taken back until that is over.
+    let revert = ["revert", "last", "-t", &url, "--yes"];
+    for boundary in ["chunk_committed:2", "swap_intended", "swap_acknowledged", "step_done"] {
         run_beside(&revert, &[("REPLANK_KILL_AT", boundary)]).await.was_killed();
         tokio::time::sleep(Duration::from_millis(100)).await;
+        let finalize = run_beside(&["finalize", &first, "-t", &url, "--yes"], &[]).await.exits(3);
+        finalize.says("is being taken back by run");
+        let quick = ["revert", &first, "-t", &url, "--yes", "--no-revert"];
+        if boundary == "chunk_committed:2" {
+            run_beside(&quick, &[]).await.exits(3).says("takes it back already");
+        }
     }
     run_beside(&revert, &[]).await.exits(0).says("is as before").says("keeps what was written since");
     assert_eq!(table.definition_of("held").await, before);
@@ -91,6 +98,70 @@ async fn on_mysql_what_was_written_to_an_added_column_is_kept_when_it_is_taken_b
     println!("each was written {least} times");
     assert_eq!(table.text("SELECT v FROM held WHERE id = 50").await, "-1");
     assert_eq!(table.text("SELECT COUNT(*) FROM held").await, ROWS.to_string());
+    table.assert_no_helpers().await;
+}
+
+/// What one run keeps is not lost by taking another back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_mysql_runs_are_taken_back_newest_first_and_none_loses_what_another_keeps() {
+    let table = Table::with_rows(1).await;
+    let url = table.url();
+    table.execute("CREATE TABLE held (id INT PRIMARY KEY, v INT)").await;
+    table.execute("INSERT INTO held VALUES (1, 1), (2, 2)").await;
+    let runs = async || {
+        let record = format!("SELECT id FROM `_replank_{}`.runs ORDER BY number", table.name());
+        let mut connection = table.connect().await;
+        connection.query::<String, _>(record).await.expect("runs")
+    };
+    for column in ["a", "b"] {
+        let add = format!("ALTER TABLE held ADD COLUMN {column} INT");
+        run_beside(&["apply", "-t", &url, "-e", &add, "--yes"], &[]).await.exits(0).says("instant");
+    }
+    table.execute("UPDATE held SET a = id + 10, b = id + 20").await;
+    let rows = "SELECT GROUP_CONCAT(CONCAT_WS(' ', id, v, a, b) ORDER BY id) FROM held";
+    let written = table.text(rows).await;
+    let first = runs().await[0].clone();
+    for more in [&[][..], &["--no-revert"]] {
+        let revert = [&["revert", &first, "-t", &url, "--yes"], more].concat();
+        run_beside(&revert, &[]).await.exits(3).says("came later");
+    }
+    run_beside(&["revert", "last", "-t", &url, "--yes", "--throttle", "copy_workers=1"], &[]).await.exits(0);
+    for more in [&[][..], &["--no-revert"]] {
+        let revert = [&["revert", &first, "-t", &url, "--yes"], more].concat();
+        let ended = run_beside(&revert, &[]).await.exits(3);
+        assert!(!ended.err.contains("copies nothing"), "{}", ended.err);
+    }
+    run_beside(&["revert", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    assert_eq!(table.text(rows).await, written);
+    table.assert_no_helpers().await;
+}
+
+/// Given up, it is as if it had never been begun; gone on with by whatever command, it comes to its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_mysql_a_run_that_takes_another_back_is_given_up_or_gone_on_with() {
+    let table = Table::with_rows(1).await;
+    let url = table.url();
+    table.execute("CREATE TABLE held (id INT PRIMARY KEY, v INT)").await;
+    table.execute("INSERT INTO held VALUES (1, 1), (2, 2)").await;
+    let before = table.definition_of("held").await;
+    run_beside(&["apply", "-t", &url, "-e", "ALTER TABLE held ADD COLUMN a INT", "--yes"], &[])
+        .await
+        .exits(0)
+        .says("instant");
+    table.execute("UPDATE held SET a = id + 10").await;
+    let rows = "SELECT GROUP_CONCAT(CONCAT_WS(' ', id, v, a) ORDER BY id) FROM held";
+    let written = table.text(rows).await;
+    let first = table.text(&format!("SELECT id FROM `_replank_{}`.runs", table.name())).await;
+    let revert = ["revert", &first, "-t", &url, "--yes"];
+    run_beside(&revert, &[("REPLANK_KILL_AT", "chunk_committed")]).await.was_killed();
+    run_beside(&["abort", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    assert_eq!(table.text(rows).await, written);
+    // Whoever goes on with it goes on to the end.
+    run_beside(&revert, &[("REPLANK_KILL_AT", "chunk_committed")]).await.was_killed();
+    run_beside(&["resume", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    run_beside(&["status", &first, "-t", &url], &[]).await.exits(0).says("reverted");
+    assert_eq!(table.definition_of("held").await, before);
+    run_beside(&["finalize", "last", "-t", &url, "--yes"], &[]).await.exits(0);
     table.assert_no_helpers().await;
 }
 
