@@ -33,7 +33,7 @@ async fn on_mysql_sessions_that_are_killed_again_and_again_never_end_the_copy_ea
     table.execute(&format!("GRANT ALL ON *.* TO {login}")).await;
     let url = table.url().replacen("root:", &format!("{login}:"), 1);
     let writers = Application::start(&table, seed(test), 2).await;
-    let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes", "--throttle", "chunk_rows_max=100"];
+    let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes", "--throttle", "chunk_rows_max=20"];
     let (mut connection, mut chance) = (table.connect().await, Random::new(seed(test), 0));
     let (mut killed, mut runs) = (0, 0);
     loop {
@@ -42,7 +42,7 @@ async fn on_mysql_sessions_that_are_killed_again_and_again_never_end_the_copy_ea
         let stopped = Stopped::at("chunk_committed", &apply).await;
         let run = tokio::spawn(async move { stopped.go_on().await });
         while !run.is_finished() && killed < 20 {
-            tokio::time::sleep(Duration::from_millis(250)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
             let sessions = format!("SELECT id FROM information_schema.processlist WHERE user = '{login}'");
             let sessions: Vec<u64> = connection.query(&sessions).await.expect("listed");
             let drawn = usize::try_from(chance.below(sessions.len() as u64)).expect("small");
