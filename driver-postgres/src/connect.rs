@@ -1,0 +1,314 @@
+//! Connections to one server.
+//!
+//! Every session of ours has the same settings, so that an expression gives the same value today, after a
+//! resume and on the way back. A session whose statement failed, or whose caller was dropped half-way, is
+//! closed and never used again: its transaction rolls back, and what it was at is a matter of the fence.
+
+use std::ops::{Deref, DerefMut};
+use std::str::FromStr as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use replank_core::driver::Settings;
+use replank_core::{Error, ErrorKind, Result};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::time::timeout;
+use url::Url;
+
+use crate::error::from_sqlx;
+use crate::sql::{first, get, is_so, run};
+
+/// A server that is there answers a handshake at once; a paused one takes the connection and says nothing.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// One that is lost while it is opened is an accident; a server that does this each time is not well. Chosen.
+const OPEN_TRIES: u32 = 2;
+/// More idle sessions than copy workers, appliers, feed and journal together need. Chosen.
+const IDLE_MAX: usize = 16;
+/// A session that was used within this is there: asking each time would cost a round trip. Chosen.
+const TRUSTED: Duration = Duration::from_secs(1);
+/// A runner that is stopped in the middle of a batch holds its rows no longer than this. Chosen: a batch takes
+/// milliseconds.
+const IDLE_TRANSACTION_SECONDS: u32 = 5;
+
+/// A session.
+pub struct Conn {
+    inner: PgConnection,
+    pid: i32,
+}
+
+impl Conn {
+    /// The number of its server process.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+}
+
+impl Deref for Conn {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.inner
+    }
+}
+
+impl DerefMut for Conn {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.inner
+    }
+}
+
+/// A server, and the sessions on it.
+pub struct Server {
+    opts: PgConnectOptions,
+    /// As `SHOW server_version_num` has it: 180006 is 18.6.
+    version: u32,
+    /// Which cluster and database it was when this was opened.
+    identity: String,
+    settings: Settings,
+    /// The one that was kept last is at the end.
+    idle: Mutex<Vec<(Conn, Instant)>>,
+}
+
+impl Server {
+    /// Connects once, so that a wrong address or password is told now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a URL that cannot be meant, or a login that the server refuses;
+    /// [`ErrorKind::NotFound`] for a server or a database that is not there.
+    pub async fn open(url: &str, settings: &Settings) -> Result<Self> {
+        // With two providers linked rustls cannot choose, and panics at the first connection. Somebody
+        // else may have installed it: that is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let opts = options(url)?;
+        let mut connection =
+            again_when_lost(|| opened(&opts)).await.map_err(|error| refused(error, &opts))?;
+        let version = first(&mut connection, "SELECT current_setting('server_version_num')::int").await?;
+        let version = version.map(|row| get::<i32>(&row, 0)).transpose()?.unwrap_or_default();
+        let identity = identity(&mut connection).await?;
+        let server = Self {
+            opts,
+            version: u32::try_from(version).unwrap_or_default(),
+            identity,
+            settings: settings.clone(),
+            idle: Mutex::default(),
+        };
+        server.pin(&mut connection).await?;
+        server.keep(connection);
+        Ok(server)
+    }
+
+    /// As `SHOW server_version_num` has it: 180006 is 18.6.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// What the person set.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// A new connection with our settings, which nobody else will get.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`] when the address leads to another server meanwhile.
+    pub async fn connect(&self) -> Result<Conn> {
+        again_when_lost(|| self.connect_once()).await.map_err(|error| match error.kind() {
+            // Nothing of the caller's was sent: a server that restarts is back in a while.
+            ErrorKind::ConnectionLost => {
+                Error::new(ErrorKind::Retry, format!("the server does not answer: {}", error.message()))
+            }
+            _ => error,
+        })
+    }
+
+    async fn connect_once(&self) -> Result<Conn> {
+        let mut connection = opened(&self.opts).await?;
+        // Half of a run here and half of it there would be neither: what is known of one is not true of the other.
+        let now = identity(&mut connection).await?;
+        if now != self.identity {
+            return Err(Error::new(ErrorKind::Fenced, "the address leads to another server now")
+                .with("before", &self.identity)
+                .with("now", now)
+                .hint("nothing was written to it; mend the address, then `replank resume`"));
+        }
+        self.pin(&mut connection).await?;
+        Ok(connection)
+    }
+
+    /// A session with our settings and no transaction; given back by [`Server::keep`] when all went well,
+    /// and closed by dropping it otherwise.
+    ///
+    /// One that nobody used for a while is asked first: a firewall or an administrator ends all that are idle at once,
+    /// and whoever met them one by one would think that the server is gone.
+    pub async fn take(&self) -> Result<Conn> {
+        let idle = self.idle().pop();
+        if let Some((mut connection, since)) = idle {
+            if since.elapsed() < TRUSTED {
+                return Ok(connection);
+            }
+            if matches!(timeout(CONNECT_DEADLINE, connection.ping()).await, Ok(Ok(()))) {
+                return Ok(connection);
+            }
+            // The others have been idle for longer.
+            self.idle().retain(|(_, kept)| *kept > since);
+        }
+        self.connect().await
+    }
+
+    /// Keeps a session for the next caller. Only one without a transaction, lock or setting of its own.
+    pub fn keep(&self, connection: Conn) {
+        let mut idle = self.idle();
+        if idle.len() < IDLE_MAX {
+            idle.push((connection, Instant::now()));
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<(Conn, Instant)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn pin(&self, connection: &mut Conn) -> Result<()> {
+        let busy = self.settings.busy_timeout.as_millis().max(1);
+        run(
+            connection,
+            format!(
+                "SET application_name = 'replank';
+                 SET client_min_messages = warning;
+                 SET lock_timeout = {busy};
+                 SET statement_timeout = 0;
+                 SET idle_in_transaction_session_timeout = '{IDLE_TRANSACTION_SECONDS}s';
+                 SET default_transaction_isolation = 'read committed';
+                 SET default_transaction_deferrable = off;
+                 SET standard_conforming_strings = on;
+                 SET DateStyle = 'ISO, YMD';
+                 SET IntervalStyle = 'postgres';
+                 SET TimeZone = 'UTC';
+                 SET bytea_output = 'hex';
+                 SET xmloption = 'content';
+                 SET row_security = off"
+            ),
+        )
+        .await?;
+        // Only who may set it can have another.
+        let other = "SELECT current_setting('session_replication_role') <> 'origin'";
+        if is_so(connection, other).await? {
+            run(connection, "SET session_replication_role = origin").await?;
+        }
+        Ok(())
+    }
+}
+
+/// What a URL says, on top of the `PG…` variables and `~/.pgpass`.
+fn options(url: &str) -> Result<PgConnectOptions> {
+    let wrong = |why: String| {
+        Error::new(ErrorKind::Usage, format!("the target is no address of a PostgreSQL server: {why}"))
+            .hint("write it as postgres://user@host:5432/database")
+    };
+    let parsed = Url::parse(url).map_err(|error| wrong(error.to_string()))?;
+    const KNOWN: [&str; 20] = [
+        "sslmode",
+        "ssl-mode",
+        "sslrootcert",
+        "ssl-root-cert",
+        "ssl-ca",
+        "sslcert",
+        "ssl-cert",
+        "sslkey",
+        "ssl-key",
+        "statement-cache-capacity",
+        "host",
+        "hostaddr",
+        "port",
+        "dbname",
+        "user",
+        "password",
+        "application_name",
+        "options",
+        "connect_timeout",
+        "target_session_attrs",
+    ];
+    for (name, _) in parsed.query_pairs() {
+        if !KNOWN.contains(&&*name) && !name.starts_with("options[") {
+            return Err(wrong(format!("`{name}` is no parameter of it")));
+        }
+    }
+    let opts = PgConnectOptions::from_str(url).map_err(|error| wrong(error.to_string()))?;
+    // Every statement has a message of its own in the log of a server that is set so; ours are ours.
+    Ok(opts.disable_statement_logging())
+}
+
+async fn opened(opts: &PgConnectOptions) -> Result<Conn> {
+    let inner = match timeout(CONNECT_DEADLINE, PgConnection::connect_with(opts)).await {
+        Ok(opened) => opened.map_err(from_sqlx)?,
+        Err(_elapsed) => return Err(Error::new(ErrorKind::ConnectionLost, "the server did not answer")),
+    };
+    let mut connection = Conn { inner, pid: 0 };
+    let row = first(&mut connection, "SELECT pg_backend_pid()").await?;
+    connection.pid = row.map(|row| get(&row, 0)).transpose()?.unwrap_or_default();
+    Ok(connection)
+}
+
+/// The number that the cluster was made with, which its standbys share, and the database.
+async fn identity(connection: &mut Conn) -> Result<String> {
+    let sql = "SELECT system_identifier::text || ' ' || current_database() FROM pg_control_system()";
+    match first(connection, sql).await? {
+        Some(row) => get(&row, 0),
+        None => Ok(String::new()),
+    }
+}
+
+/// What only opens a connection can be tried again when it was lost on the way.
+async fn again_when_lost<T, F>(open: impl Fn() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    for _ in 1..OPEN_TRIES {
+        match open().await {
+            Err(error) if error.kind() == ErrorKind::ConnectionLost => {
+                tracing::debug!(%error, "connecting again")
+            }
+            opened => return opened,
+        }
+    }
+    open().await
+}
+
+fn refused(error: Error, opts: &PgConnectOptions) -> Error {
+    let at = match opts.get_socket() {
+        Some(socket) => socket.display().to_string(),
+        None => format!("{}:{}", opts.get_host(), opts.get_port()),
+    };
+    match error.kind() {
+        ErrorKind::Refused => Error::new(ErrorKind::Usage, format!("the server at {at} refuses the login"))
+            .hint("check user and password of the target")
+            .caused_by(error),
+        ErrorKind::NotFound => Error::new(
+            ErrorKind::NotFound,
+            format!("no database `{}` at {at}", opts.get_database().unwrap_or(opts.get_username())),
+        )
+        .caused_by(error),
+        ErrorKind::ConnectionLost => {
+            Error::new(ErrorKind::NotFound, format!("no server answers at {at}: {}", error.message()))
+                .hint("check host, port and TLS mode of the target")
+                .caused_by(error)
+        }
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_and_unknown_parameters_are_told() {
+        let opts = options("postgres://u:p%40ss@db.example:5433/shop?sslmode=require").expect("a good URL");
+        assert_eq!((opts.get_host(), opts.get_port()), ("db.example", 5433));
+        assert_eq!(opts.get_database(), Some("shop"));
+        let error = options("postgres://u@h/d?sslmod=require").expect_err("no such parameter");
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert!(error.message().contains("sslmod"), "{error}");
+        assert!(options("postgres://u@h:x/d").is_err());
+    }
+}

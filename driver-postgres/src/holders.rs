@@ -1,0 +1,40 @@
+//! Who holds a table, or an index on it, against a lock that is about to be asked for.
+
+use std::time::Duration;
+
+use replank_core::Result;
+use replank_core::driver::Holder;
+
+use crate::connect::Conn;
+use crate::sql::{get, rows};
+
+/// Transactions older than `age` that hold a lock on a table which keeps an exclusive lock waiting. Asked before the
+/// lock is queued for: whoever comes later would wait behind us. Those whose age the login may not see are not among
+/// them; then the budget alone bounds the wait.
+pub async fn old_holders(connection: &mut Conn, table: i64, age: Duration) -> Result<Vec<Holder>> {
+    let sql = format!(
+        "SELECT l.pid::text,
+                coalesce(a.usename::text, '?') || ', ' || coalesce(a.state, '?') || ', for '
+                || coalesce(floor(extract(epoch FROM clock_timestamp() - a.xact_start))::text || ' s', '?') || ': '
+                || coalesce(left(a.query, 80), '?')
+         FROM (SELECT DISTINCT pid FROM pg_locks
+               WHERE locktype = 'relation' AND relation = {table} AND granted AND pid <> pg_backend_pid()
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS l
+         JOIN pg_stat_activity a ON a.pid = l.pid
+         WHERE clock_timestamp() - a.xact_start > interval '{} milliseconds'
+         AND a.backend_type <> 'autovacuum worker'
+         UNION ALL
+         SELECT 'prepared ' || p.gid, p.owner || ', prepared ' || p.prepared::text
+         FROM pg_locks l JOIN pg_prepared_xacts p ON p.transaction = l.transactionid
+         WHERE l.locktype = 'transactionid' AND l.pid IS NULL
+         AND EXISTS (SELECT 1 FROM pg_locks r WHERE r.virtualtransaction = l.virtualtransaction
+                     AND r.locktype = 'relation' AND r.relation = {table} AND r.granted)
+         ORDER BY 1",
+        age.as_millis()
+    );
+    rows(connection, sql)
+        .await?
+        .iter()
+        .map(|row| Ok(Holder { id: get(row, 0)?, about: get(row, 1)? }))
+        .collect()
+}

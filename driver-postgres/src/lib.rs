@@ -1,0 +1,19 @@
+//! replank's driver for PostgreSQL.
+//!
+//! What the server can change while others write is run step by step; changes that write every row anew are refused: there
+//! is no rebuild yet. See [`driver()`] for the way in; the modules bear the same names as those of other drivers.
+
+mod connect;
+mod error;
+mod holders;
+mod inspect;
+mod native;
+mod parse;
+mod plan;
+mod preflight;
+mod session;
+mod sql;
+mod state;
+mod trial;
+
+pub use session::driver;

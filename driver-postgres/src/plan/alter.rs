@@ -1,0 +1,594 @@
+//! ALTER TABLE, split into steps of which each changes the catalogue alone, or looks at rows while others write.
+
+use replank_core::ident::stable_hash;
+use replank_core::plan::{Evidence, LockNote, NullColumn, Step, Strategy, undo_dropping};
+use replank_core::{Error, ErrorKind, Result};
+
+use super::step::{Kind as StepKind, locking, step};
+use super::{Drafting, Way, catalogue_lock, gentle_lock};
+use crate::inspect::Table;
+use crate::parse::{Action, Added, AddedKind, CreateIndex, Kind};
+use crate::sql::{first, get, ident, is_so, rows, run, text};
+use crate::trial::Trial;
+
+const NO_REBUILD: &str = "rebuilds of PostgreSQL tables are not in this replank yet";
+
+impl Drafting<'_> {
+    pub(super) async fn alter(&mut self, table: &Table, actions: &[Action]) -> Result<Way> {
+        let mut way = Way {
+            changes: Vec::new(),
+            steps: Vec::new(),
+            strategy: Strategy::Instant,
+            reason: "only the catalogue changes".to_owned(),
+            locks: Vec::new(),
+            undo: "`revert` runs the opposite of each step, last first".to_owned(),
+            discards: Vec::new(),
+            impossible: None,
+            evidence: Evidence::default(),
+        };
+        let trial = Trial::begin(self.connection, table).await?;
+        for action in actions {
+            self.action(&trial, table, action, &mut way).await?;
+        }
+        trial.end(self.connection).await?;
+        if way.steps.iter().any(|step| !step.inverse_discards.is_empty()) {
+            way.undo = undo_dropping(NO_REBUILD);
+        }
+        if !way.discards.is_empty() {
+            way.undo = "cannot be undone".to_owned();
+        }
+        Ok(way)
+    }
+
+    async fn action(&mut self, trial: &Trial, table: &Table, action: &Action, way: &mut Way) -> Result<()> {
+        match &action.kind {
+            Kind::AddColumn { column, plain, constraints, if_not_exists } => {
+                if *if_not_exists && self.has_column(trial, table, column).await? {
+                    return Ok(());
+                }
+                self.add_column(trial, table, column, plain, way).await?;
+                for added in constraints {
+                    self.add_constraint(trial, table, added, way).await?;
+                }
+                Ok(())
+            }
+            Kind::DropColumn { column } => {
+                self.known_column(trial, table, column).await?;
+                trial.alter(self.connection, &action.text).await?;
+                if let Some(user) = self.user_of_column(table, column).await? {
+                    way.impossible.get_or_insert(format!("{user} uses column {column}"));
+                }
+                way.changes.push(format!("column {column} is dropped"));
+                way.discards.push(format!("column {column}"));
+                let statement = alter(table, &action.text);
+                way.steps.push(recorded(format!("drop column {column}"), table, statement, String::new()));
+                way.locks.push(catalogue_lock("ACCESS EXCLUSIVE on the table"));
+                Ok(())
+            }
+            Kind::SetNotNull { column } => self.set_not_null(trial, table, column, way).await,
+            Kind::AddConstraint(added) => self.add_constraint(trial, table, added, way).await,
+            Kind::DropConstraint { name } => self.drop_constraint(trial, table, name, action, way).await,
+            Kind::RenameColumn(from, to) => {
+                self.known_column(trial, table, from).await?;
+                trial.alter(self.connection, &action.text).await?;
+                way.changes.push(format!("column {from} is renamed to {to}"));
+                way.evidence.renames.push((format!("column {from}"), to.clone()));
+                let inverse = alter(table, &format!("RENAME COLUMN {to} TO {from}"));
+                way.steps.push(recorded(
+                    format!("rename column {from}"),
+                    table,
+                    alter(table, &action.text),
+                    inverse,
+                ));
+                way.locks.push(catalogue_lock("ACCESS EXCLUSIVE on the table"));
+                Ok(())
+            }
+            Kind::RenameTable(to) => {
+                way.changes.push(format!("table {} is renamed to {to}", table.name));
+                way.evidence.renames.push((format!("table {}", table.name), to.clone()));
+                let inverse =
+                    format!("ALTER TABLE {}.{to} RENAME TO {}", ident(&table.schema), ident(&table.name));
+                way.steps.push(recorded(
+                    format!("rename table {}", table.name),
+                    table,
+                    alter(table, &action.text),
+                    inverse,
+                ));
+                way.locks.push(catalogue_lock("ACCESS EXCLUSIVE on the table"));
+                Ok(())
+            }
+            Kind::Validate => {
+                way.changes.push(action.text.clone());
+                let inverse = "-- a valid constraint is left as it is".to_owned();
+                way.steps.push(long(action.text.clone(), table, alter(table, &action.text), inverse));
+                way.strategy = way.strategy.max(Strategy::NativeOnline);
+                way.locks.push(gentle_lock("SHARE UPDATE EXCLUSIVE on the table"));
+                Ok(())
+            }
+            Kind::DropNotNull { column } => {
+                self.known_column(trial, table, column).await?;
+                trial.alter(self.connection, &action.text).await?;
+                way.changes.push(format!("column {column} takes NULL"));
+                way.discards.push(format!("the way back (NULLs in {column} would have to be looked for)"));
+                way.steps.push(recorded(
+                    format!("let {column} be NULL"),
+                    table,
+                    alter(table, &action.text),
+                    String::new(),
+                ));
+                way.locks.push(catalogue_lock("ACCESS EXCLUSIVE on the table"));
+                Ok(())
+            }
+            Kind::Rewrite => {
+                way.changes.push(action.text.clone());
+                way.impossible.get_or_insert(format!(
+                    "the server would write every row anew under a lock for `{}`, and {NO_REBUILD}",
+                    action.text
+                ));
+                Ok(())
+            }
+            Kind::Hierarchy => {
+                way.changes.push(action.text.clone());
+                way.impossible.get_or_insert(format!("`{}` is not run by replank yet", action.text));
+                Ok(())
+            }
+            Kind::Catalogue => {
+                way.changes.push(action.text.clone());
+                way.discards
+                    .push(format!("the way back (it is not known how `{}` is taken back)", action.text));
+                way.steps.push(recorded(
+                    action.text.clone(),
+                    table,
+                    alter(table, &action.text),
+                    String::new(),
+                ));
+                way.locks.push(catalogue_lock("ACCESS EXCLUSIVE on the table"));
+                Ok(())
+            }
+            Kind::SetType { column } => {
+                self.known_column(trial, table, column).await?;
+                if let Some(user) = self.user_of_column(table, column).await? {
+                    way.impossible.get_or_insert(format!("{user} uses column {column}"));
+                }
+                self.other(trial, table, action, way).await
+            }
+            Kind::Other => self.other(trial, table, action, way).await,
+        }
+    }
+
+    async fn add_column(
+        &mut self,
+        trial: &Trial,
+        table: &Table,
+        column: &str,
+        plain: &str,
+        way: &mut Way,
+    ) -> Result<()> {
+        let add = format!("ADD COLUMN {plain}");
+        let tried = trial.alter(self.connection, &add).await?;
+        let generated = format!(
+            "SELECT attgenerated <> '' OR attidentity <> '' FROM pg_attribute WHERE attrelid = to_regclass({}) AND attname = {}",
+            text(trial.name()),
+            text(&unquoted(column))
+        );
+        let computed = is_so(self.connection, generated).await?;
+        way.changes.push(format!("column {plain} is added"));
+        if tried.rewrites {
+            way.impossible.get_or_insert(format!(
+                "the server would write every row anew under a lock to add {column}, and {NO_REBUILD}; add it without \
+                 its default, set the default, and fill the rows in batches"
+            ));
+        } else if !tried.is_instant() && table.rows != 0 {
+            way.impossible
+                .get_or_insert(format!("the server would look at every row under a lock to add {column}"));
+        }
+        let inverse = alter(table, &format!("DROP COLUMN {column}"));
+        let mut step = recorded(format!("add column {column}"), table, alter(table, &add), inverse);
+        if !computed {
+            step.inverse_discards.push(format!("column {column}"));
+        }
+        way.steps.push(step);
+        way.locks.push(catalogue_lock("ACCESS EXCLUSIVE on the table"));
+        Ok(())
+    }
+
+    /// By a constraint that is held for all writes to come, then looked at while others write, and then believed.
+    async fn set_not_null(
+        &mut self,
+        trial: &Trial,
+        table: &Table,
+        column: &str,
+        way: &mut Way,
+    ) -> Result<()> {
+        let known = self.known_column(trial, table, column).await?;
+        if known {
+            return Ok(());
+        }
+        trial.alter(self.connection, &format!("ALTER COLUMN {column} SET NOT NULL")).await?;
+        if self.holds_null(table, column).await? {
+            way.evidence.nulls.push(NullColumn { column: column.to_owned(), rows: 1, samples: Vec::new() });
+        }
+        let helper = format!("_rp_{:08x}_not_null", stable_hash(&format!("{} {column}", table.oid)) >> 32);
+        let drop = alter(table, &format!("DROP CONSTRAINT {helper}"));
+        let add = alter(table, &format!("ADD CONSTRAINT {helper} CHECK ({column} IS NOT NULL) NOT VALID"));
+        way.changes.push(format!("column {column} takes no NULL"));
+        way.steps.push(recorded(
+            format!("keep NULL out of {column} from now on"),
+            table,
+            add.clone(),
+            drop.clone(),
+        ));
+        way.steps.push(long(
+            format!("look for NULL in {column}"),
+            table,
+            alter(table, &format!("VALIDATE CONSTRAINT {helper}")),
+            "-- what was looked at stays looked at".to_owned(),
+        ));
+        way.steps.push(recorded(
+            format!("make {column} NOT NULL, which is known to hold"),
+            table,
+            format!("{}; {drop}", alter(table, &format!("ALTER COLUMN {column} SET NOT NULL"))),
+            format!("{}; {add}", alter(table, &format!("ALTER COLUMN {column} DROP NOT NULL"))),
+        ));
+        self.looks_at_rows(way);
+        Ok(())
+    }
+
+    async fn add_constraint(
+        &mut self,
+        trial: &Trial,
+        table: &Table,
+        added: &Added,
+        way: &mut Way,
+    ) -> Result<()> {
+        match added.kind {
+            AddedKind::Check | AddedKind::ForeignKey => {
+                let name = match &added.name {
+                    None => self.constraint_name(trial, added).await?,
+                    Some(name) => name.clone(),
+                };
+                // A foreign key would lock the table that it refers to.
+                if added.kind == AddedKind::Check {
+                    trial.alter(self.connection, &format!("ADD CONSTRAINT {name} {}", added.text)).await?;
+                }
+                if added.kind == AddedKind::ForeignKey && table.kind == "p" {
+                    way.impossible.get_or_insert(
+                        "a foreign key of a partitioned table is not run by replank yet".to_owned(),
+                    );
+                }
+                let others = match &added.refers_to {
+                    Some(other) => vec![Table::named(self.connection, other).await?.oid],
+                    None => Vec::new(),
+                };
+                let not_valid = if added.not_valid { "" } else { " NOT VALID" };
+                let drop = alter(table, &format!("DROP CONSTRAINT {name}"));
+                way.changes.push(format!("constraint {name} is added: {}", added.text));
+                let held = recorded(
+                    format!("hold {name} for all writes to come"),
+                    table,
+                    alter(table, &format!("ADD CONSTRAINT {name} {}{not_valid}", added.text)),
+                    drop,
+                );
+                way.steps.push(locking(held, others));
+                if !added.not_valid {
+                    way.steps.push(long(
+                        format!("hold {name} against the rows that are there"),
+                        table,
+                        alter(table, &format!("VALIDATE CONSTRAINT {name}")),
+                        "-- what was looked at stays looked at".to_owned(),
+                    ));
+                }
+                self.looks_at_rows(way);
+                if added.kind == AddedKind::ForeignKey {
+                    way.locks.push(catalogue_lock("SHARE ROW EXCLUSIVE on the table that is referred to"));
+                }
+                Ok(())
+            }
+            AddedKind::Unique | AddedKind::PrimaryKey => self.add_key(trial, table, added, way).await,
+            AddedKind::UsingIndex => {
+                if added.text.to_uppercase().contains("PRIMARY") {
+                    way.impossible.get_or_insert(
+                        "a primary key by an index that is there is not run by replank yet".to_owned(),
+                    );
+                }
+                let Some(name) = &added.name else {
+                    return Err(Error::new(ErrorKind::Usage, "a constraint by an index needs a name")
+                        .hint("ADD CONSTRAINT name UNIQUE USING INDEX …"));
+                };
+                way.changes.push(format!("constraint {name} is added: {}", added.text));
+                let statement = alter(table, &format!("ADD CONSTRAINT {name} {}", added.text));
+                way.discards.push("the way back (the index would go with the constraint)".to_owned());
+                way.steps.push(recorded(format!("add constraint {name}"), table, statement, String::new()));
+                way.locks.push(catalogue_lock("ACCESS EXCLUSIVE on the table"));
+                Ok(())
+            }
+            AddedKind::NotNull => {
+                way.impossible.get_or_insert(
+                    "NOT NULL as a constraint is not run by replank yet: write ALTER COLUMN … SET NOT NULL"
+                        .to_owned(),
+                );
+                Ok(())
+            }
+            AddedKind::Exclude => {
+                way.impossible.get_or_insert(format!(
+                    "the server would build the index of an EXCLUDE under a lock, and {NO_REBUILD}"
+                ));
+                Ok(())
+            }
+        }
+    }
+
+    /// By an index that is built while others write.
+    async fn add_key(&mut self, trial: &Trial, table: &Table, added: &Added, way: &mut Way) -> Result<()> {
+        let is_primary = added.kind == AddedKind::PrimaryKey;
+        let word = if is_primary { "PRIMARY KEY" } else { "UNIQUE" };
+        let columns = added.text.get(word.len()..).unwrap_or_default().trim();
+        let Some(end) = columns.starts_with('(').then(|| columns.find(')')).flatten() else {
+            way.impossible.get_or_insert(format!("`{}` is not taken apart by replank yet", added.text));
+            return Ok(());
+        };
+        let (columns, options) = columns.split_at(end + 1);
+        if !options.trim().is_empty()
+            && !options.trim().to_uppercase().starts_with("DEFERRABLE")
+            && !options.trim().to_uppercase().starts_with("NOT DEFERRABLE")
+            && !options.trim().to_uppercase().starts_with("INITIALLY")
+        {
+            way.impossible.get_or_insert(format!("`{}` is not taken apart by replank yet", added.text));
+            return Ok(());
+        }
+        if is_primary {
+            if !table.key.is_empty() {
+                way.impossible.get_or_insert("the table has a primary key".to_owned());
+                return Ok(());
+            }
+            for column in columns[1..columns.len() - 1].split(',') {
+                self.set_not_null(trial, table, column.trim(), way).await?;
+            }
+        }
+        let name = match &added.name {
+            Some(name) => name.clone(),
+            None => self.constraint_name(trial, added).await?,
+        };
+        let wanted = CreateIndex {
+            name: Some(name.clone()),
+            table: table.full_name(),
+            only: false,
+            is_unique: true,
+            if_not_exists: false,
+            tail: columns.to_owned(),
+        };
+        let index = self.create_index_on(trial, table, &wanted).await?;
+        way.evidence.collisions.extend(index.evidence.collisions);
+        way.steps.extend(index.steps);
+        way.changes.push(format!("constraint {name} is added: {}", added.text));
+        let statement =
+            alter(table, &format!("ADD CONSTRAINT {name} {word} USING INDEX {name} {}", options.trim()));
+        // The index goes with the constraint, and the step before finds nothing left to drop.
+        let inverse = alter(table, &format!("DROP CONSTRAINT {name}"));
+        way.steps.push(recorded(
+            format!("make the index the constraint {name}"),
+            table,
+            statement.trim().to_owned(),
+            inverse,
+        ));
+        self.looks_at_rows(way);
+        Ok(())
+    }
+
+    async fn drop_constraint(
+        &mut self,
+        trial: &Trial,
+        table: &Table,
+        name: &str,
+        action: &Action,
+        way: &mut Way,
+    ) -> Result<()> {
+        let sql = format!(
+            "SELECT pg_get_constraintdef(oid), contype::text, convalidated, confrelid::bigint FROM pg_constraint WHERE conrelid = {} AND conname = {}",
+            table.oid,
+            text(&unquoted(name))
+        );
+        let row = first(self.connection, sql).await?;
+        if row.is_none() && action.text.to_uppercase().contains("IF EXISTS") {
+            return Ok(());
+        }
+        let row = row.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("there is no constraint {name} on {}", table.name))
+        })?;
+        let (definition, kind, is_valid): (String, String, bool) =
+            (get(&row, 0)?, get(&row, 1)?, get(&row, 2)?);
+        trial.alter(self.connection, &format!("DROP CONSTRAINT IF EXISTS {name}")).await?;
+        way.changes.push(format!("constraint {name} is dropped: {definition}"));
+        if action.text.to_uppercase().ends_with("CASCADE") {
+            way.impossible
+                .get_or_insert("DROP CONSTRAINT … CASCADE: drop what depends on it first".to_owned());
+        }
+        let mut inverse = String::new();
+        if matches!(kind.as_str(), "c" | "f") {
+            let not_valid = if definition.ends_with("NOT VALID") { "" } else { " NOT VALID" };
+            inverse = alter(table, &format!("ADD CONSTRAINT {name} {definition}{not_valid}"));
+            if is_valid {
+                way.steps.push(long(
+                    format!("remember that {name} holds for every row"),
+                    table,
+                    "-- nothing is done on the way there".to_owned(),
+                    alter(table, &format!("VALIDATE CONSTRAINT {name}")),
+                ));
+            }
+        } else {
+            way.discards
+                .push(format!("the way back (the index of {name} would have to be built under a lock)"));
+        }
+        let dropped = recorded(format!("drop constraint {name}"), table, alter(table, &action.text), inverse);
+        let referred: i64 = get(&row, 3)?;
+        if kind == "f" {
+            way.locks.push(catalogue_lock("ACCESS EXCLUSIVE on the table that is referred to"));
+            way.steps.push(locking(dropped, vec![referred]));
+        } else {
+            way.steps.push(dropped);
+        }
+        way.locks.push(catalogue_lock("ACCESS EXCLUSIVE on the table"));
+        Ok(())
+    }
+
+    /// Whatever the server says of it when it is tried.
+    async fn other(&mut self, trial: &Trial, table: &Table, action: &Action, way: &mut Way) -> Result<()> {
+        way.changes.push(action.text.clone());
+        let tried = trial.alter(self.connection, &action.text).await?;
+        if !tried.is_instant() {
+            let what = if tried.rewrites { "write every row anew" } else { "look at every row" };
+            way.impossible.get_or_insert(format!(
+                "the server would {what} under a lock for `{}`, and {NO_REBUILD}",
+                action.text
+            ));
+        }
+        let inverse = self.default_back(table, action).await?;
+        if inverse.is_empty() {
+            way.discards.push(format!("the way back (it is not known how `{}` is taken back)", action.text));
+        }
+        way.steps.push(recorded(action.text.clone(), table, alter(table, &action.text), inverse));
+        way.locks.push(catalogue_lock("ACCESS EXCLUSIVE on the table"));
+        Ok(())
+    }
+
+    /// The opposite of a change of a default.
+    async fn default_back(&mut self, table: &Table, action: &Action) -> Result<String> {
+        let words: Vec<&str> = action.text.split_whitespace().collect();
+        let upper: Vec<String> = words.iter().map(|word| word.to_uppercase()).collect();
+        let Some(at) = upper.iter().position(|word| word == "DEFAULT") else { return Ok(String::new()) };
+        let is_default = at >= 2 && matches!(upper[at - 1].as_str(), "SET" | "DROP");
+        if !is_default {
+            return Ok(String::new());
+        }
+        let column = words[at - 2];
+        let sql = format!(
+            "SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attribute a
+             LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+             WHERE a.attrelid = {} AND a.attname = {}",
+            table.oid,
+            text(&unquoted(column))
+        );
+        let Some(row) = first(self.connection, sql).await? else { return Ok(String::new()) };
+        Ok(match get::<Option<String>>(&row, 0)? {
+            Some(default) => alter(table, &format!("ALTER COLUMN {column} SET DEFAULT {default}")),
+            None => alter(table, &format!("ALTER COLUMN {column} DROP DEFAULT")),
+        })
+    }
+
+    /// The name that the server would give a constraint.
+    async fn constraint_name(&mut self, trial: &Trial, added: &Added) -> Result<String> {
+        if added.kind == AddedKind::ForeignKey {
+            return Err(Error::new(ErrorKind::Usage, "a foreign key needs a name here")
+                .hint("write ADD CONSTRAINT name FOREIGN KEY …: it is added and looked at in two steps"));
+        }
+        let before = self.constraint_names(trial).await?;
+        run(self.connection, "SAVEPOINT name").await?;
+        trial.alter(self.connection, &format!("ADD {}", added.text)).await?;
+        let after = self.constraint_names(trial).await?;
+        run(self.connection, "ROLLBACK TO SAVEPOINT name").await?;
+        let name = after.into_iter().find(|name| !before.contains(name));
+        name.map(|name| ident(&name))
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "a constraint was made and is not there"))
+    }
+
+    async fn constraint_names(&mut self, trial: &Trial) -> Result<Vec<String>> {
+        let sql = format!(
+            "SELECT conname::text FROM pg_constraint WHERE conrelid = to_regclass({})",
+            text(trial.name())
+        );
+        rows(self.connection, sql).await?.iter().map(|row| get(row, 0)).collect()
+    }
+
+    /// Whether a column is NOT NULL already.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when it is not there.
+    async fn known_column(&mut self, trial: &Trial, table: &Table, column: &str) -> Result<bool> {
+        let sql = format!(
+            "SELECT attnotnull FROM pg_attribute
+             WHERE attrelid = to_regclass({}) AND attname = {} AND attnum > 0 AND NOT attisdropped",
+            text(trial.name()),
+            text(&unquoted(column))
+        );
+        match first(self.connection, sql).await? {
+            Some(row) => get(&row, 0),
+            None => Err(Error::new(ErrorKind::NotFound, format!("{} has no column {column}", table.name))),
+        }
+    }
+
+    /// What would be in the way of a column's going or of its type's changing, and is not on the copy.
+    async fn user_of_column(&mut self, table: &Table, column: &str) -> Result<Option<String>> {
+        let sql = format!(
+            "SELECT 'the view ' || w.ev_class::regclass::text FROM pg_depend d
+             JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid AND w.ev_class <> d.refobjid
+             JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+             WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = {oid} AND a.attname = {column}
+             UNION ALL
+             SELECT 'the foreign key ' || o.conname FROM pg_constraint o
+             JOIN pg_attribute a ON (a.attrelid = o.conrelid AND a.attnum = ANY (o.conkey))
+                                 OR (a.attrelid = o.confrelid AND a.attnum = ANY (o.confkey))
+             WHERE o.contype = 'f' AND a.attrelid = {oid} AND a.attname = {column}
+             UNION ALL
+             SELECT 'the trigger ' || t.tgname FROM pg_trigger t
+             JOIN pg_attribute a ON a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr)
+             WHERE t.tgrelid = {oid} AND NOT t.tgisinternal AND a.attname = {column}
+             LIMIT 1",
+            oid = table.oid,
+            column = text(&unquoted(column))
+        );
+        first(self.connection, sql).await?.map(|row| get(&row, 0)).transpose()
+    }
+
+    /// Whether a row of the table holds NULL there. A column that comes with the same statement is not there yet.
+    async fn holds_null(&mut self, table: &Table, column: &str) -> Result<bool> {
+        let there = format!(
+            "SELECT EXISTS (SELECT 1 FROM pg_attribute WHERE attrelid = {} AND attname = {} AND NOT attisdropped)",
+            table.oid,
+            text(&unquoted(column))
+        );
+        let nulls = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {column} IS NULL)", table.full_name());
+        Ok(is_so(self.connection, there).await? && is_so(self.connection, nulls).await?)
+    }
+
+    async fn has_column(&mut self, trial: &Trial, table: &Table, column: &str) -> Result<bool> {
+        match self.known_column(trial, table, column).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn looks_at_rows(&self, way: &mut Way) {
+        way.strategy = way.strategy.max(Strategy::NativeOnline);
+        way.reason = "the server looks at the rows while others read and write".to_owned();
+        let notes: [LockNote; 2] = [
+            catalogue_lock("ACCESS EXCLUSIVE on the table"),
+            gentle_lock("SHARE UPDATE EXCLUSIVE on the table, while rows are looked at"),
+        ];
+        for note in notes {
+            if !way.locks.contains(&note) {
+                way.locks.push(note);
+            }
+        }
+    }
+}
+
+fn alter(table: &Table, action: &str) -> String {
+    format!("ALTER TABLE {} {action}", table.full_name())
+}
+
+fn recorded(title: String, table: &Table, statement: String, inverse: String) -> Step {
+    step(title, table.oid, statement, inverse, StepKind::Recorded, String::new())
+}
+
+fn long(title: String, table: &Table, statement: String, inverse: String) -> Step {
+    step(title, table.oid, statement, inverse, StepKind::RecordedLong, String::new())
+}
+
+/// A name as the catalogue has it.
+pub fn unquoted(name: &str) -> String {
+    match name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
+        Some(name) => name.replace("\"\"", "\""),
+        None => name.to_lowercase(),
+    }
+}

@@ -1,0 +1,82 @@
+//! Making statements: quoting, and running what was put together.
+//!
+//! Every part of a statement is a constant of this crate, a name that went through [`ident`], a literal that went
+//! through [`text`], or a piece of the table's own definition or of the person's own statement. Statements go by the
+//! simple protocol: one message there and one back, nothing stays prepared on the server, and every value comes as text.
+
+use replank_core::{Error, ErrorKind, Result};
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Decode, Postgres, Row as _, Type, raw_sql};
+
+use crate::connect::Conn;
+use crate::error::from_sqlx;
+
+/// A name, quoted so that no character of it means anything.
+pub fn ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A table's full name, quoted.
+pub fn table(schema: &str, name: &str) -> String {
+    format!("{}.{}", ident(schema), ident(name))
+}
+
+/// A text literal. Backslashes mean nothing: `standard_conforming_strings` is on in our sessions.
+pub fn text(value: &str) -> String {
+    format!("'{}'", value.replace('\'', "''"))
+}
+
+/// Runs a statement; answers how many rows it changed. Several in one text are one transaction.
+pub async fn run(connection: &mut Conn, sql: impl Into<String> + Send) -> Result<u64> {
+    let done = raw_sql(AssertSqlSafe(sql.into())).execute(&mut **connection).await.map_err(from_sqlx)?;
+    Ok(done.rows_affected())
+}
+
+/// Runs a query.
+pub async fn rows(connection: &mut Conn, sql: impl Into<String> + Send) -> Result<Vec<PgRow>> {
+    raw_sql(AssertSqlSafe(sql.into())).fetch_all(&mut **connection).await.map_err(from_sqlx)
+}
+
+/// The first row of a query, if there is one.
+pub async fn first(connection: &mut Conn, sql: impl Into<String> + Send) -> Result<Option<PgRow>> {
+    Ok(rows(connection, sql).await?.into_iter().next())
+}
+
+/// The one whole number that a query gives; 0 for no row or NULL.
+pub async fn number(connection: &mut Conn, sql: impl Into<String> + Send) -> Result<i64> {
+    match first(connection, sql).await? {
+        Some(row) => Ok(get::<Option<i64>>(&row, 0)?.unwrap_or(0)),
+        None => Ok(0),
+    }
+}
+
+/// The one truth that a query gives; false for no row or NULL.
+pub async fn is_so(connection: &mut Conn, sql: impl Into<String> + Send) -> Result<bool> {
+    match first(connection, sql).await? {
+        Some(row) => Ok(get::<Option<bool>>(&row, 0)?.unwrap_or(false)),
+        None => Ok(false),
+    }
+}
+
+/// A column of a row.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when it is not there, or of another type.
+pub fn get<'r, T: Decode<'r, Postgres> + Type<Postgres>>(row: &'r PgRow, at: usize) -> Result<T> {
+    row.try_get(at).map_err(|error| {
+        Error::new(ErrorKind::Internal, format!("column {at} of a catalogue row is not as expected"))
+            .caused_by(error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_are_doubled() {
+        assert_eq!(ident("a\"b"), "\"a\"\"b\"");
+        assert_eq!(table("s", "t"), "\"s\".\"t\"");
+        assert_eq!(text("it's a\\b"), "'it''s a\\b'");
+    }
+}

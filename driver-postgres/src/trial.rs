@@ -1,0 +1,115 @@
+//! What the server itself says of a change: it is tried on an empty temporary copy in a transaction that is rolled back.
+//!
+//! A rewrite shows in the number of the copy's file, a look at every row in the transaction's own count of scans, a
+//! rebuilt index in the number of that index's file. Nothing is guessed from types or versions. The original is only
+//! locked against other changes of its definition, while the copy is made.
+
+use replank_core::{Error, ErrorKind, Result};
+
+use crate::connect::Conn;
+use crate::inspect::Table;
+use crate::sql::{first, get, ident, run, text};
+
+/// How one part of a change came out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tried {
+    /// Every row would be written anew.
+    pub rewrites: bool,
+    /// Every row would be looked at.
+    pub scans: bool,
+    /// An index would be built.
+    pub builds: bool,
+}
+
+impl Tried {
+    /// Only the catalogue changes.
+    pub fn is_instant(&self) -> bool {
+        !self.rewrites && !self.scans && !self.builds
+    }
+}
+
+/// An empty copy of a table, in a transaction of the session that it was made with.
+pub struct Trial {
+    name: String,
+}
+
+/// What shows what the server did.
+#[derive(PartialEq)]
+struct Traces {
+    file: Option<i64>,
+    scans: i64,
+    indexes: String,
+}
+
+impl Trial {
+    /// Makes the copy, which goes with the session or by [`Trial::end`].
+    pub async fn begin(connection: &mut Conn, table: &Table) -> Result<Self> {
+        let name = format!("pg_temp.{}", ident(&table.name));
+        let sql = format!(
+            "BEGIN; SET LOCAL lock_timeout = '1s'; SET LOCAL TimeZone TO DEFAULT; CREATE TEMPORARY TABLE {} (LIKE {} INCLUDING ALL) ON COMMIT DROP",
+            ident(&table.name),
+            table.full_name()
+        );
+        run(connection, sql).await.map_err(|error| match error.kind() {
+            ErrorKind::Refused => {
+                error.hint("GRANT TEMPORARY ON DATABASE … TO the login: changes are tried on an empty copy")
+            }
+            _ => error,
+        })?;
+        Ok(Self { name })
+    }
+
+    /// The copy's name, as it is typed.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Does to the copy what is to be done to the table.
+    ///
+    /// # Errors
+    /// What the server says of it; the transaction is over then.
+    pub async fn alter(&self, connection: &mut Conn, action: &str) -> Result<Tried> {
+        let statement = format!("ALTER TABLE {} {action}", self.name);
+        self.run(connection, &statement).await
+    }
+
+    /// The same for a whole statement.
+    pub async fn run(&self, connection: &mut Conn, statement: &str) -> Result<Tried> {
+        let before = self.traces(connection).await?;
+        run(connection, statement).await.map_err(as_typed)?;
+        let after = self.traces(connection).await?;
+        Ok(Tried {
+            rewrites: before.file != after.file,
+            scans: before.scans != after.scans,
+            builds: !after.indexes.split(' ').all(|file| before.indexes.split(' ').any(|old| old == file)),
+        })
+    }
+
+    async fn traces(&self, connection: &mut Conn) -> Result<Traces> {
+        let sql = format!(
+            "SELECT pg_relation_filenode(t.oid)::bigint, pg_stat_get_xact_numscans(t.oid),
+                    coalesce((SELECT string_agg(pg_relation_filenode(indexrelid)::text, ' ' ORDER BY indexrelid)
+                              FROM pg_index WHERE indrelid = t.oid), '')
+             FROM (SELECT to_regclass({})::oid AS oid) AS t",
+            text(&self.name)
+        );
+        match first(connection, sql).await? {
+            Some(row) => Ok(Traces { file: get(&row, 0)?, scans: get(&row, 1)?, indexes: get(&row, 2)? }),
+            None => Err(Error::new(ErrorKind::Internal, "the copy is gone")),
+        }
+    }
+
+    /// Leaves nothing.
+    pub async fn end(self, connection: &mut Conn) -> Result<()> {
+        run(connection, "ROLLBACK").await.map(drop)
+    }
+}
+
+/// What the server does not understand was typed so.
+fn as_typed(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::ForeignDdl => Error::new(ErrorKind::NotFound, error.message().to_owned()),
+        ErrorKind::Server => Error::new(ErrorKind::Usage, error.message().to_owned()),
+        _ => error,
+    }
+}
