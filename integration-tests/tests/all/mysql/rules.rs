@@ -133,7 +133,7 @@ async fn on_mysql_who_has_held_the_table_for_long_is_named_before_anything_is_be
 async fn on_mysql_rows_are_estimated_or_counted_as_it_is_said() {
     let table = Table::with_rows(1).await;
     table.execute("CREATE TABLE large (id INT PRIMARY KEY, v INT)").await;
-    let fill = "INSERT INTO large WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 600007) SELECT i, i FROM n";
+    let fill = "INSERT INTO large WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300007) SELECT i, i FROM n";
     table.execute(&format!("{}; {fill}; ANALYZE TABLE large", count_far())).await;
     let url = table.url();
     let plan = ["plan", "-t", &url, "-e", "ALTER TABLE large MODIFY v BIGINT"];
@@ -141,7 +141,9 @@ async fn on_mysql_rows_are_estimated_or_counted_as_it_is_said() {
     {
         let ended = run_beside(&[&plan, said].concat(), &[]).await.exits(0);
         println!("{}", ended.out);
-        assert_eq!(ended.out.contains("600,007 rows"), counts, "{}", ended.out);
+        // Where a line is broken depends on the length of the names.
+        let said = ended.out.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(said.contains("300,007 rows"), counts, "{}", ended.out);
     }
     run_beside(&[&plan[..], &["-D", "rows=many"]].concat(), &[]).await.exits(2).says("rows=exact");
 }
