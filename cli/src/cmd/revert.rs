@@ -37,20 +37,20 @@ pub async fn run(shell: &Shell, args: &Revert) -> Result<Outcome> {
         true => by(shell, &selected, &runner, args).await?,
         false => By::Itself,
     };
-    if !matches!(by, By::Another(Another::New(_))) {
+    if !matches!(by, By::New(_)) {
         refuse_options(args, run)?;
     }
     let question = format!("Take run {} on `{}` back?", selected.short, run.table);
     let another = match by {
-        By::Another(Another::Unfinished(other)) => {
+        By::Unfinished(other) => {
             let what =
                 format!("run {} takes it back, and is {}: going on with that", other.id.short(), other.state);
             shell.output.note(&what);
             confirm(shell, question).await?;
             Some(runner.resume(&other.id).await?)
         }
-        By::Another(Another::New(steps)) => Some(keep(shell, &selected, &runner, &steps, args).await?),
-        By::Another(Another::Through(other)) => {
+        By::New(steps) => Some(keep(shell, &selected, &runner, &steps, args).await?),
+        By::Through(other) => {
             confirm(shell, question).await?;
             runner.revert(&run.id).await?;
             Some(*other)
@@ -78,16 +78,11 @@ pub async fn run(shell: &Shell, args: &Revert) -> Result<Outcome> {
 enum By {
     /// As its plan says.
     Itself,
-    /// By another run, which keeps what was written since.
-    Another(Another),
-}
-
-enum Another {
-    /// It is to be begun, for these steps.
+    /// By another run, which keeps what was written since, and is to be begun for these steps.
     New(Vec<Step>),
-    /// It was interrupted.
+    /// By one that was interrupted.
     Unfinished(Box<Run>),
-    /// It has swapped.
+    /// By one that has swapped.
     Through(Box<Run>),
 }
 
@@ -95,7 +90,7 @@ async fn by(shell: &Shell, selected: &Selected, runner: &Runner, args: &Revert) 
     let run = &selected.run;
     if let Some(other) = runner.taking_back(&run.id).await? {
         if other.state.is_reversible() || other.state.is_final() {
-            return Ok(By::Another(Another::Through(Box::new(other))));
+            return Ok(By::Through(Box::new(other)));
         }
         if args.bounds.no_revert {
             return Err(Error::new(
@@ -104,13 +99,13 @@ async fn by(shell: &Shell, selected: &Selected, runner: &Runner, args: &Revert) 
             )
             .hint(format!("`replank abort {}` first", other.id.short())));
         }
-        return Ok(By::Another(Another::Unfinished(Box::new(other))));
+        return Ok(By::Unfinished(Box::new(other)));
     }
     or_interrupted(&shell.stop, runner.refuse_unless_newest(run)).await?;
     let steps = or_interrupted(&shell.stop, runner.discards(run)).await?;
     Ok(match steps.is_empty() || args.bounds.no_revert {
         true => By::Itself,
-        false => By::Another(Another::New(steps)),
+        false => By::New(steps),
     })
 }
 

@@ -97,6 +97,17 @@ pub fn undo_dropping(why: &str) -> String {
     )
 }
 
+/// Says of ways whose inverses would drop something how they are undone where the rebuild among them cannot be made.
+pub fn tell_without_rebuild(candidates: &mut [Candidate]) {
+    let shadow = candidates.iter().find(|candidate| candidate.strategy == Strategy::Shadow);
+    let Some(why) = shadow.and_then(|shadow| shadow.impossible.clone()) else { return };
+    for candidate in candidates {
+        if candidate.steps.iter().any(|step| !step.inverse_discards.is_empty()) {
+            candidate.undo = undo_dropping(&why);
+        }
+    }
+}
+
 /// One possible way, with what it costs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {

@@ -7,7 +7,7 @@ mod render;
 pub use choose::{Choice, PlanOptions, choose};
 pub use draft::{
     Candidate, Collision, Draft, Evidence, LockNote, NullColumn, Step, Strategy, UNDO_KEEPING, Unfit,
-    undo_dropping,
+    tell_without_rebuild, undo_dropping,
 };
 pub use render::text;
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use replank_core::driver::Request;
 use replank_core::driver::facts::TableFacts;
 use replank_core::ident::TableId;
-use replank_core::plan::{Candidate, Draft, Evidence, Strategy, UNDO_KEEPING, undo_dropping};
+use replank_core::plan::{Candidate, Draft, Evidence, Strategy, UNDO_KEEPING, tell_without_rebuild};
 use replank_core::{Error, ErrorKind, Result};
 
 use crate::added_keys::Looks;
@@ -223,12 +223,8 @@ impl Drafting<'_> {
         if let Some(partition) = clauses.iter().flat_map(|clause| &clause.empties).next() {
             shadow.impossible = Some(format!("a rebuild would keep the rows of partition {partition}"));
         }
-        if let Some(why) = &shadow.impossible {
-            for native in candidates.iter_mut().filter(|native| native.undo == UNDO_KEEPING) {
-                native.undo = undo_dropping(why);
-            }
-        }
         candidates.push(shadow);
+        tell_without_rebuild(&mut candidates);
         if tried.is_unchecked {
             following::orphaned(self.connection, &following::looks(table, &tried.after), &mut evidence)
                 .await?;

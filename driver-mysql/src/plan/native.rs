@@ -8,7 +8,7 @@ use super::counter;
 use super::renames::Renames;
 use crate::added_keys::Looks;
 use crate::foreign_key::is_foreign_key;
-use crate::inspect::Table;
+use crate::inspect::{Column, Table};
 use crate::lines::{items, options};
 use crate::parse::{Clause, altering};
 use crate::sql::{ident, table as qualified};
@@ -81,23 +81,21 @@ pub fn inverse(old: &Table, new: &Table, renames: &Renames) -> Option<Vec<String
 
 /// Columns that the inverse takes off, with what was written there since. What the server computes is nothing of that.
 pub fn added(old: &Table, new: &Table, renames: &Renames) -> Vec<String> {
-    let kept: Vec<&str> = old.columns.iter().map(|column| renames.new_name(&column.name)).collect();
-    new.columns
-        .iter()
-        .filter(|column| {
-            !column.is_generated && !kept.iter().any(|name| name.eq_ignore_ascii_case(&column.name))
-        })
-        .map(|column| format!("column {}", column.name))
-        .collect()
+    let stored = come(old, new, renames).filter(|column| !column.is_generated);
+    stored.map(|column| format!("column {}", column.name)).collect()
+}
+
+/// Columns that only the new definition has.
+fn come<'a>(old: &'a Table, new: &'a Table, renames: &'a Renames) -> impl Iterator<Item = &'a Column> {
+    let is_old = move |name: &str| {
+        old.columns.iter().any(|column| renames.new_name(&column.name).eq_ignore_ascii_case(name))
+    };
+    new.columns.iter().filter(move |column| !is_old(&column.name))
 }
 
 fn columns_back(old: &Table, new: &Table, renames: &Renames, clauses: &mut Vec<String>) -> Option<()> {
+    clauses.extend(come(old, new, renames).map(|column| format!("DROP COLUMN {}", ident(&column.name))));
     let kept: Vec<&str> = old.columns.iter().map(|column| renames.new_name(&column.name)).collect();
-    for column in &new.columns {
-        if !kept.iter().any(|name| name.eq_ignore_ascii_case(&column.name)) {
-            clauses.push(format!("DROP COLUMN {}", ident(&column.name)));
-        }
-    }
     let staying: Vec<&str> = new
         .columns
         .iter()

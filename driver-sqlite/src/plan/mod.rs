@@ -13,7 +13,7 @@ mod target;
 use replank_core::driver::Request;
 use replank_core::driver::facts::TableFacts;
 use replank_core::ident::TableId;
-use replank_core::plan::{Candidate, Draft, Evidence, Strategy, UNDO_KEEPING, undo_dropping};
+use replank_core::plan::{Candidate, Draft, Evidence, Strategy, tell_without_rebuild};
 use replank_core::{Error, ErrorKind, Result};
 use serde_json::Value as Json;
 use sqlx::sqlite::SqliteConnection;
@@ -131,15 +131,7 @@ impl Drafting<'_> {
                 Err(error) => return Err(error),
             }
         }
-        let no_rebuild = candidates
-            .iter()
-            .find(|candidate| candidate.strategy == Strategy::Shadow)
-            .and_then(|shadow| shadow.impossible.clone());
-        if let Some(why) = no_rebuild {
-            for native in candidates.iter_mut().filter(|native| native.undo == UNDO_KEEPING) {
-                native.undo = undo_dropping(&why);
-            }
-        }
+        tell_without_rebuild(&mut candidates);
         evidence.renames = renames.iter().map(|(from, to)| (format!("column {from}"), to.clone())).collect();
         self.finish(text, &table, size, shape.changes, candidates, evidence).await
     }
