@@ -70,7 +70,10 @@ fn refused_by_rules(
     options: &PlanOptions,
 ) -> Option<Choice> {
     let last = draft.candidates.iter().max_by_key(|candidate| candidate.strategy)?;
-    let findings = lint::judge(draft, last, rules, options);
+    // What it would discard is no matter where it is impossible, and among the reasons where a way back is wanted.
+    let nothing_goes = Candidate { discards: Vec::new(), ..last.clone() };
+    let judged = if last.impossible.is_some() || options.revertible { &nothing_goes } else { last };
+    let findings = lint::judge(draft, judged, rules, options);
     let refusals = lint::refusals(&findings);
     (!refusals.is_empty()).then(|| Choice { plan: plan(draft, last, rejected.to_vec(), findings), refusals })
 }
@@ -90,6 +93,9 @@ fn objection(candidate: &Candidate, options: &PlanOptions) -> Option<String> {
     }
     if options.revertible && !candidate.discards.is_empty() {
         return Some(format!("it discards {}, which only --no-revert allows", candidate.discards.join(", ")));
+    }
+    if let (true, Some(why)) = (options.revertible, &candidate.no_way_back) {
+        return Some(format!("there is no way back ({why}), which only --no-revert allows"));
     }
     let longest: &LockNote = candidate.locks.iter().max_by_key(|lock| lock.hold_ms)?;
     // The swap of a rebuild keeps the budget by itself: it releases and tries again.
@@ -122,7 +128,10 @@ fn plan(
         steps: chosen.steps.clone(),
         locks: chosen.locks.clone(),
         disk_bytes: chosen.disk_bytes,
-        undo: chosen.undo.clone(),
+        undo: match &chosen.no_way_back {
+            Some(why) => format!("cannot be taken back: {why}"),
+            None => chosen.undo.clone(),
+        },
         findings,
         spec: chosen.spec.clone(),
         hash: hash(draft, chosen),
@@ -162,6 +171,7 @@ mod tests {
             steps: Vec::new(),
             locks: Vec::new(),
             discards: Vec::new(),
+            no_way_back: None,
             disk_bytes: None,
             undo: "revert".to_owned(),
             spec: serde_json::Value::Null,
@@ -207,6 +217,35 @@ mod tests {
         let both = vec![drop, candidate(Strategy::Shadow)];
         assert_eq!(chosen(both.clone(), &options()), Strategy::Shadow);
         assert_eq!(chosen(both, &PlanOptions { revertible: false, ..options() }), Strategy::Instant);
+    }
+
+    #[test]
+    fn one_without_a_way_back_is_only_taken_without_one_and_no_rule_calls_it_a_loss() {
+        let one_way = Candidate { no_way_back: Some("why".into()), ..candidate(Strategy::Instant) };
+        let draft = draft(vec![one_way]);
+        let error = choose(&draft, &lint::rules::all(), &options()).expect_err("refused");
+        let says = "there is no way back (why), which only --no-revert allows";
+        assert!(error.to_string().contains(says), "{error}");
+        let options = PlanOptions { revertible: false, ..options() };
+        let choice = choose(&draft, &lint::rules::all(), &options).expect("a choice");
+        assert_eq!((choice.refusals, choice.plan.undo.as_str()), (Vec::new(), "cannot be taken back: why"));
+    }
+
+    /// What would be lost is no matter where nothing can be done.
+    #[test]
+    fn what_is_impossible_is_told_before_what_it_would_discard() {
+        let impossible = Candidate {
+            impossible: Some("a view uses it".into()),
+            discards: vec!["column c".into()],
+            no_way_back: Some("it is gone".into()),
+            ..candidate(Strategy::Instant)
+        };
+        let draft = draft(vec![impossible]);
+        for revertible in [true, false] {
+            let options = PlanOptions { revertible, ..options() };
+            let error = choose(&draft, &lint::rules::all(), &options).expect_err("refused").to_string();
+            assert!(error.contains("a view uses it") && !error.contains("revert"), "{error}");
+        }
     }
 
     #[test]

@@ -126,9 +126,11 @@ pub struct Candidate {
     /// Data that is gone for good once it ran, as `table …` or `column …`. Such a candidate is only
     /// taken when the person gave up the way back.
     pub discards: Vec<String>,
+    /// Set when it cannot be taken back although nothing is lost, with the reason. Likewise.
+    pub no_way_back: Option<String>,
     /// Room that is needed meanwhile.
     pub disk_bytes: Option<u64>,
-    /// How it is undone.
+    /// How it is undone, if it can be.
     pub undo: String,
     /// The driver's own part.
     pub spec: serde_json::Value,

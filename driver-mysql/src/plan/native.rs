@@ -29,6 +29,7 @@ pub fn candidate(strategy: Strategy, reason: &str, steps: Vec<Step>, undo: &str)
             hold_ms: SWAP_MS,
         }],
         discards: Vec::new(),
+        no_way_back: None,
         disk_bytes: None,
         undo: undo.to_owned(),
         spec: serde_json::Value::Null,

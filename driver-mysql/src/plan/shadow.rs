@@ -104,8 +104,7 @@ pub async fn shadow(
         }
         Ok(_) => {}
         Err(why) => {
-            candidate.undo = format!("cannot be taken back after the swap: {why}");
-            candidate.discards.push(format!("the way back ({why})"));
+            candidate.no_way_back = Some(why.clone());
         }
     }
     Ok((candidate, evidence))
@@ -143,6 +142,7 @@ fn candidate(table: &Table) -> Candidate {
         ],
         locks: Vec::new(),
         discards: Vec::new(),
+        no_way_back: None,
         // The table and its indexes, and as much again in the log of its copy.
         disk_bytes: Some(table.bytes * 2),
         undo: "`revert` swaps back, with every write made since; `finalize` drops the old table".to_owned(),

@@ -23,6 +23,7 @@ impl Drafting<'_> {
             locks: Vec::new(),
             undo: "`revert` runs the opposite of each step, last first".to_owned(),
             discards: Vec::new(),
+            no_way_back: None,
             impossible: None,
             evidence: Evidence::default(),
         };
@@ -109,7 +110,7 @@ impl Drafting<'_> {
                 self.known_column(trial, table, column).await?;
                 trial.alter(self.connection, &action.text).await?;
                 way.changes.push(format!("column {column} takes NULL"));
-                way.discards.push(format!("the way back (NULLs in {column} would have to be looked for)"));
+                way.no_way_back.get_or_insert(format!("NULLs in {column} would have to be looked for"));
                 way.steps.push(recorded(
                     format!("let {column} be NULL"),
                     table,
@@ -134,8 +135,7 @@ impl Drafting<'_> {
             }
             Kind::Catalogue => {
                 way.changes.push(action.text.clone());
-                way.discards
-                    .push(format!("the way back (it is not known how `{}` is taken back)", action.text));
+                way.no_way_back.get_or_insert(not_known(action));
                 way.steps.push(recorded(
                     action.text.clone(),
                     table,
@@ -297,7 +297,7 @@ impl Drafting<'_> {
                 };
                 way.changes.push(format!("constraint {name} is added: {}", added.text));
                 let statement = alter(table, &format!("ADD CONSTRAINT {name} {}", added.text));
-                way.discards.push("the way back (the index would go with the constraint)".to_owned());
+                way.no_way_back.get_or_insert("the index would go with the constraint".to_owned());
                 way.steps.push(recorded(format!("add constraint {name}"), table, statement, String::new()));
                 way.locks.push(catalogue_lock("ACCESS EXCLUSIVE on the table"));
                 Ok(())
@@ -416,8 +416,7 @@ impl Drafting<'_> {
                 ));
             }
         } else {
-            way.discards
-                .push(format!("the way back (the index of {name} would have to be built under a lock)"));
+            way.no_way_back.get_or_insert(format!("the index of {name} would have to be built under a lock"));
         }
         let dropped = recorded(format!("drop constraint {name}"), table, alter(table, &action.text), inverse);
         let referred: i64 = get(&row, 3)?;
@@ -444,7 +443,7 @@ impl Drafting<'_> {
         }
         let inverse = self.default_back(table, action).await?;
         if inverse.is_empty() {
-            way.discards.push(format!("the way back (it is not known how `{}` is taken back)", action.text));
+            way.no_way_back.get_or_insert(not_known(action));
         }
         way.steps.push(recorded(action.text.clone(), table, alter(table, &action.text), inverse));
         way.locks.push(catalogue_lock("ACCESS EXCLUSIVE on the table"));
@@ -571,6 +570,10 @@ impl Drafting<'_> {
             }
         }
     }
+}
+
+fn not_known(action: &Action) -> String {
+    format!("it is not known how `{}` is taken back", action.text)
 }
 
 fn alter(table: &Table, action: &str) -> String {

@@ -78,6 +78,7 @@ impl Drafting<'_> {
             locks: vec![gentle_lock("SHARE UPDATE EXCLUSIVE on the table")],
             undo: "`revert` drops it".to_owned(),
             discards: Vec::new(),
+            no_way_back: None,
             impossible: None,
             evidence,
         })
@@ -186,6 +187,7 @@ impl Drafting<'_> {
             locks: vec![gentle_lock("SHARE UPDATE EXCLUSIVE on the table")],
             undo: "`revert` builds it again while others read and write".to_owned(),
             discards: Vec::new(),
+            no_way_back: None,
             impossible: None,
             evidence: Evidence::default(),
         };
@@ -230,6 +232,7 @@ impl Drafting<'_> {
             locks: vec![gentle_lock("SHARE UPDATE EXCLUSIVE on the table")],
             undo: "there is nothing to be taken back: the indexes say the same".to_owned(),
             discards: Vec::new(),
+            no_way_back: None,
             impossible: None,
             evidence: Evidence::default(),
         };
@@ -263,6 +266,7 @@ fn nothing() -> Way {
         locks: Vec::new(),
         undo: "there is nothing to undo".to_owned(),
         discards: Vec::new(),
+        no_way_back: None,
         impossible: None,
         evidence: Evidence::default(),
     }

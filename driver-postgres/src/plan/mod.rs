@@ -65,6 +65,7 @@ struct Way {
     locks: Vec<LockNote>,
     undo: String,
     discards: Vec<String>,
+    no_way_back: Option<String>,
     impossible: Option<String>,
     evidence: Evidence,
 }
@@ -139,6 +140,7 @@ impl Drafting<'_> {
             steps: way.steps,
             locks: way.locks,
             discards: way.discards,
+            no_way_back: way.no_way_back,
             disk_bytes: None,
             undo: way.undo,
             spec: serde_json::Value::Null,

@@ -419,6 +419,7 @@ fn nothing() -> Candidate {
         steps: Vec::new(),
         locks: Vec::new(),
         discards: Vec::new(),
+        no_way_back: None,
         disk_bytes: None,
         undo: "nothing is to be undone".to_owned(),
         spec: Json::Null,

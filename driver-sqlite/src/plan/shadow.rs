@@ -76,8 +76,7 @@ pub async fn shadow(
         }
         Ok(_) => {}
         Err(why) => {
-            candidate.undo = format!("cannot be taken back after the swap: {why}");
-            candidate.discards.push(format!("the way back ({why})"));
+            candidate.no_way_back = Some(why.clone());
         }
     }
     Ok((candidate, evidence))
@@ -113,6 +112,7 @@ fn candidate(size: Size) -> Candidate {
             },
         ],
         discards: Vec::new(),
+        no_way_back: None,
         // The table, its indexes, the log, and room for the WAL.
         disk_bytes: Some(size.bytes + size.bytes / 4),
         undo: "`revert` swaps back, with every write made since; `finalize` drops the old table".to_owned(),
