@@ -8,7 +8,8 @@ use crate::plan::Step;
 /// Runs and probes the steps of a plan whose strategy is the server's own.
 #[async_trait]
 pub trait NativeDdl: Send + Sync {
-    /// Runs one step, with every lock wait limited to the step's budget.
+    /// Runs one step, with every lock wait limited to the step's budget. What is left of an earlier try of it, or of its
+    /// inverse, is taken away first.
     ///
     /// A lost reply is [`ConnectionLost`](crate::ErrorKind::ConnectionLost); the caller then probes, and
     /// never repeats blindly.
@@ -29,7 +30,8 @@ pub enum Probe {
     Absent,
     /// The server is at it.
     Running,
-    /// A remainder is there that must be removed first.
+    /// It is half done: what a statement that was ended has left, and [`NativeDdl::run`] of the step or of its inverse
+    /// takes away.
     Broken,
     /// It is done.
     Done,

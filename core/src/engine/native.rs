@@ -21,6 +21,8 @@ use crate::{Error, ErrorKind, Result};
 // With a pause that grows to 10 s, some minutes of asking politely for a lock. Chosen.
 const TRIES: u32 = 40;
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// What ran so often and is not there will not come, and each time may be an hour of the server's. Chosen.
+const VAIN_MAX: u32 = 3;
 /// Commands are read this often while a statement runs.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -45,7 +47,7 @@ pub async fn forward(record: &mut Record, stop: &watch::Receiver<bool>) -> Resul
 /// # Errors
 /// [`ErrorKind::Refused`] where that would drop what was written since, unless it `discards`.
 pub async fn backward(record: &mut Record, stop: &watch::Receiver<bool>, discards: bool) -> Result<()> {
-    settle_next(record).await?;
+    settle_next(record, stop).await?;
     if !discards {
         let steps = self::discards(&*record.session, &record.run).await?;
         let what: Vec<&str> =
@@ -111,21 +113,40 @@ fn inverse(step: &Step) -> Step {
 }
 
 /// The step after those that are known to be done may have been sent by a runner that heard no answer: it is ended
-/// where it still runs, and counts as done where it was faster.
-async fn settle_next(record: &mut Record) -> Result<()> {
+/// where it still runs, and counts as done where it was faster, or left something that only its inverse takes away.
+async fn settle_next(record: &mut Record, stop: &watch::Receiver<bool>) -> Result<()> {
     let Some(step) = record.run.plan.steps.get(record.run.steps_done).cloned() else { return Ok(()) };
-    let probe = loop {
-        native(record)?.cancel(&step).await?;
-        match native(record)?.probe(&step).await? {
-            Probe::Running => tokio::time::sleep(TICK).await,
-            probe => break probe,
+    let is_begun = match end(record, &step, stop).await? {
+        Probe::Absent | Probe::Running => false,
+        Probe::Done => true,
+        Probe::Broken if step.inverse.is_empty() => {
+            let what = format!("`{}` is half done, and cannot be taken back", step.title);
+            let hint = format!("`replank resume {}` does the rest of it", record.run.id);
+            return Err(Error::new(ErrorKind::Refused, what).hint(hint));
         }
+        Probe::Broken => native(record)?.probe(&inverse(&step)).await? != Probe::Done,
     };
-    if probe == Probe::Done {
+    if is_begun {
         record.run.steps_done += 1;
         record.save().await?;
     }
     Ok(())
+}
+
+/// Ends a step's statement, whoever sent it, and answers how the step stands then.
+async fn end(record: &Record, step: &Step, stop: &watch::Receiver<bool>) -> Result<Probe> {
+    let mut renewed = Instant::now();
+    loop {
+        native(record)?.cancel(step).await?;
+        match native(record)?.probe(step).await? {
+            Probe::Running => tokio::time::sleep(TICK).await,
+            probe => return Ok(probe),
+        }
+        if *stop.borrow() {
+            return Err(interrupted(record, step));
+        }
+        renew(record, &mut renewed).await?;
+    }
 }
 
 /// Runs what makes the steps final.
@@ -164,11 +185,10 @@ async fn one(
     can_be_given_up: bool,
 ) -> Result<Outcome> {
     let budget = Duration::from_millis(record.run.options.lock_budget_ms);
-    let mut tries = 0;
+    let (mut tries, mut vain, mut pauses) = (0, 0, 0);
     loop {
         if *stop.borrow() {
-            return Err(Error::new(ErrorKind::Interrupted, format!("interrupted before `{}`", step.title))
-                .hint(format!("go on with `replank resume {}`", record.run.id)));
+            return Err(interrupted(record, step));
         }
         if obey(record, can_be_given_up).await? {
             return Ok(Outcome::GivenUp);
@@ -180,16 +200,17 @@ async fn one(
                 return Ok(Outcome::Done);
             }
             Probe::Running => {}
-            Probe::Broken => {
+            Probe::Absent | Probe::Broken if vain >= VAIN_MAX => {
                 return Err(Error::new(
                     ErrorKind::Server,
-                    format!("`{}` left something half done", step.title),
+                    format!("the server has run `{}` without an error, and it is not done", step.title),
                 )
-                .hint(format!("`replank abort {}` removes it", record.run.id)));
+                .with("times", vain)
+                .hint(format!("look at what has become of it, then `replank resume {}`", record.run.id)));
             }
-            Probe::Absent => match run(record, step, budget, stop, can_be_given_up).await {
+            Probe::Absent | Probe::Broken => match run(record, step, budget, stop, can_be_given_up).await {
                 // The next probe says whether it is there.
-                Ok(Outcome::Done) => {}
+                Ok(Outcome::Done) => vain += 1,
                 Ok(Outcome::GivenUp) => return Ok(Outcome::GivenUp),
                 Err(error) if error.kind().retry() == Retry::Never => return Err(error),
                 Err(error) if tries >= TRIES => {
@@ -203,12 +224,13 @@ async fn one(
                 }
                 Err(error) => {
                     record.say(Body::Warning { message: format!("{}: {error}; trying again", step.title) });
+                    tries += 1;
                 }
             },
         }
         record.renew().await?;
-        tries += 1;
-        tokio::time::sleep((Duration::from_millis(50) * tries).min(PAUSE_MAX)).await;
+        pauses += 1;
+        tokio::time::sleep((Duration::from_millis(50) * pauses).min(PAUSE_MAX)).await;
     }
 }
 
@@ -225,26 +247,49 @@ async fn run(
     let running = native.run(step, budget);
     tokio::pin!(running);
     let mut renewed = Instant::now();
+    // Set once the statement is to be ended: what was asked for.
+    let mut ending: Option<Result<bool>> = None;
     loop {
         tokio::select! {
             biased;
-            ended = &mut running => return ended.map(|()| Outcome::Done),
+            ended = &mut running => {
+                let Some(obeyed) = ending else { return ended.map(|()| Outcome::Done) };
+                // Whether it was faster is asked of the catalogue, here or by the next runner.
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "the statement was ended");
+                }
+                return obeyed.map(|is_given_up| if is_given_up { Outcome::GivenUp } else { Outcome::Done });
+            }
             () = tokio::time::sleep(TICK) => {}
         }
-        let obeyed = obey(record, can_be_given_up).await;
-        if !matches!(obeyed, Ok(false)) || *stop.borrow() {
-            native.cancel(step).await?;
-            // Whether it was faster is asked of the catalogue, here or by the next runner.
-            if let Err(error) = running.await {
-                tracing::debug!(%error, "the statement was ended");
+        let was_ending = ending.is_some();
+        if !was_ending {
+            let obeyed = obey(record, can_be_given_up).await;
+            ending = (!matches!(obeyed, Ok(false)) || *stop.borrow()).then_some(obeyed);
+        }
+        // Each time: it may have been between two statements.
+        if ending.is_some() {
+            match native.cancel(step).await {
+                Err(error) if was_ending => tracing::debug!(%error, "it was asked to end before"),
+                canceled => canceled?,
             }
-            return Ok(if obeyed? { Outcome::GivenUp } else { Outcome::Done });
         }
-        if renewed.elapsed() > lease::TTL / 3 {
-            record.renew().await?;
-            renewed = Instant::now();
-        }
+        renew(record, &mut renewed).await?;
     }
+}
+
+/// Puts the lease's expiry off, when it is time.
+async fn renew(record: &Record, renewed: &mut Instant) -> Result<()> {
+    if renewed.elapsed() > lease::TTL / 3 {
+        record.renew().await?;
+        *renewed = Instant::now();
+    }
+    Ok(())
+}
+
+fn interrupted(record: &Record, step: &Step) -> Error {
+    Error::new(ErrorKind::Interrupted, format!("interrupted before `{}`", step.title))
+        .hint(format!("go on with `replank resume {}`", record.run.id))
 }
 
 /// Answers commands from other processes; true when one gives the run up.
@@ -279,4 +324,84 @@ fn of(session: &dyn Session) -> Result<&dyn NativeDdl> {
     session
         .native()
         .ok_or_else(|| Error::new(ErrorKind::Refused, "this target has no statements of its own to run"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::Request;
+    use crate::engine::Runner;
+    use crate::event::Silent;
+    use crate::plan::{Plan, PlanOptions, choose};
+    use crate::run::{Origin, RunOptions};
+    use crate::testkit::memory::{Config, Server, TABLE};
+
+    async fn plan(server: &Server, word: &str) -> Plan {
+        let text = format!("native {TABLE} {word}");
+        let request = Request::Statement { text, forward: Vec::new(), reverse: Vec::new() };
+        let draft = server.connect().draft(&request).await.expect("it is understood");
+        let options = PlanOptions { revertible: true, ..PlanOptions::default() };
+        choose(&draft, &[], &options).expect("it can be done").plan
+    }
+
+    fn runner(server: &Server) -> Runner {
+        // Whoever could interrupt is gone, and nobody did.
+        Runner::new(Arc::new(server.connect()), Arc::new(Silent), watch::channel(false).1)
+    }
+
+    async fn apply(server: &Server, word: &str) -> Result<Run> {
+        let plan = plan(server, word).await;
+        runner(server).apply(plan, RunOptions::default(), Origin::default()).await
+    }
+
+    async fn probe(server: &Server, run: &Run) -> Probe {
+        let session = server.connect();
+        let native = session.native().expect("it has steps of its own");
+        native.probe(&run.plan.steps[0]).await.expect("probed")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_that_runs_and_is_never_done_is_given_up() {
+        let server = Server::start(Config::default());
+        let began = Instant::now();
+        let error = apply(&server, "deaf").await.expect_err("it never comes");
+        assert_eq!(error.kind(), ErrorKind::Server, "{error}");
+        assert!(error.message().contains("it is not done"), "{error}");
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_half_done_is_taken_back_by_abort() {
+        let server = Server::start(Config::default());
+        apply(&server, "torn").await.expect_err("it fails");
+        let run = server.connect().state().runs().await.expect("the runs").remove(0);
+        assert_eq!(probe(&server, &run).await, Probe::Broken);
+        let aborted = runner(&server).abort(&run.id).await.expect("aborted");
+        assert_eq!(aborted.state, RunState::Reverted);
+        assert_eq!(probe(&server, &run).await, Probe::Absent);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_lease_is_kept_while_a_statement_that_was_ended_takes_its_time() {
+        let server = Server::start(Config::default());
+        let applied = tokio::spawn({
+            let server = server.clone();
+            async move { apply(&server, "stubborn").await }
+        });
+        let session = server.connect();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let run = session.state().runs().await.expect("the runs").remove(0);
+        session.state().post(&run.id, &Control::Abort).await.expect("it is left");
+        let mut seconds = 0;
+        while !applied.is_finished() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let lease = session.state().lease(&run.table).await.expect("the lease").expect("it was taken");
+            let is_kept = lease.holder.is_none() || lease.remaining > lease::TTL / 3;
+            assert!(is_kept, "after {seconds} s, {:?} remain", lease.remaining);
+            seconds += 1;
+        }
+        assert!(seconds > 90, "it ended after {seconds} s");
+        let run = applied.await.expect("no panic").expect("it was given up");
+        assert_eq!(run.state, RunState::Reverted);
+    }
 }

@@ -87,6 +87,10 @@ pub(super) struct State {
     pub records: Records,
     pub clients: Vec<ClientState>,
     pub steps_done: BTreeSet<String>,
+    /// Those that are half done.
+    pub steps_torn: BTreeSet<String>,
+    /// Those that were asked to end.
+    pub steps_canceled: BTreeSet<String>,
     pub faults_left: u32,
     /// Every call and what became of it.
     pub trace: Vec<String>,
@@ -120,6 +124,8 @@ impl State {
             records: Records::default(),
             clients: Vec::new(),
             steps_done: BTreeSet::new(),
+            steps_torn: BTreeSet::new(),
+            steps_canceled: BTreeSet::new(),
             faults_left: config.faults.budget,
             trace: Vec::new(),
             violations: Vec::new(),

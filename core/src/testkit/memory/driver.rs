@@ -91,7 +91,8 @@ impl Session for MemorySession {
         Ok(vec![Check { name, state: CheckState::Good, found: "in this process".to_owned(), mend: None }])
     }
 
-    /// Understands `retype TABLE`, which is a rebuild, and `native TABLE WORD`, which is a step of the server.
+    /// Understands `retype TABLE`, which is a rebuild, and `native TABLE WORD`, which is a step of the server: some
+    /// words misbehave, see `native.rs`.
     async fn draft(&self, request: &Request) -> Result<Draft> {
         let Request::Statement { text, .. } = request else {
             return Err(Error::new(ErrorKind::Usage, "this server rebuilds only by `retype TABLE`"));
