@@ -12,6 +12,7 @@ mod parse;
 mod plan;
 mod preflight;
 mod session;
+mod shape;
 mod sql;
 mod state;
 mod trial;

@@ -17,6 +17,7 @@ use crate::error::codes;
 use crate::holders::old_holders;
 use crate::inspect::{Index, index, indexes};
 use crate::plan::{Kind, Notes};
+use crate::shape::shape;
 use crate::sql::{is_so, run, text};
 use crate::state::Names;
 
@@ -67,40 +68,36 @@ impl Native {
 
     async fn make_index(&self, step: &Step, notes: &Notes) -> Result<()> {
         let mut connection = self.server.take().await?;
-        if let Some(left) = index(&mut connection, &notes.index).await? {
-            if left.is_valid {
-                return Err(Error::new(
-                    ErrorKind::ForeignDdl,
-                    format!("somebody else has made an index {}", left.name),
-                ));
+        match find(&mut connection, notes).await? {
+            Found::Missing => {}
+            Found::Whole => {
+                self.server.keep(connection);
+                return Ok(());
             }
-            let built = format!(
-                "SELECT EXISTS (SELECT 1 FROM pg_stat_progress_create_index WHERE index_relid = {})",
-                left.oid
-            );
-            if is_so(&mut connection, built).await? {
-                return Err(Error::new(
-                    ErrorKind::Refused,
-                    format!("somebody else builds an index {} just now", left.name),
-                ));
+            Found::Remainder { left, .. } => self.drop_invalid(notes, &left).await?,
+            Found::Built(other) => {
+                let what = format!("somebody else builds an index {} just now", other.name);
+                return Err(Error::new(ErrorKind::Refused, what));
             }
-            self.drop_invalid(notes, &left).await?;
+            Found::Foreign(other) => {
+                let what = format!("somebody else has made an index {} meanwhile", other.name);
+                return Err(Error::new(ErrorKind::ForeignDdl, what).with("index", other.definition));
+            }
         }
         let made = self.alone(marked(step, notes)).await;
-        let found = index(&mut connection, &notes.index).await;
+        let found = find(&mut connection, notes).await;
         // Ended from outside, it is left to the next try: what it waited for would hold the removal up as well.
         if let Err(error) = &made
             && error.kind().retry() == Retry::Never
-            && let Ok(Some(left)) = &found
-            && !left.is_valid
+            && let Ok(Found::Remainder { left, is_ours: true }) = &found
         {
             self.drop_invalid(notes, left).await?;
         }
         made?;
         self.server.keep(connection);
         match found? {
-            Some(found) if !found.is_valid => {
-                Err(Error::new(ErrorKind::Retry, format!("index {} was built and is not valid", found.name)))
+            Found::Remainder { left, .. } => {
+                Err(Error::new(ErrorKind::Retry, format!("index {} was built and is not valid", left.name)))
             }
             _ => Ok(()),
         }
@@ -113,20 +110,18 @@ impl Native {
 
     /// What an interrupted REINDEX has left is dropped before it is tried again.
     async fn renew(&self, step: &Step, notes: &Notes) -> Result<()> {
+        self.drop_left_by_reindex(notes).await?;
+        self.alone(marked(step, notes)).await
+    }
+
+    async fn drop_left_by_reindex(&self, notes: &Notes) -> Result<()> {
         let mut connection = self.server.take().await?;
-        let left = indexes(
-            &mut connection,
-            &format!(
-                "i.indrelid = {} AND NOT i.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$'",
-                notes.table
-            ),
-        )
-        .await?;
+        let left = left_by_reindex(&mut connection, notes).await?;
         self.server.keep(connection);
         for left in &left {
             self.drop_invalid(notes, left).await?;
         }
-        self.alone(marked(step, notes)).await
+        Ok(())
     }
 }
 
@@ -139,9 +134,12 @@ impl NativeDdl for Native {
             (Kind::Recorded, _) => self.recorded(step, &notes, lock_budget, false).await,
             (Kind::RecordedLong, _) => self.recorded(step, &notes, lock_budget, true).await,
             (Kind::IndexMade, true) | (Kind::IndexDropped, false) => self.make_index(step, &notes).await,
-            (Kind::IndexMade, false) | (Kind::IndexDropped, true) => self.alone(marked(step, &notes)).await,
+            (Kind::IndexMade, false) | (Kind::IndexDropped | Kind::RemainderDropped, true) => {
+                self.alone(marked(step, &notes)).await
+            }
+            (Kind::RemainderDropped, false) => Ok(()),
             (Kind::IndexesRenewed { .. }, true) => self.renew(step, &notes).await,
-            (Kind::IndexesRenewed { .. }, false) => Ok(()),
+            (Kind::IndexesRenewed { .. }, false) => self.drop_left_by_reindex(&notes).await,
         }
     }
 
@@ -159,10 +157,8 @@ impl NativeDdl for Native {
         let running = format!("SELECT EXISTS (SELECT 1 FROM {})", at_it(&notes));
         let probe = if is_so(&mut connection, running).await? {
             Probe::Running
-        } else if self.is_done(&mut connection, step, &notes).await? {
-            Probe::Done
         } else {
-            Probe::Absent
+            self.standing(&mut connection, step, &notes).await?
         };
         self.server.keep(connection);
         Ok(probe)
@@ -170,27 +166,94 @@ impl NativeDdl for Native {
 }
 
 impl Native {
-    async fn is_done(&self, connection: &mut Conn, step: &Step, notes: &Notes) -> Result<bool> {
+    /// How a step stands that nobody is at.
+    async fn standing(&self, connection: &mut Conn, step: &Step, notes: &Notes) -> Result<Probe> {
         let is_forward = notes.is_forward(step);
+        let done_if = |is_done: bool| if is_done { Probe::Done } else { Probe::Absent };
         Ok(match &notes.kind {
             Kind::Recorded | Kind::RecordedLong => {
                 let steps = self.names.table("steps");
                 let sql = format!("SELECT EXISTS (SELECT 1 FROM {steps} WHERE mark = {})", text(&notes.mark));
-                is_so(connection, sql).await? == is_forward
+                done_if(is_so(connection, sql).await? == is_forward)
             }
-            Kind::IndexMade | Kind::IndexDropped => {
-                let wanted = is_forward == (notes.kind == Kind::IndexMade);
-                match index(connection, &notes.index).await? {
-                    Some(found) => wanted && found.is_valid,
-                    None => !wanted,
+            Kind::RemainderDropped if !is_forward => Probe::Done,
+            Kind::IndexMade | Kind::IndexDropped | Kind::RemainderDropped => {
+                let is_made = is_forward == (notes.kind == Kind::IndexMade);
+                match find(connection, notes).await? {
+                    Found::Missing => done_if(!is_made),
+                    Found::Remainder { is_ours: true, .. } if notes.kind == Kind::RemainderDropped => {
+                        Probe::Absent
+                    }
+                    Found::Remainder { is_ours: true, .. } => Probe::Broken,
+                    Found::Whole if notes.kind != Kind::RemainderDropped => done_if(is_made),
+                    Found::Whole => return Err(not_ours(notes)),
+                    // To be made, it is in the way, which is told when it is tried.
+                    Found::Foreign(_) | Found::Built(_) | Found::Remainder { .. } if is_made => Probe::Absent,
+                    Found::Foreign(_) | Found::Built(_) | Found::Remainder { .. } => {
+                        return Err(not_ours(notes));
+                    }
                 }
             }
             Kind::IndexesRenewed { old } => {
                 let present = indexes(connection, &format!("i.indrelid = {}", notes.table)).await?;
-                !is_forward || !present.iter().any(|index| old.contains(&index.oid))
+                let is_old = present.iter().any(|index| old.contains(&index.oid));
+                match left_by_reindex(connection, notes).await?.is_empty() {
+                    _ if is_forward && !is_old => Probe::Done,
+                    true => done_if(!is_forward),
+                    false => Probe::Broken,
+                }
             }
         })
     }
+}
+
+/// What bears the name of the index that a step is about.
+enum Found {
+    Missing,
+    /// The index itself.
+    Whole,
+    /// What a build or a removal that was ended has left; of our index, or of another of that name on the table.
+    Remainder {
+        left: Index,
+        is_ours: bool,
+    },
+    /// An index that somebody else builds just now.
+    Built(Index),
+    /// An index of another shape, or on another table.
+    Foreign(Index),
+}
+
+async fn find(connection: &mut Conn, notes: &Notes) -> Result<Found> {
+    let here = format!("c.oid = to_regclass({}) AND i.indrelid = {}", text(&notes.index), notes.table);
+    let Some(found) = indexes(connection, &here).await?.into_iter().next() else {
+        let elsewhere = index(connection, &notes.index).await?;
+        return Ok(elsewhere.map_or(Found::Missing, Found::Foreign));
+    };
+    let is_ours = shape(&found.definition) == notes.shape;
+    if found.is_valid {
+        return Ok(if is_ours { Found::Whole } else { Found::Foreign(found) });
+    }
+    let built = format!(
+        "SELECT EXISTS (SELECT 1 FROM pg_stat_progress_create_index WHERE index_relid = {})",
+        found.oid
+    );
+    Ok(match is_so(connection, built).await? {
+        true => Found::Built(found),
+        false => Found::Remainder { left: found, is_ours },
+    })
+}
+
+/// An index that is to go, and that is not the one that the plan was made for, stays.
+fn not_ours(notes: &Notes) -> Error {
+    Error::new(ErrorKind::ForeignDdl, format!("the index {} is not what it was", notes.index))
+        .with("was", &notes.shape)
+        .hint("somebody else has changed it: rename it, or drop it yourself, and try again")
+}
+
+async fn left_by_reindex(connection: &mut Conn, notes: &Notes) -> Result<Vec<Index>> {
+    let left =
+        format!("i.indrelid = {} AND NOT i.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$'", notes.table);
+    indexes(connection, &left).await
 }
 
 /// Sessions that are at a step, with whatever answer they will get.

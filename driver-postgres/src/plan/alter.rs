@@ -29,7 +29,12 @@ impl Drafting<'_> {
         };
         let trial = Trial::begin(self.connection, table).await?;
         for action in actions {
+            let (known, was_possible) = (way.changes.len(), way.impossible.is_none());
             self.action(&trial, table, action, &mut way).await?;
+            // What cannot be done is a change all the same.
+            if was_possible && way.impossible.is_some() && way.changes.len() == known {
+                way.changes.push(action.text.clone());
+            }
         }
         trial.end(self.connection).await?;
         if way.steps.iter().any(|step| !step.inverse_discards.is_empty()) {

@@ -4,10 +4,11 @@ use replank_core::plan::{Collision, Draft, Evidence, Strategy};
 use replank_core::{Error, ErrorKind, Result};
 
 use super::alter::unquoted;
-use super::step::{Kind, step};
+use super::step::{Kind, shaped, step};
 use super::{Drafting, Way, gentle_lock};
 use crate::inspect::{Index, Table, index, indexes};
 use crate::parse::CreateIndex;
+use crate::shape::shape;
 use crate::sql::{get, ident, is_so, rows, table as qualified, text};
 use crate::trial::Trial;
 
@@ -36,7 +37,9 @@ impl Drafting<'_> {
             if wanted.if_not_exists && found.is_valid {
                 return Ok(nothing());
             }
-            if found.is_valid {
+            let here =
+                format!("SELECT indrelid = {} FROM pg_index WHERE indexrelid = {}", table.oid, found.oid);
+            if found.is_valid || !is_so(self.connection, here).await? {
                 return Err(Error::new(
                     ErrorKind::Usage,
                     format!("there is an index {name} on {} already", found.table),
@@ -55,7 +58,8 @@ impl Drafting<'_> {
             wanted.tail
         );
         let inverse = format!("DROP INDEX CONCURRENTLY {full}");
-        let mut changes = vec![format!("index {} is added: {}", made.name, shape_of(&made))];
+        let shape = shape(&made.definition);
+        let mut changes = vec![format!("index {} is added: {shape}", made.name)];
         if is_leftover {
             changes.push(format!("what an interrupted build has left of {} is dropped first", made.name));
         }
@@ -65,13 +69,16 @@ impl Drafting<'_> {
         }
         Ok(Way {
             changes,
-            steps: vec![step(
-                format!("build index {}", made.name),
-                table.oid,
-                statement,
-                inverse,
-                Kind::IndexMade,
-                full,
+            steps: vec![shaped(
+                step(
+                    format!("build index {}", made.name),
+                    table.oid,
+                    statement,
+                    inverse,
+                    Kind::IndexMade,
+                    full,
+                ),
+                shape,
             )],
             strategy: Strategy::NativeOnline,
             reason: "the server builds it while others read and write".to_owned(),
@@ -170,22 +177,29 @@ impl Drafting<'_> {
             .hint(format!("ALTER TABLE {} DROP CONSTRAINT {}", found.table, ident(constraint))));
         }
         let full = found.full_name();
-        let inverse = found.definition.replacen("INDEX ", "INDEX CONCURRENTLY ", 1);
+        let (inverse, undo, kind) = match found.is_valid {
+            true => (
+                found.definition.replacen("INDEX ", "INDEX CONCURRENTLY ", 1),
+                "`revert` builds it again while others read and write",
+                Kind::IndexDropped,
+            ),
+            false => (
+                "-- it was not valid, and is not built again".to_owned(),
+                "there is nothing to be taken back: the index is not valid",
+                Kind::RemainderDropped,
+            ),
+        };
         let statement = format!("DROP INDEX CONCURRENTLY {full}");
         let way = Way {
             changes: vec![format!("index {} is dropped", found.name)],
-            steps: vec![step(
-                format!("drop index {}", found.name),
-                table.oid,
-                statement,
-                inverse,
-                Kind::IndexDropped,
-                full,
+            steps: vec![shaped(
+                step(format!("drop index {}", found.name), table.oid, statement, inverse, kind, full),
+                shape(&found.definition),
             )],
             strategy: Strategy::NativeOnline,
             reason: "the server drops it while others read and write".to_owned(),
             locks: vec![gentle_lock("SHARE UPDATE EXCLUSIVE on the table")],
-            undo: "`revert` builds it again while others read and write".to_owned(),
+            undo: undo.to_owned(),
             discards: Vec::new(),
             no_way_back: None,
             impossible: None,
@@ -270,14 +284,6 @@ fn nothing() -> Way {
         impossible: None,
         evidence: Evidence::default(),
     }
-}
-
-/// What stands behind USING in an index's definition.
-fn shape_of(index: &Index) -> String {
-    index
-        .definition
-        .split_once(" USING ")
-        .map_or_else(|| index.definition.clone(), |(_, shape)| shape.to_owned())
 }
 
 /// The columns of a definition, where they are nothing but columns.

@@ -17,6 +17,8 @@ pub enum Kind {
     IndexMade,
     /// An index that is dropped while others write.
     IndexDropped,
+    /// The same of one that was not valid when the plan was made: it is not built again.
+    RemainderDropped,
     /// Indexes that are built anew while others write.
     IndexesRenewed {
         /// Those that are to be replaced.
@@ -41,6 +43,9 @@ pub struct Notes {
     /// The index that it is about, as it is typed.
     #[serde(default)]
     pub index: String,
+    /// What that index is, apart from its name: another one of that name is not ours.
+    #[serde(default)]
+    pub shape: String,
 }
 
 impl Notes {
@@ -69,7 +74,15 @@ pub fn step(
     index: String,
 ) -> Step {
     let mark = RunId::random().as_str().to_owned();
-    let notes = Notes { mark, table, forward: statement.clone(), kind, others: Vec::new(), index };
+    let notes = Notes {
+        mark,
+        table,
+        forward: statement.clone(),
+        kind,
+        others: Vec::new(),
+        index,
+        shape: String::new(),
+    };
     Step {
         title,
         statement,
@@ -84,6 +97,14 @@ pub fn step(
 pub fn locking(mut step: Step, others: Vec<i64>) -> Step {
     if let Some(notes) = step.spec.as_object_mut() {
         notes.insert("others".to_owned(), others.into());
+    }
+    step
+}
+
+/// The same step, about an index of such a shape.
+pub fn shaped(mut step: Step, shape: String) -> Step {
+    if let Some(notes) = step.spec.as_object_mut() {
+        notes.insert("shape".to_owned(), shape.into());
     }
     step
 }
