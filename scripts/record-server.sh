@@ -15,8 +15,12 @@ page=docs/servers.md
 # As the tests choose it: the official image where it is here.
 image=$(row_field "$server" official)
 image_exists "$image" || image=$(row_field "$server" image)
-version=$(docker run --rm --entrypoint sh "$image" -c 'mysqld --version || mariadbd --version' 2>/dev/null \
-  | sed -n 's/.*Ver \([0-9][0-9.]*\).*/\1/p')
+case $(row_field "$server" kind) in
+  mysql) ask='mysqld --version || mariadbd --version' word=Ver ;;
+  # The official image has it on the PATH, ours where Debian puts it.
+  postgres) ask='PATH=$PATH:/usr/local/pgsql postgres --version' word='(PostgreSQL)' ;;
+esac
+version=$(docker run --rm --entrypoint sh "$image" -c "$ask" 2>/dev/null | sed -n "s/.*$word \([0-9][0-9.]*\).*/\1/p")
 [[ -n $version ]] || { echo "the version of $image could not be read" >&2; exit 1; }
 # A tree without its history can be tested as well.
 if commit=$(git rev-parse --short HEAD 2>/dev/null); then

@@ -2,6 +2,9 @@
 # Everything that is tested, layer by layer, with the time of each. Any failure fails the run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+root=$PWD
+readonly root
+source scripts/server-rows.sh
 
 started=$SECONDS
 
@@ -46,16 +49,20 @@ layer "build" build
 layer "unit tests, simulation" cargo test --workspace --lib --bins
 layer "protocol model" cargo test --workspace --test protocol_model
 layer "driver tests: SQLite" cargo test --workspace --test sqlite
-layer "end to end: SQLite, kills, bad input, documents" cargo test --workspace --test all -- --skip mysql::
+layer "end to end: SQLite, kills, bad input, documents" cargo test --workspace --test all -- --skip mysql:: --skip postgres::
 layer "images of the test servers" wait_for_images
-# What only one of the two products has is not run on the other.
+# A row of servers.toml: the tests of its driver. What only one of two products has is not run on the other.
 on_server() {
-  local server=$1
+  local server=$1 driver
   shift
-  REPLANK_TEST_SERVER=$server cargo test --workspace --test all -- mysql:: "$@" | tee "$row_log"
+  driver=$(row_field "$server" kind)
+  REPLANK_TEST_SERVER=$server cargo test --workspace --test all -- "$driver::" "$@" | tee "$row_log"
   scripts/record-server.sh "$server" "$(sed -n 's/^test result: ok. \([0-9]*\) passed.*/\1/p' "$row_log")"
 }
 layer "end to end: MySQL 9.7" on_server mysql-9.7 --skip mysql::mariadb::
 layer "end to end: MariaDB 10.11" on_server mariadb-10.11
 layer "end to end: MariaDB 11.8" on_server mariadb-11.8
+layer "end to end: PostgreSQL 15" on_server postgres-15
+layer "end to end: PostgreSQL 17" on_server postgres-17
+layer "end to end: PostgreSQL 18" on_server postgres-18
 echo "== all: $((SECONDS - started)) s"

@@ -8,6 +8,7 @@ mod documents;
 mod kills;
 mod mysql;
 mod oracle;
+mod postgres;
 mod proxy;
 mod random;
 mod server;

@@ -1,8 +1,8 @@
 //! Servers for the tests: the rows of `servers.toml`, each a container that is started once and shared by all
 //! tests of the process. Each test takes a database of its own.
 //!
-//! `REPLANK_TEST_SERVER` names the row that the tests of MySQL run on; a server that is already there can be named by
-//! `REPLANK_TEST_MYSQL=mysql://root:…@host:port`.
+//! `REPLANK_TEST_SERVER` names the row that the tests of MySQL, or those of PostgreSQL, run on; a MySQL server that is
+//! already there can be named by `REPLANK_TEST_MYSQL=mysql://root:…@host:port`.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Opts, OptsBuilder, SslOpts};
 use serde::Deserialize;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _};
 use testcontainers::core::{IntoContainerPort, Mount, WaitFor};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt};
@@ -59,6 +61,7 @@ struct Rows {
 // Kept for the life of the process: tests share it, and nothing drops a static. `make test` removes it by
 // its label afterwards.
 static MYSQL: OnceCell<(Option<ContainerAsync<GenericImage>>, String)> = OnceCell::const_new();
+static POSTGRES: OnceCell<(ContainerAsync<GenericImage>, String)> = OnceCell::const_new();
 // Two databases that are made at once must not get one name.
 static NUMBER: Mutex<u32> = Mutex::const_new(0);
 
@@ -73,6 +76,11 @@ pub fn chosen() -> String {
 /// Whether that is a MariaDB.
 pub fn is_mariadb() -> bool {
     chosen().starts_with("mariadb")
+}
+
+/// The row of `servers.toml` that the tests of PostgreSQL run on.
+fn chosen_postgres() -> String {
+    Some(chosen()).filter(|name| name.starts_with("postgres")).unwrap_or_else(|| "postgres-17".to_owned())
 }
 
 /// Lets a recursive query count far.
@@ -100,6 +108,30 @@ pub async fn mysql_database() -> Database {
         })
         .await;
     database(server).await
+}
+
+/// A new database on the shared PostgreSQL server.
+pub async fn postgres_database() -> Database {
+    let (_, server) = POSTGRES
+        .get_or_init(|| async {
+            let row = row(&chosen_postgres());
+            let container = start(&row, &[], None, None).await;
+            let port = container.get_host_port_ipv4(row.ports[0]).await.expect("the port is published");
+            let password = row.env.values().next().map_or("", String::as_str);
+            let url = format!("postgres://{}:{password}@127.0.0.1:{port}", row.user);
+            let deadline = Instant::now() + Duration::from_secs(START_SECONDS);
+            while let Err(error) = PgConnection::connect(&format!("{url}/postgres")).await {
+                assert!(Instant::now() < deadline, "the server does not answer: {error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            (container, url)
+        })
+        .await;
+    let name = database_name().await;
+    let mut connection = PgConnection::connect(&format!("{server}/postgres")).await.expect("a connection");
+    let create = format!("CREATE DATABASE {name}");
+    sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await.expect("a database");
+    Database { url: format!("{server}/{name}"), name }
 }
 
 /// A MySQL server of the caller's own, with more arguments than the shared one's.
@@ -307,12 +339,14 @@ fn url(row: &Row, port: u16) -> String {
     format!("mysql://{}:{password}@127.0.0.1:{port}", row.user)
 }
 
+async fn database_name() -> String {
+    let mut number = NUMBER.lock().await;
+    *number += 1;
+    format!("t{}_{number}", std::process::id())
+}
+
 async fn database(server: &str) -> Database {
-    let name = {
-        let mut number = NUMBER.lock().await;
-        *number += 1;
-        format!("t{}_{number}", std::process::id())
-    };
+    let name = database_name().await;
     let mut connection = connect(server).await.expect("the server takes a connection");
     for statement in [format!("DROP DATABASE IF EXISTS {name}"), format!("CREATE DATABASE {name}")] {
         connection.query_drop(&statement).await.expect(&statement);

@@ -182,7 +182,7 @@ async fn on_postgres_a_login_that_lacks_a_privilege_is_told_which() {
     let table = Table::with_rows(10).await;
     let name = table.text("SELECT current_database()").await;
     let login = format!("u{name}");
-    table.execute(&format!("CREATE ROLE {login} LOGIN PASSWORD 'secret-word'; GRANT ALL ON orders TO {login}; REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC")).await;
+    table.execute(&format!("CREATE ROLE {login} LOGIN PASSWORD 'secret-word'; ALTER TABLE orders OWNER TO {login}; REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC")).await;
     let url = table.url().replacen("postgres:replank", &format!("{login}:secret-word"), 1);
     let doctor = run_beside(&["doctor", "-t", &url], &[]).await.exits(3).says("GRANT TEMPORARY ON DATABASE");
     assert!(!doctor.out.contains("secret-word") && !doctor.err.contains("secret-word"));

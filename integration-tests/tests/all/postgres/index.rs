@@ -99,6 +99,86 @@ async fn on_postgres_a_build_that_is_interrupted_leaves_nothing_that_counts_as_a
     assert_eq!(table.schema().await, made);
 }
 
+/// Given up while the server builds, nothing of it stays: neither an index nor what is none yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_a_build_that_is_given_up_leaves_nothing() {
+    let table = Table::with_rows(ROWS).await;
+    let url = table.url();
+    let before = table.schema().await;
+    let mut old = table.connect().await;
+    let invalid = "SELECT count(*)::text FROM pg_index WHERE NOT indisvalid";
+    for statement in [
+        "CREATE INDEX orders_late ON orders (customer)",
+        "REINDEX INDEX orders_note",
+        "DROP INDEX orders_note",
+    ] {
+        println!("{statement}");
+        run(&mut old, "BEGIN; UPDATE orders SET amount = 1 WHERE id = 1").await.expect("written");
+        let apply = tokio::spawn({
+            let url = url.clone();
+            async move { run_beside(&["apply", "-t", &url, "-e", statement, "--yes"], &[]).await }
+        });
+        wait_for(&table, invalid, "1").await;
+        let abort = tokio::spawn({
+            let url = url.clone();
+            async move { run_beside(&["abort", "last", "-t", &url, "--yes"], &[]).await }
+        });
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        run(&mut old, "COMMIT").await.expect("committed");
+        abort.await.expect("it ends").exits(0);
+        let ended = apply.await.expect("it ends");
+        assert_eq!(table.schema().await, before, "{statement}: {}{}", ended.out, ended.err);
+    }
+    // The runner is gone as well: whoever aborts ends what it has left at work.
+    let statement = "CREATE INDEX orders_late ON orders (customer)";
+    run(&mut old, "BEGIN; UPDATE orders SET amount = 1 WHERE id = 1").await.expect("written");
+    let stopped = Stopped::at("run_saved", &["apply", "-t", &url, "-e", statement, "--yes"]).await;
+    stopped.wake();
+    wait_for(&table, invalid, "1").await;
+    stopped.signal("KILL");
+    stopped.end().await;
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        run(&mut old, "COMMIT").await.expect("committed");
+    });
+    run_beside(&["abort", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    assert_eq!(table.schema().await, before);
+}
+
+/// An index of the same name that is another one is neither taken for ours nor dropped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_somebody_elses_index_of_the_same_name_is_not_taken_for_ours() {
+    let table = Table::with_rows(100).await;
+    let url = table.url();
+    // It comes after the plan, before the build.
+    let apply = ["apply", "-t", &url, "-e", "CREATE INDEX late ON orders (customer)", "--yes"];
+    let abort = ["abort", "last", "-t", &url, "--yes"];
+    for other in ["CREATE INDEX late ON orders (amount)", "CREATE INDEX late ON customers (id)"] {
+        let stopped = Stopped::at("run_saved", &apply).await;
+        table.execute(other).await;
+        let theirs = table.schema().await;
+        stopped.go_on().await.exits(1).says("somebody else has made an index late");
+        run_beside(&abort, &[]).await.exits(0);
+        assert_eq!(table.schema().await, theirs, "{other}");
+        table.execute("DROP INDEX late").await;
+    }
+    // In the place of the one that was built, before it is taken back; and of one that is to be dropped.
+    run_beside(&apply, &[]).await.exits(0);
+    table.execute("DROP INDEX late; CREATE INDEX late ON orders (amount)").await;
+    let theirs = table.schema().await;
+    let revert = ["revert", "last", "-t", &url, "--yes"];
+    run_beside(&revert, &[]).await.exits(1).says("is not what it was");
+    assert_eq!(table.schema().await, theirs);
+    table.execute("DROP INDEX late").await;
+    run_beside(&revert, &[]).await.exits(0);
+    let drop = ["apply", "-t", &url, "-e", "DROP INDEX orders_note", "--yes"];
+    let stopped = Stopped::at("run_saved", &drop).await;
+    table.execute("DROP INDEX orders_note; CREATE INDEX orders_note ON orders (amount)").await;
+    let theirs = table.schema().await;
+    stopped.go_on().await.exits(1).says("is not what it was");
+    assert_eq!(table.schema().await, theirs);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_postgres_equal_rows_refuse_a_unique_index_and_nothing_of_it_stays() {
     let table = Table::with_rows(100).await;
