@@ -7,6 +7,11 @@ use crate::{Error, ErrorKind};
 pub fn with_way_out(error: Error, run: &Run) -> Error {
     let id = &run.id;
     let way_out = match error.kind() {
+        // Of steps of the server's own there is no copy.
+        ErrorKind::ForeignDdl if !run.plan.is_rebuild() => match run.stands().is_reversible() {
+            true => format!("`replank revert {id}` goes on then"),
+            false => format!("`replank abort {id}` takes back what was done, then apply again"),
+        },
         ErrorKind::FeedGap | ErrorKind::ForeignDdl if run.direction == Direction::Reverse => {
             format!(
                 "the new table stays as it is, with every write; `replank finalize {id}` ends the way back"
