@@ -64,7 +64,7 @@ pub struct Server {
     /// As `SHOW server_version_num` has it: 180006 is 18.6.
     version: u32,
     /// Which cluster and database it was when this was opened.
-    identity: String,
+    identity: Identity,
     settings: Settings,
     /// The one that was kept last is at the end.
     idle: Mutex<Vec<(Conn, Instant)>>,
@@ -85,7 +85,7 @@ impl Server {
             again_when_lost(|| opened(&opts)).await.map_err(|error| refused(error, &opts))?;
         let version = first(&mut connection, "SELECT current_setting('server_version_num')::int").await?;
         let version = version.map(|row| get::<i32>(&row, 0)).transpose()?.unwrap_or_default();
-        let identity = identity(&mut connection).await?;
+        let identity = Identity::read(&mut connection).await?;
         let server = Self {
             opts,
             version: u32::try_from(version).unwrap_or_default(),
@@ -125,12 +125,15 @@ impl Server {
     async fn connect_once(&self) -> Result<Conn> {
         let mut connection = opened(&self.opts).await?;
         // Half of a run here and half of it there would be neither: what is known of one is not true of the other.
-        let now = identity(&mut connection).await?;
-        if now != self.identity {
-            return Err(Error::new(ErrorKind::Fenced, "the address leads to another server now")
-                .with("before", &self.identity)
-                .with("now", now)
-                .hint("nothing was written to it; mend the address, then `replank resume`"));
+        let now = Identity::read(&mut connection).await?;
+        if !self.identity.is_same(&now) {
+            return Err(Error::new(
+                ErrorKind::Fenced,
+                "the address leads to another server now, or to one that was promoted",
+            )
+            .with("before", self.identity.told())
+            .with("now", now.told())
+            .hint("nothing was written to it; is it the right one? then `replank resume`"));
         }
         self.pin(&mut connection).await?;
         Ok(connection)
@@ -177,9 +180,13 @@ impl Server {
                  SET client_min_messages = warning;
                  SET lock_timeout = {busy};
                  SET statement_timeout = 0;
+                 SET synchronous_commit = local;
+                 SET extra_float_digits = 1;
                  SET idle_in_transaction_session_timeout = '{IDLE_TRANSACTION_SECONDS}s';
                  SET default_transaction_isolation = 'read committed';
                  SET default_transaction_deferrable = off;
+                 SET default_transaction_read_only = off;
+                 SET default_tablespace = '';
                  SET standard_conforming_strings = on;
                  SET DateStyle = 'ISO, YMD';
                  SET IntervalStyle = 'postgres';
@@ -190,6 +197,9 @@ impl Server {
             ),
         )
         .await?;
+        if self.version >= 170_000 {
+            run(connection, "SET transaction_timeout = 0").await?;
+        }
         // Only who may set it can have another.
         let other = "SELECT current_setting('session_replication_role') <> 'origin'";
         if is_so(connection, other).await? {
@@ -249,12 +259,34 @@ async fn opened(opts: &PgConnectOptions) -> Result<Conn> {
     Ok(connection)
 }
 
-/// The number that the cluster was made with, which its standbys share, and the database.
-async fn identity(connection: &mut Conn) -> Result<String> {
-    let sql = "SELECT system_identifier::text || ' ' || current_database() FROM pg_control_system()";
-    match first(connection, sql).await? {
-        Some(row) => get(&row, 0),
-        None => Ok(String::new()),
+/// What a server is, as far as what we know of it stays true.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Identity {
+    /// The number that the cluster was made with, which its standbys share, and the database.
+    cluster: String,
+    /// Each promotion begins another one, in which numbers of transactions may mean others than before. A standby has
+    /// none that counts.
+    timeline: Option<String>,
+}
+
+impl Identity {
+    async fn read(connection: &mut Conn) -> Result<Self> {
+        let sql = "SELECT system_identifier::text || ' ' || current_database(),
+                          CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END
+                   FROM pg_control_system()";
+        match first(connection, sql).await? {
+            Some(row) => Ok(Self { cluster: get(&row, 0)?, timeline: get(&row, 1)? }),
+            None => Err(Error::new(ErrorKind::Internal, "the server does not say who it is")),
+        }
+    }
+
+    fn is_same(&self, now: &Self) -> bool {
+        let are_known = self.timeline.is_some() && now.timeline.is_some();
+        self.cluster == now.cluster && (!are_known || self.timeline == now.timeline)
+    }
+
+    fn told(&self) -> String {
+        format!("{}, timeline {}", self.cluster, self.timeline.as_deref().unwrap_or("of a standby"))
     }
 }
 

@@ -12,17 +12,26 @@ use crate::sql::{get, rows};
 /// lock is queued for: whoever comes later would wait behind us. Those whose age the login may not see are not among
 /// them; then the budget alone bounds the wait.
 pub async fn old_holders(connection: &mut Conn, table: i64, age: Duration) -> Result<Vec<Holder>> {
+    holding(connection, table, age, "").await
+}
+
+/// The same, of a lock beside which others may read: those who only do are in nobody's way.
+pub async fn old_writers(connection: &mut Conn, table: i64, age: Duration) -> Result<Vec<Holder>> {
+    holding(connection, table, age, "AND mode NOT IN ('AccessShareLock', 'RowShareLock')").await
+}
+
+async fn holding(connection: &mut Conn, table: i64, age: Duration, which: &str) -> Result<Vec<Holder>> {
     let sql = format!(
         "SELECT l.pid::text,
                 coalesce(a.usename::text, '?') || ', ' || coalesce(a.state, '?') || ', for '
                 || coalesce(floor(extract(epoch FROM clock_timestamp() - a.xact_start))::text || ' s', '?') || ': '
                 || coalesce(left(a.query, 80), '?')
          FROM (SELECT DISTINCT pid FROM pg_locks
-               WHERE locktype = 'relation' AND relation = {table} AND granted AND pid <> pg_backend_pid()
+               WHERE locktype = 'relation' AND relation = {table} AND granted {which} AND pid <> pg_backend_pid()
                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS l
          JOIN pg_stat_activity a ON a.pid = l.pid
          WHERE clock_timestamp() - a.xact_start > interval '{} milliseconds'
-         AND a.backend_type <> 'autovacuum worker'
+         AND coalesce(a.backend_type, '') <> 'autovacuum worker'
          UNION ALL
          SELECT 'prepared ' || p.gid, p.owner || ', prepared ' || p.prepared::text
          FROM pg_locks l JOIN pg_prepared_xacts p ON p.transaction = l.transactionid

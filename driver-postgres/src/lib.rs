@@ -3,16 +3,23 @@
 //! What the server can change while others write is run step by step; changes that write every row anew are refused: there
 //! is no rebuild yet. See [`driver()`] for the way in; the modules bear the same names as those of other drivers.
 
+mod attached;
+mod capture;
 mod connect;
+mod definition;
+mod empty_copy;
 mod error;
 mod holders;
 mod inspect;
+mod load;
 mod native;
 mod parse;
 mod plan;
 mod preflight;
+mod rebuild;
 mod session;
 mod shape;
+mod spec;
 mod sql;
 mod state;
 mod trial;

@@ -27,6 +27,10 @@ pub struct Native {
     names: Names,
 }
 
+/// Some five seconds.
+const REST_LOOKS: u32 = 250;
+const REST_PAUSE: Duration = Duration::from_millis(20);
+
 impl Native {
     /// On a server.
     pub fn new(server: Arc<Server>) -> Self {
@@ -85,7 +89,7 @@ impl Native {
             }
         }
         let made = self.alone(marked(step, notes)).await;
-        let found = find(&mut connection, notes).await;
+        let found = find_at_rest(&mut connection, notes).await;
         // Ended from outside, it is left to the next try: what it waited for would hold the removal up as well.
         if let Err(error) = &made
             && error.kind().retry() == Retry::Never
@@ -172,8 +176,14 @@ impl Native {
         let done_if = |is_done: bool| if is_done { Probe::Done } else { Probe::Absent };
         Ok(match &notes.kind {
             Kind::Recorded | Kind::RecordedLong => {
-                let steps = self.names.table("steps");
-                let sql = format!("SELECT EXISTS (SELECT 1 FROM {steps} WHERE mark = {})", text(&notes.mark));
+                // A rebuild that takes the run back puts another table in the place of the one that the steps were for.
+                let sql = format!(
+                    "SELECT EXISTS (SELECT FROM {} WHERE mark = {})
+                     AND NOT EXISTS (SELECT FROM pg_class WHERE oid = {} AND starts_with(relname, '_rp_'))",
+                    self.names.table("steps"),
+                    text(&notes.mark),
+                    notes.table
+                );
                 done_if(is_so(connection, sql).await? == is_forward)
             }
             Kind::RemainderDropped if !is_forward => Probe::Done,
@@ -241,6 +251,18 @@ async fn find(connection: &mut Conn, notes: &Notes) -> Result<Found> {
         true => Found::Built(found),
         false => Found::Remainder { left: found, is_ours },
     })
+}
+
+/// After a build that was answered: a server says that it failed before it has cleared away, and seems to be at it for a
+/// while. Seen with much else going on.
+async fn find_at_rest(connection: &mut Conn, notes: &Notes) -> Result<Found> {
+    for _ in 0..REST_LOOKS {
+        match find(connection, notes).await? {
+            Found::Built(_) => tokio::time::sleep(REST_PAUSE).await,
+            found => return Ok(found),
+        }
+    }
+    find(connection, notes).await
 }
 
 /// An index that is to go, and that is not the one that the plan was made for, stays.

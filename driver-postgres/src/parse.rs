@@ -87,6 +87,8 @@ pub enum Kind {
     SetType {
         /// Of which column.
         column: String,
+        /// The value that a row gets.
+        using: Option<String>,
     },
     /// `SET NOT NULL`.
     SetNotNull {
@@ -161,17 +163,29 @@ pub enum AddedKind {
 /// [`ErrorKind::Usage`] when it is not, or is not understood; [`ErrorKind::Refused`] for a statement that changes no
 /// table.
 pub fn parse(text: &str) -> Result<Statement> {
+    let mut statements = read(text)?.into_iter();
+    match (statements.next(), statements.next()) {
+        (Some(one), None) => statement(one),
+        _ => Err(usage("exactly one statement is expected".to_owned())),
+    }
+}
+
+/// The same for several.
+pub fn parse_all(text: &str) -> Result<Vec<Statement>> {
+    read(text)?.into_iter().map(statement).collect()
+}
+
+fn read(text: &str) -> Result<Vec<Stmt>> {
     let parsed = SourceFile::parse(text);
     if let Some(error) = parsed.errors().first() {
         let at = usize::from(error.range().start());
         let near: String = text.get(at..).unwrap_or_default().chars().take(30).collect();
         return Err(usage(format!("{}, near `{near}`", error.message())));
     }
-    let file = parsed.tree();
-    let mut statements = file.stmts();
-    let (Some(statement), None) = (statements.next(), statements.next()) else {
-        return Err(usage("exactly one statement is expected".to_owned()));
-    };
+    Ok(parsed.tree().stmts().collect())
+}
+
+fn statement(statement: Stmt) -> Result<Statement> {
     match statement {
         Stmt::AlterTable(alter) => {
             let relation = needed(alter.table_relation_name(), "a table")?;
@@ -255,7 +269,10 @@ fn action(action: &AlterTableAction) -> Result<Action> {
         AlterTableAction::AlterColumn(alter) => {
             let column = || Ok::<_, Error>(text_of(&needed(alter.column_name_ref(), "a column")?));
             match alter.option() {
-                Some(AlterColumnOption::SetType(_)) => Kind::SetType { column: column()? },
+                Some(AlterColumnOption::SetType(set)) => Kind::SetType {
+                    column: column()?,
+                    using: set.using_expr().and_then(|using| using.expr()).map(|expr| text_of(&expr)),
+                },
                 Some(AlterColumnOption::SetNotNull(_)) => Kind::SetNotNull { column: column()? },
                 Some(AlterColumnOption::DropNotNull(_)) => Kind::DropNotNull { column: column()? },
                 _ => Kind::Other,

@@ -14,8 +14,9 @@ use replank_core::{Error, ErrorKind, Result};
 
 use crate::connect::{Conn, Server};
 use crate::native::Native;
+use crate::rebuild::Opener;
 use crate::state::{Names, Store};
-use crate::{inspect, plan, preflight};
+use crate::{inspect, load, plan, preflight};
 
 /// The driver of PostgreSQL.
 #[must_use]
@@ -36,7 +37,7 @@ impl Driver for Postgres {
     }
 
     fn summary(&self) -> &'static str {
-        "PostgreSQL from 14: what the server can change while others write, step by step; no rebuilds yet"
+        "PostgreSQL from 14: what the server can change while others write, step by step; rebuilds by a log of keys"
     }
 
     fn rules(&self) -> Vec<&'static dyn Rule> {
@@ -51,6 +52,7 @@ impl Driver for Postgres {
         }
         Ok(Arc::new(Connected {
             native: Native::new(Arc::clone(&server)),
+            rebuilder: Opener::new(Arc::clone(&server)),
             store: Store::new(Arc::clone(&server)),
             server,
         }))
@@ -60,6 +62,7 @@ impl Driver for Postgres {
 struct Connected {
     server: Arc<Server>,
     native: Native,
+    rebuilder: Opener,
     store: Store,
 }
 
@@ -88,9 +91,8 @@ impl Session for Connected {
         Ok(rows)
     }
 
-    /// Nothing is copied yet that could be held back.
-    async fn load(&self, _limits: &Limits) -> Result<Vec<Reading>> {
-        Ok(Vec::new())
+    async fn load(&self, limits: &Limits) -> Result<Vec<Reading>> {
+        load::readings(&self.server, limits).await
     }
 
     fn native(&self) -> Option<&dyn NativeDdl> {
@@ -98,7 +100,7 @@ impl Session for Connected {
     }
 
     fn rebuilder(&self) -> Option<&dyn Rebuilder> {
-        None
+        Some(&self.rebuilder)
     }
 
     fn state(&self) -> &dyn StateStore {

@@ -69,6 +69,9 @@ pub struct Pace {
     pub batch_keys: usize,
     /// Changes may be applied while a deferred index is being built.
     pub apply_during_build: bool,
+    /// Changes may be applied while chunks are copied. Where not, the feed is not read meanwhile; a copy of such a driver
+    /// displaces nothing.
+    pub apply_during_copy: bool,
     /// How much of the time, in percent, copying may keep writers out; the engine rests between chunks
     /// accordingly. 100 where copying keeps nobody out.
     pub write_percent: u8,

@@ -277,6 +277,7 @@ impl Rebuild for Handle {
             batch_keys: 500,
             // A build lets changes through; the written rows of the build's own log are merged at its end.
             apply_during_build: !self.core.builds_over_virtual_columns(),
+            apply_during_copy: true,
             write_percent: 100,
         }
     }

@@ -205,7 +205,7 @@ impl Drafting<'_> {
             impossible: None,
             evidence: Evidence::default(),
         };
-        self.finish(text, &table, way).await
+        self.finish(text, &table, Some(way), None).await
     }
 
     pub(super) async fn reindex(&mut self, text: &str, name: &str, is_table: bool) -> Result<Draft> {
@@ -250,7 +250,7 @@ impl Drafting<'_> {
             impossible: None,
             evidence: Evidence::default(),
         };
-        self.finish(text, &table, way).await
+        self.finish(text, &table, Some(way), None).await
     }
 }
 

@@ -2,19 +2,22 @@
 
 mod alter;
 mod index;
+mod mapping;
+mod shadow;
 mod step;
 
 use replank_core::driver::Request;
 use replank_core::driver::facts::TableFacts;
 use replank_core::ident::TableId;
-use replank_core::plan::{Candidate, Draft, Evidence, LockNote, Step, Strategy};
+use replank_core::plan::{Candidate, Draft, Evidence, LockNote, Step, Strategy, tell_without_rebuild};
 use replank_core::{Error, ErrorKind, Result};
 
 use crate::connect::{Conn, Server};
 use crate::inspect::Table;
-use crate::parse::{Statement, parse};
+use crate::parse::{Statement, parse, parse_all};
 use crate::sql::is_so;
 use crate::state::{Names, all_runs};
+use mapping::Given;
 
 pub use step::{Kind, Notes};
 
@@ -31,24 +34,16 @@ pub async fn draft(server: &Server, request: &Request) -> Result<Draft> {
     let names = Names::new(&server.settings().state_name);
     let mut drafting = Drafting { connection: &mut connection, names };
     match request {
-        Request::Statement { text, forward, reverse } if forward.is_empty() && reverse.is_empty() => {
-            drafting.statement(text).await
+        Request::Statement { text, forward, reverse } => {
+            drafting.statement(text, &Given { forward, reverse }).await
         }
-        Request::Statement { .. } => Err(no_rebuild("expressions for values need a rebuild")),
-        Request::Rebuild { table, .. } => Err(no_rebuild(&format!("{table} would be rebuilt"))),
-        Request::TakeBack { inverses } => {
-            Err(no_rebuild(&format!("`{}` would need one", inverses.join("; "))))
-        }
+        Request::Rebuild { table, shape: None } => drafting.rebuild(table).await,
+        Request::Rebuild { table, shape: Some(_) } => Err(Error::new(
+            ErrorKind::Refused,
+            format!("another shape for {table} is not in this replank yet, for PostgreSQL"),
+        )),
+        Request::TakeBack { inverses } => drafting.take_back(inverses).await,
     }
-}
-
-/// What is not there yet.
-fn no_rebuild(why: &str) -> Error {
-    Error::new(
-        ErrorKind::Refused,
-        format!("{why}: rebuilds of PostgreSQL tables are not in this replank yet"),
-    )
-    .hint("what the server can do while others write is run; see `replank plan`")
 }
 
 struct Drafting<'a> {
@@ -71,7 +66,7 @@ struct Way {
 }
 
 impl Drafting<'_> {
-    async fn statement(&mut self, text: &str) -> Result<Draft> {
+    async fn statement(&mut self, text: &str, given: &Given<'_>) -> Result<Draft> {
         match parse(text)? {
             Statement::AlterTable { table, only, actions } => {
                 let table = self.table(&table).await?;
@@ -85,12 +80,18 @@ impl Drafting<'_> {
                     .hint("without ONLY the children are changed as well"));
                 }
                 let way = self.alter(&table, &actions).await?;
-                self.finish(text, &table, way).await
+                let rebuild = self.shadow(&table, &actions, given).await?;
+                let wants_rebuild = !given.forward.is_empty() || !given.reverse.is_empty();
+                self.finish(text, &table, (!wants_rebuild).then_some(way), Some(rebuild)).await
             }
+            _ if !given.forward.is_empty() || !given.reverse.is_empty() => Err(Error::new(
+                ErrorKind::Usage,
+                "expressions for values go with an ALTER TABLE that needs a rebuild",
+            )),
             Statement::CreateIndex(index) => {
                 let table = self.table(&index.table).await?;
                 let way = self.create_index(&table, &index).await?;
-                self.finish(text, &table, way).await
+                self.finish(text, &table, Some(way), None).await
             }
             Statement::DropIndex { index, if_exists } => self.drop_index(text, &index, if_exists).await,
             Statement::Reindex { name, is_table } => self.reindex(text, &name, is_table).await,
@@ -125,29 +126,95 @@ impl Drafting<'_> {
         })
     }
 
-    async fn finish(&mut self, text: &str, table: &Table, way: Way) -> Result<Draft> {
-        let mut evidence = way.evidence;
+    /// Every row is written anew, and nothing else changes.
+    async fn rebuild(&mut self, name: &str) -> Result<Draft> {
+        let table = self.table(name).await?;
+        let given = Given { forward: &[], reverse: &[] };
+        let (mut candidate, evidence) = self.shadow(&table, &[], &given).await?;
+        candidate.reason = "every row is written anew".to_owned();
+        let mut draft =
+            self.finish(&format!("REBUILD {name}"), &table, None, Some((candidate, evidence))).await?;
+        draft.changes.push("every row is written anew".to_owned());
+        Ok(draft)
+    }
+
+    /// A rebuild that takes off what steps of the server's own have added, so that its values are kept.
+    async fn take_back(&mut self, inverses: &[String]) -> Result<Draft> {
+        let mut all = Vec::new();
+        let mut name = None;
+        for statement in inverses.iter().filter(|inverse| !inverse.starts_with("--")) {
+            for statement in parse_all(statement)? {
+                match statement {
+                    Statement::AlterTable { table, actions, .. } => {
+                        name = Some(table);
+                        all.extend(actions);
+                    }
+                    // It goes with its constraint.
+                    Statement::DropIndex { .. } => {}
+                    _ => {
+                        return Err(Error::new(
+                            ErrorKind::Refused,
+                            "an index is dropped by a step of its own",
+                        ));
+                    }
+                }
+            }
+        }
+        let name = name.ok_or_else(|| Error::new(ErrorKind::Internal, "there is nothing to take back"))?;
+        let table = self.table(&name).await?;
+        let rebuild = self.shadow(&table, &all, &Given { forward: &[], reverse: &[] }).await?;
+        let mut draft = self.finish(&inverses.join("; "), &table, None, Some(rebuild)).await?;
+        draft.changes.extend(all.into_iter().map(|action| action.text));
+        Ok(draft)
+    }
+
+    async fn finish(
+        &mut self,
+        text: &str,
+        table: &Table,
+        way: Option<Way>,
+        rebuild: Option<(Candidate, Evidence)>,
+    ) -> Result<Draft> {
+        let mut candidates = Vec::new();
+        let mut evidence = Evidence::default();
+        let mut changes = Vec::new();
+        if let Some(way) = way {
+            evidence = way.evidence;
+            changes = way.changes;
+            candidates.push(Candidate {
+                strategy: way.strategy,
+                impossible: way.impossible,
+                unasked: None,
+                reason: way.reason,
+                steps: way.steps,
+                locks: way.locks,
+                discards: way.discards,
+                no_way_back: way.no_way_back,
+                disk_bytes: None,
+                undo: way.undo,
+                spec: serde_json::Value::Null,
+            });
+        } else if rebuild.is_some() {
+            changes.push(text.to_owned());
+        }
+        if let Some((candidate, found)) = rebuild {
+            candidates.push(candidate);
+            // Of NOT NULL both ask.
+            evidence
+                .nulls
+                .extend(found.nulls.into_iter().filter(|_| evidence.nulls.is_empty()).collect::<Vec<_>>());
+            evidence.collisions.extend(found.collisions);
+            evidence.unfit.extend(found.unfit);
+        }
+        tell_without_rebuild(&mut candidates);
         for run in all_runs(self.connection, &self.names).await? {
             if run.table.name == table.name && run.table.schema.as_ref() == Some(&table.schema) {
                 evidence.busy.extend(run.unfinished());
             }
         }
-        let candidate = Candidate {
-            strategy: way.strategy,
-            impossible: way.impossible,
-            unasked: None,
-            reason: way.reason,
-            steps: way.steps,
-            locks: way.locks,
-            discards: way.discards,
-            no_way_back: way.no_way_back,
-            disk_bytes: None,
-            undo: way.undo,
-            spec: serde_json::Value::Null,
-        };
         Ok(Draft {
             statement: text.to_owned(),
-            changes: way.changes,
+            changes,
             server: crate::session::facts(self.connection).await?,
             table: TableFacts {
                 id: TableId { schema: Some(table.schema.clone()), name: table.name.clone() },
@@ -157,7 +224,7 @@ impl Drafting<'_> {
                 key: table.key.clone(),
                 dependants: Vec::new(),
             },
-            candidates: vec![candidate],
+            candidates,
             evidence,
             driver_facts: serde_json::Value::Null,
         })

@@ -8,6 +8,7 @@
 mod control;
 mod event;
 mod lease;
+mod object;
 mod run;
 
 use std::sync::Arc;
@@ -23,7 +24,8 @@ use replank_core::{Error, ErrorKind, Result};
 use crate::connect::{Conn, Server};
 use crate::sql::{ident, is_so, run as execute, table, text};
 
-pub use lease::check_token;
+pub use lease::{check_token, held, renew as renew_lease};
+pub use object::{Object, ObjectRole, Objects};
 pub use run::{all as all_runs, save as save_run};
 
 /// The server's clock in milliseconds since 1970, as an expression.

@@ -182,6 +182,7 @@ impl Rebuild for Handle {
             // SQLite has one writer in the whole database, and one who waits for it polls with a back-off
             // of up to 100 ms. So a hold is short, and followed by a rest of equal length. Chosen.
             chunk_target: Duration::from_millis(20),
+            apply_during_copy: true,
             write_percent: 50,
             copy_workers: 1,
             lanes: 1,

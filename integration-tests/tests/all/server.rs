@@ -117,21 +117,40 @@ pub async fn postgres_database() -> Database {
             let row = row(&chosen_postgres());
             let container = start(&row, &[], None, None).await;
             let port = container.get_host_port_ipv4(row.ports[0]).await.expect("the port is published");
-            let password = row.env.values().next().map_or("", String::as_str);
-            let url = format!("postgres://{}:{password}@127.0.0.1:{port}", row.user);
-            let deadline = Instant::now() + Duration::from_secs(START_SECONDS);
-            while let Err(error) = PgConnection::connect(&format!("{url}/postgres")).await {
-                assert!(Instant::now() < deadline, "the server does not answer: {error}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            (container, url)
+            (container, postgres_at(&row, port).await)
         })
         .await;
+    postgres_database_on(server).await
+}
+
+/// A PostgreSQL server of the caller's own, and its address without a database.
+pub async fn postgres_own_server(args: &[&str]) -> OwnServer {
+    let row = row(&chosen_postgres());
+    let port = own_port().await;
+    let container = start(&row, args, Some(port), None).await;
+    let url = postgres_at(&row, port).await;
+    OwnServer { container, url, port }
+}
+
+/// A new database on a PostgreSQL server.
+pub async fn postgres_database_on(server: &str) -> Database {
     let name = database_name().await;
     let mut connection = PgConnection::connect(&format!("{server}/postgres")).await.expect("a connection");
     let create = format!("CREATE DATABASE {name}");
     sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await.expect("a database");
     Database { url: format!("{server}/{name}"), name }
+}
+
+/// The address of a server, once it answers.
+async fn postgres_at(row: &Row, port: u16) -> String {
+    let password = row.env.values().next().map_or("", String::as_str);
+    let url = format!("postgres://{}:{password}@127.0.0.1:{port}", row.user);
+    let deadline = Instant::now() + Duration::from_secs(START_SECONDS);
+    while let Err(error) = PgConnection::connect(&format!("{url}/postgres")).await {
+        assert!(Instant::now() < deadline, "the server does not answer: {error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    url
 }
 
 /// A MySQL server of the caller's own, with more arguments than the shared one's.

@@ -60,7 +60,12 @@ impl Machine {
         let may_rest = !matches!(self.state, RunState::WaitingCutover | RunState::CuttingOver)
             && self.suspects.len() < SUSPECTS_FEW;
         let rests = may_rest && now < self.pull_rest_until;
-        if self.is_pulling || rests || !has_room || !self.backoff.is_over(Kind::Pull, now) {
+        if self.is_pulling
+            || rests
+            || !has_room
+            || self.keeps_to_copying()
+            || !self.backoff.is_over(Kind::Pull, now)
+        {
             return None;
         }
         self.is_pulling = true;
@@ -138,7 +143,7 @@ impl Machine {
     }
 
     fn next_batch(&mut self, now: Duration) -> Option<Action> {
-        let is_barred = self.is_building && !self.setup.pace.apply_during_build;
+        let is_barred = self.is_building && !self.setup.pace.apply_during_build || self.keeps_to_copying();
         if is_barred || now < self.rest_until || !self.backoff.is_over(Kind::Apply, now) {
             return None;
         }
@@ -147,6 +152,12 @@ impl Machine {
         self.solo = self.solo.saturating_sub(1);
         self.applying += 1;
         Some(Action::Apply(batch))
+    }
+
+    /// Nothing is pulled or applied now: chunks and batches would stand in each other's way.
+    #[must_use]
+    pub fn keeps_to_copying(&self) -> bool {
+        self.state == RunState::Copying && !self.is_paused && !self.setup.pace.apply_during_copy
     }
 
     fn next_index(&mut self, now: Duration) -> Option<Action> {

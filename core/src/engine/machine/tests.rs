@@ -15,6 +15,7 @@ fn setup(direction: Direction) -> Setup {
             lanes: 2,
             batch_keys: 10,
             apply_during_build: true,
+            apply_during_copy: true,
             write_percent: 100,
         },
         direction,
@@ -99,6 +100,30 @@ fn a_change_waits_for_the_chunks_in_flight_when_it_arrived() {
     machine.take(Outcome::Copy(flying[0], NOW, Ok(copied())), NOW);
     assert!(batches(&startable(&mut machine)).is_empty(), "the other chunk may still write an older row");
     machine.take(Outcome::Copy(flying[1], NOW, Ok(copied())), NOW);
+    assert_eq!(batches(&startable(&mut machine)).len(), 1);
+}
+
+#[test]
+fn where_chunks_and_batches_are_in_each_others_way_the_feed_waits_for_the_copy_or_a_pause() {
+    let mut setup = setup(Direction::Forward);
+    setup.pace.apply_during_copy = false;
+    let mut machine = Machine::new(setup, RunState::Copying, &begun(), Box::new(reached));
+    let started = startable(&mut machine);
+    let flying = copies(&started);
+    assert_eq!(flying.len(), 2);
+    assert!(!started.iter().any(|action| matches!(action, Action::Pull)), "{started:?}");
+    machine.set_paused(true);
+    assert!(
+        startable(&mut machine).iter().any(|action| matches!(action, Action::Pull)),
+        "no chunk is to come"
+    );
+    machine.take(Outcome::Pull(Ok(fed(vec![change("a", 0)], 1))), NOW);
+    machine.set_paused(false);
+    for epoch in flying {
+        machine.take(Outcome::Copy(epoch, NOW, Ok(copied())), NOW);
+    }
+    assert!(batches(&startable(&mut machine)).is_empty());
+    machine.enter(RunState::CatchingUp);
     assert_eq!(batches(&startable(&mut machine)).len(), 1);
 }
 

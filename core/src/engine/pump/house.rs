@@ -133,7 +133,8 @@ impl Pump<'_> {
     async fn look_for_a_stall(&mut self) -> Result<()> {
         let now = Instant::now();
         let position = self.machine.checkpoint().position;
-        if position != self.applied.position || self.machine.throttle().is_some() {
+        let waits = self.machine.throttle().is_some() || self.machine.keeps_to_copying();
+        if position != self.applied.position || waits {
             self.applied = Applied { position, since: now, is_told: false };
         }
         let stood = now.duration_since(self.applied.since);

@@ -41,6 +41,7 @@ impl Default for Config {
                 lanes: 2,
                 batch_keys: 4,
                 apply_during_build: true,
+                apply_during_copy: true,
                 write_percent: 100,
             },
             swap_is_transaction: false,

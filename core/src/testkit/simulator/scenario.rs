@@ -63,16 +63,19 @@ impl Scenario {
             0 | 1 => Unique::Both,
             _ => Unique::None,
         };
+        let is_deferred = chance.one_in(2);
+        let displaces = unique != Unique::None && !is_deferred;
         let config = Config {
             seed: chance.draw(),
             unique,
-            is_deferred: chance.one_in(2),
+            is_deferred,
             pace: Pace {
                 chunk_target: Duration::from_millis(500),
                 copy_workers: usize::try_from(chance.between(1, 3)).expect("small"),
                 lanes: u16::try_from(chance.between(1, 4)).expect("small"),
                 batch_keys: usize::try_from(chance.between(1, 6)).expect("small"),
                 apply_during_build: chance.one_in(2),
+                apply_during_copy: displaces || chance.one_in(2),
                 write_percent: chance.pick(&[100, 100, 60]),
             },
             swap_is_transaction: chance.one_in(2),

@@ -1,8 +1,15 @@
 //! PostgreSQL: what the server changes while others write, step by step.
 
 mod alter;
+mod application;
+mod carried;
+mod catalogue;
+mod cells;
+mod conformance;
 mod index;
-mod store;
+mod oracle;
+mod rebuild_kills;
+
 mod table;
 
 pub use table::Table;

@@ -39,7 +39,7 @@ impl Table {
 
     /// A connection of an application.
     pub async fn connect(&self) -> PgConnection {
-        PgConnection::connect(&self.database.url).await.expect("the server takes a connection")
+        connect(&self.database.url).await
     }
 
     /// Runs statements.
@@ -79,6 +79,11 @@ impl Table {
                    ORDER BY 1";
         query(&mut connection, sql).await.iter().map(|row| row.get(0)).collect()
     }
+}
+
+/// A connection of an application.
+pub async fn connect(url: &str) -> PgConnection {
+    PgConnection::connect(url).await.expect("the server takes a connection")
 }
 
 /// Runs statements on a connection.

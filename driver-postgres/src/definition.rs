@@ -1,0 +1,128 @@
+//! What a table is, in words that do not depend on its own name, its indexes' order or anybody's `search_path`: so a copy
+//! can be compared with the original, and the original with what it was (R7).
+//!
+//! Newer servers keep a stamp of their own among the options of columns, `pg_attver`: it says nothing of the table.
+
+use replank_core::{Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::attached::place_query;
+use crate::connect::Conn;
+use crate::sql::{get, rows};
+
+/// A table's definition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Definition {
+    /// The table itself, its columns, and the constraints that are no index.
+    pub lines: Vec<String>,
+    /// Its indexes, in the order in which they were made.
+    pub indexes: Vec<Index>,
+}
+
+/// An index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Index {
+    /// Its name, as the catalogue has it.
+    pub name: String,
+    /// It lets no value in twice.
+    pub is_unique: bool,
+    /// From `USING` on.
+    pub tail: String,
+    /// The constraint behind which it stands.
+    pub constraint: Option<String>,
+    /// What makes it of no use as a unique index, or cannot be built otherwise.
+    pub flaw: Option<String>,
+}
+
+impl Definition {
+    /// That of the table with this number. Inside of a transaction its `search_path` is the session's own afterwards.
+    pub async fn read(connection: &mut Conn, oid: i64) -> Result<Self> {
+        let lines = rows(connection, within_no_path(&lines(oid))).await?;
+        let lines = lines.iter().map(|row| get(row, 0)).collect::<Result<Vec<String>>>()?;
+        if lines.is_empty() {
+            return Err(Error::new(ErrorKind::ForeignDdl, "the table is gone"));
+        }
+        let found = rows(connection, within_no_path(&indexes(oid))).await?;
+        let indexes = found.iter().map(index).collect::<Result<_>>()?;
+        Ok(Self { lines, indexes })
+    }
+
+    /// Whether both are the same, in whatever order the indexes were made.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let sorted = |definition: &Self| {
+            let mut indexes = definition.indexes.clone();
+            indexes.sort_by(|a, b| a.name.cmp(&b.name));
+            indexes
+        };
+        self.lines == other.lines && sorted(self) == sorted(other)
+    }
+}
+
+fn index(row: &sqlx::postgres::PgRow) -> Result<Index> {
+    Ok(Index {
+        name: get(row, 0)?,
+        is_unique: get(row, 1)?,
+        tail: get(row, 2)?,
+        constraint: get(row, 3)?,
+        flaw: get(row, 4)?,
+    })
+}
+
+/// Names of other objects come with their schema then, whoever asks.
+fn within_no_path(query: &str) -> String {
+    format!("SET LOCAL search_path = ''; {query}; SET LOCAL search_path TO DEFAULT")
+}
+
+fn lines(oid: i64) -> String {
+    format!(
+        "SELECT line FROM (
+         SELECT 0 AS part, 0 AS place, concat_ws(' ', 'table', c.relkind, c.relpersistence, coalesce(am.amname, '-'),
+                coalesce(ts.spcname, '-')) AS line
+         FROM pg_class c LEFT JOIN pg_am am ON am.oid = c.relam LEFT JOIN pg_tablespace ts ON ts.oid = c.reltablespace
+         WHERE c.oid = {oid}
+         UNION ALL
+         SELECT 0, 1, concat_ws(' ', 'options', array_to_string(c.reloptions, ','), array_to_string(t.reloptions, ','))
+         FROM pg_class c LEFT JOIN pg_class t ON t.oid = c.reltoastrelid WHERE c.oid = {oid}
+         UNION ALL
+         SELECT 0, 2, place FROM ({}) AS p(place) WHERE place IS NOT NULL
+         UNION ALL
+         SELECT 1, row_number() OVER (ORDER BY a.attnum)::int, concat_ws(' ', 'column', quote_ident(a.attname),
+                format_type(a.atttypid, a.atttypmod), 'collate ' || nullif(a.attcollation, 0)::regcollation::text,
+                CASE WHEN a.attnotnull THEN 'not null' END,
+                CASE WHEN a.attidentity <> '' THEN 'identity ' || a.attidentity::text END,
+                CASE WHEN a.attgenerated <> '' THEN 'generated ' || a.attgenerated::text ELSE 'default' END
+                || ' ' || pg_get_expr(d.adbin, d.adrelid),
+                'storage ' || a.attstorage::text, nullif(a.attcompression::text, ''),
+                'statistics ' || nullif(a.attstattarget, -1),
+                (SELECT string_agg(o, ',') FROM unnest(a.attoptions) AS o WHERE NOT starts_with(o, 'pg_')))
+         FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+         WHERE a.attrelid = {oid} AND a.attnum > 0 AND NOT a.attisdropped
+         UNION ALL
+         SELECT 2, row_number() OVER (ORDER BY o.conname)::int,
+                concat_ws(' ', 'constraint', quote_ident(o.conname), pg_get_constraintdef(o.oid))
+         FROM pg_constraint o WHERE o.conrelid = {oid} AND o.contype IN ('c', 'n')
+         ) AS all_lines ORDER BY part, place",
+        place_query(oid)
+    )
+}
+
+fn indexes(oid: i64) -> String {
+    format!(
+        "SELECT name, is_unique, CASE WHEN starts_with(whole, head) THEN substr(whole, length(head) + 1) ELSE whole END,
+                constraint_def,
+                CASE WHEN NOT starts_with(whole, head) THEN 'its definition is not understood'
+                     WHEN NOT is_valid THEN 'it is not valid'
+                     WHEN is_deferrable THEN 'its constraint is DEFERRABLE'
+                     WHEN has_own_place THEN 'it is in a tablespace of its own' END
+         FROM (SELECT c.oid, c.relname::text AS name, i.indisunique AS is_unique, pg_get_indexdef(c.oid) AS whole,
+                      format('CREATE %sINDEX %I ON %s%I.%I ', CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END, c.relname,
+                             CASE WHEN c.relkind = 'I' THEN 'ONLY ' ELSE '' END,
+                             CASE WHEN n.oid = pg_my_temp_schema() THEN 'pg_temp' ELSE n.nspname END, t.relname) AS head,
+                      pg_get_constraintdef(o.oid) AS constraint_def, i.indisvalid AND i.indisready AS is_valid,
+                      coalesce(o.condeferrable, false) AS is_deferrable, c.reltablespace <> 0 AS has_own_place
+               FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid
+               JOIN pg_namespace n ON n.oid = t.relnamespace
+               LEFT JOIN pg_constraint o ON o.conindid = c.oid AND o.contype IN ('p', 'u', 'x') AND o.conrelid = t.oid
+               WHERE i.indrelid = {oid}) AS found ORDER BY oid"
+    )
+}

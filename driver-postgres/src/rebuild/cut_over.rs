@@ -1,0 +1,414 @@
+//! What happens under the lock, in two steps. First writers are kept out and readers are not: what is left is brought over,
+//! compared and committed by another session, and snapshots from before that end. Then nobody gets in for as long as the
+//! names are swapped, in the transaction that has the lock.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use replank_core::driver::{Applied, Compared, CutOver, Holder, Owner, Revision, SwapGuard, SwapOutcome};
+use replank_core::run::{Direction, Run};
+use replank_core::value::{Change, Key, Position};
+use replank_core::{Error, ErrorKind, Result};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Core, Handle, apply, compare, feed, number_of, polite, snapshots, swap};
+use crate::attached::Attached;
+use crate::connect::Conn;
+use crate::holders::old_holders;
+use crate::sql::{first, get, is_so, run};
+use crate::state::save_run;
+
+/// What is left of the budget when it comes to the second lock; less is not worth asking for.
+const LEAST: Duration = Duration::from_millis(20);
+/// Writers wait for the swap, for as long as a bad disk takes; a session that is silent for longer is lost.
+const SWAP_WAIT: Duration = Duration::from_secs(10);
+/// A session that was ended rolls back at once.
+const END_WAIT: Duration = Duration::from_secs(5);
+
+#[async_trait]
+impl CutOver for Handle {
+    async fn holders(&self, budget: Duration) -> Result<Vec<Holder>> {
+        let core = &self.core;
+        let mut connection = core.server.take().await?;
+        let mut found = snapshots::older_than(&mut connection, budget).await?;
+        if let Some(live) = core.live_number(&mut connection, core.job.direction).await? {
+            let attached = Attached::read(&mut connection, live, None, None).await?;
+            for table in [live].into_iter().chain(attached.related) {
+                found.extend(old_holders(&mut connection, table, budget).await?);
+            }
+        }
+        core.server.keep(connection);
+        Ok(found)
+    }
+
+    async fn lock(&self, budget: Duration) -> Result<Box<dyn SwapGuard>> {
+        lock(&self.core, budget).await
+    }
+
+    async fn owner(&self) -> Result<Owner> {
+        // Not one that may have been opened before a failover.
+        let core = &self.core;
+        let mut connection = core.server.connect().await?;
+        let now = number_of(&mut connection, &core.source()).await?;
+        let shadow = core.shadow_number(&mut connection).await?;
+        let is_original = match core.job.direction {
+            Direction::Forward => now == Some(core.spec.original),
+            Direction::Reverse => now.is_some() && now == shadow,
+        };
+        let is_written = match core.job.direction {
+            Direction::Forward => now.is_some() && now == shadow,
+            Direction::Reverse => now == Some(core.spec.original),
+        };
+        core.server.keep(connection);
+        Ok(match (is_original, is_written) {
+            (true, false) => Owner::Original,
+            (false, true) => Owner::Shadow,
+            _ => Owner::Unknown,
+        })
+    }
+}
+
+async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> {
+    let mut aside = core.server.take().await?;
+    core.check_token(&mut aside).await?;
+    swap::settle(core, &mut aside).await?;
+    analyze(core, &mut aside).await?;
+    let written = number_of(&mut aside, &core.written()).await?;
+    for table in core.live_number(&mut aside, core.job.direction).await?.into_iter().chain(written) {
+        polite::send_vacuum_away(core, table).await?;
+    }
+    let live = core.live_number(&mut aside, core.job.direction).await?;
+    let (Some(live), Some(written)) = (live, written) else {
+        return Err(Error::new(ErrorKind::Fenced, format!("there is no table `{}`", core.written_name()))
+            .hint("another runner took over, or removed it; `replank status` shows who"));
+    };
+    let names = core.incoming_names();
+    let attached = Attached::read(&mut aside, live, Some(written), Some(&names)).await?;
+    refuse_what_cannot_follow(&attached)?;
+    let mut connection = core.server.connect().await?;
+    let silence = (budget + Duration::from_secs(1)).as_millis();
+    run(
+        &mut connection,
+        format!(
+            "SELECT set_config('synchronous_commit', CASE reset_val WHEN 'off' THEN 'on' ELSE reset_val END, false)
+             FROM pg_settings WHERE name = 'synchronous_commit';
+             SET idle_in_transaction_session_timeout = {silence}; SET lock_timeout = {}",
+            budget.as_millis().max(1)
+        ),
+    )
+    .await?;
+    let deadline = Instant::now() + budget * 2;
+    run(&mut connection, "BEGIN").await?;
+    run(&mut connection, format!("LOCK TABLE ONLY {} IN SHARE ROW EXCLUSIVE MODE", core.source())).await?;
+    let mut guard = Guard {
+        core: Arc::clone(core),
+        connection,
+        aside,
+        live,
+        written,
+        attached,
+        deadline,
+        captures: false,
+        is_over: false,
+        is_working: false,
+    };
+    // From here on every wait of others is ours.
+    guard.deadline = Instant::now() + budget;
+    guard.check().await?;
+    Ok(Box::new(guard))
+}
+
+impl Core {
+    /// Of the table that comes in: the names that its indexes and constraints will have.
+    fn incoming_names(&self) -> BTreeSet<String> {
+        let definition = &self.spec.written(self.job.direction).definition;
+        let indexes = definition.indexes.iter().map(|index| index.name.clone());
+        let constraints = definition.lines.iter().filter_map(|line| line.strip_prefix("constraint "));
+        let names = constraints.filter_map(first_name);
+        indexes.chain(names).collect()
+    }
+}
+
+/// The name at the beginning of a line, as the catalogue has it.
+fn first_name(line: &str) -> Option<String> {
+    let Some(quoted) = line.strip_prefix('"') else {
+        return line.split(' ').next().map(ToOwned::to_owned);
+    };
+    let doubled = quoted.replace("\"\"", "\u{0}");
+    doubled.split('"').next().map(|name| name.replace('\u{0}', "\""))
+}
+
+fn refuse_what_cannot_follow(attached: &Attached) -> Result<()> {
+    if attached.cannot.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::ForeignDdl,
+        format!("what came since the plan was made cannot follow the table: {}", attached.cannot.join("; ")),
+    )
+    .hint("take it away, then `replank resume`"))
+}
+
+/// The planner must know the new table from the first moment on.
+async fn analyze(core: &Core, connection: &mut Conn) -> Result<()> {
+    if !core.is_analyzed.load(Ordering::SeqCst) {
+        run(connection, format!("ANALYZE {}", core.written())).await.map_err(|error| core.missed(error))?;
+        core.is_analyzed.store(true, Ordering::SeqCst);
+    }
+    Ok(())
+}
+
+/// Holds the lock.
+struct Guard {
+    core: Arc<Core>,
+    /// The transaction that has the lock, and swaps.
+    connection: Conn,
+    /// For what has to be committed before.
+    aside: Conn,
+    live: i64,
+    written: i64,
+    attached: Attached,
+    /// Of the budget.
+    deadline: Instant,
+    /// A reverse capture is to be made.
+    captures: bool,
+    /// The lock was given back, by a commit or otherwise.
+    is_over: bool,
+    /// A statement is on its way: true after a caller dropped a call half-way.
+    is_working: bool,
+}
+
+/// Notes in `is_working` that a statement is on its way, until its answer is in.
+async fn noted<T>(is_working: &mut bool, call: impl Future<Output = T>) -> T {
+    *is_working = true;
+    let answer = call.await;
+    *is_working = false;
+    answer
+}
+
+impl Guard {
+    /// What was looked at before the lock is still so.
+    async fn check(&mut self) -> Result<()> {
+        let Self { core, aside, .. } = self;
+        core.check_token(aside).await?;
+        core.check_definition(aside).await?;
+        feed::check_capture(aside, core).await?;
+        if number_of(aside, &core.written()).await? != Some(self.written) {
+            return Err(Error::new(
+                ErrorKind::Fenced,
+                format!("`{}` is another table now", core.written_name()),
+            ));
+        }
+        self.check_attached().await
+    }
+
+    async fn check_attached(&mut self) -> Result<()> {
+        if Attached::read(&mut self.aside, self.live, Some(self.written), Some(&self.core.incoming_names()))
+            .await?
+            == self.attached
+        {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Retry, "something that hangs on the table came or went just now"))
+    }
+
+    /// How it ended, and whether the server said so.
+    async fn swap(&mut self) -> (SwapOutcome, bool) {
+        let exchanged = timeout(SWAP_WAIT, self.exchange()).await.unwrap_or_else(|_elapsed| Err(silent()));
+        if let Err(error) = exchanged {
+            let is_lost = error.kind() == ErrorKind::ConnectionLost;
+            // The transaction is not committed, and the release sees to it that it never is.
+            let kind = if is_lost { ErrorKind::Retry } else { error.kind() };
+            let told = Error::new(kind, error.message().to_owned()).caused_by(error);
+            return (SwapOutcome::NotDone(told), !is_lost);
+        }
+        let committed = timeout(SWAP_WAIT, run(&mut self.connection, "COMMIT")).await;
+        match committed.unwrap_or_else(|_elapsed| Err(silent())) {
+            Ok(_) => {
+                self.is_over = true;
+                (SwapOutcome::Done, true)
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionLost => (SwapOutcome::Unknown(error), false),
+            Err(error) => (SwapOutcome::NotDone(error), true),
+        }
+    }
+
+    /// Everything but the commit.
+    async fn exchange(&mut self) -> Result<()> {
+        snapshots::wait_for_older(&mut self.aside, self.connection.pid(), self.deadline).await?;
+        let core = Arc::clone(&self.core);
+        let number = match first(&mut self.connection, "SELECT pg_current_xact_id()::text").await? {
+            Some(row) => get::<String>(&row, 0)?,
+            None => return Err(Error::new(ErrorKind::Internal, "the transaction has no number")),
+        };
+        let (aside, attached) = (&mut self.aside, &self.attached);
+        let all = swap::statements(&core, aside, attached, &number, self.captures).await?;
+        self.lock_out_all().await?;
+        let left = self.deadline.saturating_duration_since(Instant::now()).max(LEAST);
+        run(
+            &mut self.connection,
+            format!("SET LOCAL lock_timeout = {}; {}", left.as_millis(), all.join(";\n")),
+        )
+        .await
+        .map(drop)
+    }
+
+    /// Never queues for the second lock: who has read the table and comes to write it waits for the first one, and the server
+    /// would find the two of us waiting for each other, and end either.
+    async fn lock_out_all(&mut self) -> Result<()> {
+        let locks = self.everything_locked().await?;
+        let at_once = format!("SAVEPOINT rp_lock; SET LOCAL lock_timeout = 1; {locks}");
+        loop {
+            match run(&mut self.connection, at_once.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(error) if matches!(error.kind(), ErrorKind::LockTimeout | ErrorKind::Retry) => {
+                    run(&mut self.connection, "ROLLBACK TO SAVEPOINT rp_lock").await?;
+                    if Instant::now() + LEAST >= self.deadline {
+                        return Err(Error::new(
+                            ErrorKind::LockTimeout,
+                            "readers held the table until the lock budget ran out",
+                        ));
+                    }
+                    self.give_way().await?;
+                    sleep(Duration::from_millis(2)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Fails when somebody waits for our lock and holds one that we need: that never ends by itself.
+    async fn give_way(&mut self) -> Result<()> {
+        let tables: Vec<String> = self
+            .attached
+            .related
+            .iter()
+            .chain([&self.live, &self.written])
+            .map(ToString::to_string)
+            .collect();
+        let sql = format!(
+            "SELECT l.pid::text FROM pg_locks l WHERE l.locktype = 'relation' AND l.granted AND l.relation IN ({})
+             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+             AND l.pid <> {pid} AND {pid} = ANY (pg_blocking_pids(l.pid)) LIMIT 1",
+            tables.join(", "),
+            pid = self.connection.pid()
+        );
+        match first(&mut self.aside, sql).await? {
+            None => Ok(()),
+            Some(row) => Err(Error::new(
+                ErrorKind::LockTimeout,
+                format!(
+                    "session {} has read the table in its transaction, and waits to write it",
+                    get::<String>(&row, 0)?
+                ),
+            )),
+        }
+    }
+
+    /// Views first: whoever reads through one has it before the table. `LOCK TABLE` would lock what else a view reads.
+    async fn everything_locked(&mut self) -> Result<String> {
+        let numbers: Vec<String> = self
+            .attached
+            .related
+            .iter()
+            .chain([&self.live, &self.written])
+            .map(ToString::to_string)
+            .collect();
+        let sql = format!(
+            "SELECT string_agg(CASE c.relkind
+                    WHEN 'v' THEN format('ALTER VIEW %I.%I OWNER TO %I', n.nspname, c.relname, pg_get_userbyid(c.relowner))
+                    ELSE format('LOCK TABLE ONLY %I.%I IN ACCESS EXCLUSIVE MODE NOWAIT', n.nspname, c.relname) END,
+                    '; ' ORDER BY c.relkind <> 'v', c.oid)
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid IN ({})",
+            numbers.join(", ")
+        );
+        match first(&mut self.aside, sql).await? {
+            Some(row) => get(&row, 0),
+            None => Err(Error::new(ErrorKind::Internal, "there is nothing to lock")),
+        }
+    }
+
+    /// Ends the session that has the lock, whatever it is at.
+    async fn end(&mut self) -> Result<()> {
+        let pid = self.connection.pid();
+        let ended = async {
+            let mut connection = self.core.server.connect().await?;
+            run(&mut connection, format!("SELECT pg_terminate_backend({pid})")).await?;
+            let there = format!("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid})");
+            while is_so(&mut connection, there.clone()).await? {
+                sleep(Duration::from_millis(1)).await;
+            }
+            self.core.server.keep(connection);
+            Ok(())
+        };
+        timeout(END_WAIT, ended).await.unwrap_or_else(|_elapsed| Err(silent()))
+    }
+}
+
+fn silent() -> Error {
+    Error::new(ErrorKind::ConnectionLost, "the session that has the lock does not answer")
+}
+
+#[async_trait]
+impl SwapGuard for Guard {
+    async fn head(&mut self) -> Result<Position> {
+        noted(&mut self.is_working, feed::head(&mut self.aside)).await
+    }
+
+    async fn apply(&mut self, changes: &[Change]) -> Result<Applied> {
+        noted(&mut self.is_working, apply::apply(&mut self.aside, &self.core, changes)).await
+    }
+
+    async fn compare_keys(&mut self, keys: &[Key]) -> Result<Compared> {
+        noted(&mut self.is_working, compare::keys(&mut self.aside, &self.core, keys)).await
+    }
+
+    async fn install_reverse(&mut self) -> Result<Position> {
+        // Made by the swap, in its own transaction: a snapshot from before has seen nothing of it.
+        self.captures = true;
+        noted(&mut self.is_working, feed::head(&mut self.aside)).await
+    }
+
+    async fn save(&mut self, run: &Run, expected: Revision) -> Result<Revision> {
+        let Self { core, connection, is_working, .. } = self;
+        noted(is_working, save_run(connection, &core.names, run, expected, core.fence())).await
+    }
+
+    async fn commit(&mut self) -> SwapOutcome {
+        self.is_working = true;
+        let (outcome, is_heard) = self.swap().await;
+        self.is_working = !is_heard;
+        outcome
+    }
+
+    async fn release(mut self: Box<Self>) -> Result<()> {
+        if self.is_over {
+            // Whoever comes next does it where this is in vain.
+            if let Err(error) = swap::settle(&self.core, &mut self.aside).await {
+                tracing::warn!(%error, "what is left to do after the swap is done by the next command");
+                return Ok(());
+            }
+            let Self { core, aside, .. } = *self;
+            core.server.keep(aside);
+            return Ok(());
+        }
+        if self.is_working {
+            // A rollback would wait for the end of whatever was dropped half-way; and what that session sent on the side
+            // must not be done later.
+            return self.end().await;
+        }
+        match timeout(END_WAIT, run(&mut self.connection, "ROLLBACK")).await {
+            Err(_elapsed) => self.end().await,
+            // A session that is gone holds nothing.
+            Ok(Err(error)) if error.kind() != ErrorKind::ConnectionLost => Err(error),
+            Ok(_) => {
+                let Self { core, aside, .. } = *self;
+                core.server.keep(aside);
+                Ok(())
+            }
+        }
+    }
+}

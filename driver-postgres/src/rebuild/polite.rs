@@ -1,0 +1,118 @@
+//! Locks on the table that applications use, outside of the swap: short, and never behind somebody who holds it for long.
+//! Each attempt is one transaction, which holds the lease: whoever takes over meanwhile waits for it, or it finds that it
+//! was overtaken.
+
+use std::time::Duration;
+
+use replank_core::journal::lease::TTL;
+use replank_core::{Error, ErrorKind, Result};
+
+use super::Core;
+use crate::connect::Conn;
+use crate::holders::{old_holders, old_writers};
+use crate::sql::{is_so, run};
+use crate::state::{held, renew_lease};
+
+/// Others wait behind a lock that waits. Chosen: as the default budget of the swap.
+const WAIT: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Some two minutes.
+const ATTEMPTS: u32 = 30;
+/// Longer than `deadlock_timeout`, after which a vacuum gives way to whoever waits for it.
+const VACUUM_WAIT_MS: u32 = 1_500;
+
+/// Which locks the statements take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    /// Others may read.
+    AmongReaders,
+    /// Nobody else gets in.
+    Alone,
+}
+
+/// Runs statements in one transaction that needs a lock on these tables, as often as it takes.
+pub async fn politely(core: &Core, lock: Lock, tables: &[i64], statements: &[String]) -> Result<()> {
+    let mut pause = PAUSE;
+    for attempt in 1.. {
+        let mut connection = core.server.take().await?;
+        renew_lease(&mut connection, &core.names, &core.job.table, core.fence(), TTL).await?;
+        match once(&mut connection, core, lock, tables, statements).await {
+            Ok(()) => {
+                core.server.keep(connection);
+                return Ok(());
+            }
+            Err(error) if is_worth_another(&error) && attempt < ATTEMPTS => {
+                tracing::info!(%error, attempt, "a short lock was not to be had");
+                drop(connection);
+                for table in tables {
+                    send_vacuum_away(core, *table).await?;
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 3 / 2).min(PAUSE_MAX);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn is_worth_another(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::LockTimeout | ErrorKind::Retry)
+}
+
+async fn once(
+    connection: &mut Conn,
+    core: &Core,
+    lock: Lock,
+    tables: &[i64],
+    statements: &[String],
+) -> Result<()> {
+    for table in tables {
+        let holders = match lock {
+            Lock::AmongReaders => old_writers(connection, *table, WAIT).await?,
+            Lock::Alone => old_holders(connection, *table, WAIT).await?,
+        };
+        if let Some(holder) = holders.first() {
+            return Err(Error::new(
+                ErrorKind::LockTimeout,
+                format!("session {} holds the table: {}", holder.id, holder.about),
+            ));
+        }
+    }
+    run(connection, format!("BEGIN; SET LOCAL lock_timeout = {}", WAIT.as_millis())).await?;
+    let ours = format!("SELECT {}", held(&core.names, &core.job.table, core.fence()));
+    if !is_so(connection, ours).await? {
+        // It says by whom we were overtaken.
+        core.check_token(connection).await?;
+        return Err(Error::new(ErrorKind::Fenced, "the lease is another runner's"));
+    }
+    run(connection, statements.join("; ")).await?;
+    run(connection, "COMMIT").await.map(drop)
+}
+
+/// A vacuum of the server's own gives way to a lock that has waited for longer than we let others wait. One waits in vain
+/// for it instead beside which others read and write.
+pub async fn send_vacuum_away(core: &Core, table: i64) -> Result<()> {
+    let mut connection = core.server.take().await?;
+    let at_it = format!(
+        "SELECT EXISTS (SELECT FROM pg_stat_progress_vacuum WHERE relid = {table}
+         AND datname = current_database())"
+    );
+    if !is_so(&mut connection, at_it).await? {
+        core.server.keep(connection);
+        return Ok(());
+    }
+    let named = format!("SELECT {table}::regclass::text");
+    let Some(row) = crate::sql::first(&mut connection, named).await? else { return Ok(()) };
+    let name: String = crate::sql::get(&row, 0)?;
+    let lock = format!(
+        "BEGIN; SET LOCAL lock_timeout = {VACUUM_WAIT_MS}; LOCK TABLE ONLY {name} IN SHARE UPDATE EXCLUSIVE MODE; COMMIT"
+    );
+    match run(&mut connection, lock).await {
+        Ok(_) => core.server.keep(connection),
+        // Against wraparound it does not go.
+        Err(error) => tracing::info!(%error, "a vacuum stays"),
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! Making the shadow and its capture. What is not live is made in one transaction; the triggers, which need a lock on the
+//! table that applications use, in a second and short one.
+
+use replank_core::run::Direction;
+use replank_core::{Error, ErrorKind, Result};
+use serde_json::json;
+
+use super::polite::{Lock, politely};
+use super::{Core, feed, parked};
+use crate::connect::Conn;
+use crate::definition::Definition;
+use crate::empty_copy::{Place, copy};
+use crate::inspect::Table;
+use crate::sql::{first, get, ident, rows, run, table, text};
+use crate::state::ObjectRole;
+
+/// Makes everything that a forward run needs.
+pub async fn prepare(core: &Core) -> Result<()> {
+    if core.job.direction != Direction::Forward {
+        return Err(Error::new(ErrorKind::Internal, "the reverse side is made by the swap"));
+    }
+    let mut connection = core.server.take().await?;
+    core.check_token(&mut connection).await?;
+    if let Some(left) = core.objects.all(&mut connection).await?.first() {
+        return Err(Error::new(ErrorKind::Internal, format!("`{}` is registered already", left.name)));
+    }
+    let source = Table::named(&mut connection, &core.source()).await?;
+    if source.oid != core.spec.original {
+        return Err(Error::new(ErrorKind::ForeignDdl, format!("`{}` is another table now", core.job.table))
+            .hint("plan again"));
+    }
+    run(&mut connection, "BEGIN").await?;
+    check_same(&core.spec.old.definition, &Definition::read(&mut connection, source.oid).await?, core)?;
+    make_shadow(core, &mut connection, &source).await?;
+    parked::make(&mut connection, core).await?;
+    let capture = core.capture(Direction::Forward, None)?;
+    run(&mut connection, capture.log()).await?;
+    run(&mut connection, closing(&table(&core.spec.schema, &capture.log))).await?;
+    core.objects.put(&mut connection, ObjectRole::Log, &capture.log, &json!({})).await?;
+    run(&mut connection, "COMMIT").await?;
+    core.server.keep(connection);
+
+    let mut statements = capture.triggers();
+    let extra = format!("json_build_object('fingerprint', ({}))::text", feed::fingerprint(&capture));
+    statements.push(core.objects.putting(ObjectRole::Log, &capture.log, &extra));
+    politely(core, Lock::AmongReaders, &[source.oid], &statements).await
+}
+
+async fn make_shadow(core: &Core, connection: &mut Conn, source: &Table) -> Result<()> {
+    let name = core.written_name();
+    let full = copy(connection, source, Place::Beside(&name)).await?;
+    for action in &core.spec.actions {
+        run(connection, format!("ALTER TABLE {full} {action}")).await?;
+    }
+    let indexes = &core.spec.new.definition.indexes;
+    for (at, index) in indexes.iter().enumerate().filter(|(_, index)| index.name == core.spec.new.key_index) {
+        run(connection, core.making(&full, at, index)).await?;
+    }
+    let number = super::number_of(connection, &full)
+        .await?
+        .ok_or_else(|| Error::new(ErrorKind::Internal, "the shadow was made and is not there"))?;
+    name_not_nulls(core, connection, number, &full).await?;
+    let made = Definition::read(connection, number).await?;
+    if made.lines != core.spec.new.definition.lines {
+        return Err(Error::new(
+            ErrorKind::Refused,
+            "the server made the shadow otherwise than it was planned",
+        )
+        .with("planned", core.spec.new.definition.lines.join("; "))
+        .with("made", made.lines.join("; "))
+        .hint("please report this; nothing of the table was changed"));
+    }
+    give_away(connection, source.oid, &full).await?;
+    core.objects.put(connection, ObjectRole::Shadow, &name, &json!({})).await?;
+    core.objects.put(connection, ObjectRole::Live, &core.job.table.name, &json!({ "shadow": number })).await
+}
+
+/// Takes away what default privileges gave to others on a table of ours: it holds keys and rows that they may not see.
+pub fn closing(full: &str) -> String {
+    let body = format!(
+        "DECLARE grantee text; BEGIN
+         FOR grantee IN SELECT DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END
+             FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+             WHERE c.oid = to_regclass({}) AND a.grantee <> c.relowner
+         LOOP EXECUTE format('REVOKE ALL ON %s FROM %s', {}, grantee); END LOOP; END",
+        text(full),
+        text(full)
+    );
+    format!("DO {}", text(&body))
+}
+
+/// Columns whose NOT NULL is a constraint with a name, and the name.
+pub async fn not_nulls(connection: &mut Conn, table: i64) -> Result<Vec<(String, String)>> {
+    let sql = format!(
+        "SELECT a.attname::text, o.conname::text FROM pg_constraint o
+         JOIN pg_attribute a ON a.attrelid = o.conrelid AND a.attnum = o.conkey[1]
+         WHERE o.conrelid = {table} AND o.contype = 'n' ORDER BY a.attnum"
+    );
+    rows(connection, sql).await?.iter().map(|row| Ok((get(row, 0)?, get(row, 1)?))).collect()
+}
+
+/// What has no name in the statement was named after the shadow.
+async fn name_not_nulls(core: &Core, connection: &mut Conn, shadow: i64, full: &str) -> Result<()> {
+    for (column, name) in not_nulls(connection, shadow).await? {
+        let planned = core.spec.new.not_nulls.iter().find(|(planned, _)| *planned == column);
+        if let Some((_, planned)) = planned.filter(|(_, planned)| *planned != name) {
+            let rename =
+                format!("ALTER TABLE {full} RENAME CONSTRAINT {} TO {}", ident(&name), ident(planned));
+            run(connection, rename).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The owner is the original's. What default privileges gave to others is taken back: grants come with the name.
+async fn give_away(connection: &mut Conn, source: i64, full: &str) -> Result<()> {
+    run(connection, closing(full)).await?;
+    let sql = format!(
+        "SELECT pg_get_userbyid(s.relowner)::text, s.relowner = w.relowner
+         FROM pg_class s, pg_class w WHERE s.oid = {source} AND w.oid = to_regclass({})",
+        text(full)
+    );
+    let Some(row) = first(connection, sql).await? else { return Ok(()) };
+    if !get::<bool>(&row, 1)? {
+        let owner: String = get(&row, 0)?;
+        run(connection, format!("ALTER TABLE {full} OWNER TO {}", ident(&owner))).await?;
+    }
+    Ok(())
+}
+
+fn check_same(planned: &Definition, present: &Definition, core: &Core) -> Result<()> {
+    if planned.is_same(present) {
+        return Ok(());
+    }
+    let said = |definition: &Definition| {
+        let indexes = definition.indexes.iter().map(|index| format!("index {} {}", index.name, index.tail));
+        definition.lines.iter().cloned().chain(indexes).collect::<Vec<_>>()
+    };
+    let (planned, present) = (said(planned), said(present));
+    let gone: Vec<&str> = planned.iter().filter(|line| !present.contains(line)).map(String::as_str).collect();
+    let new: Vec<&str> = present.iter().filter(|line| !planned.contains(line)).map(String::as_str).collect();
+    Err(Error::new(
+        ErrorKind::ForeignDdl,
+        format!("somebody else changed the definition of `{}`", core.job.table),
+    )
+    .with("gone", gone.join("; "))
+    .with("new", new.join("; ")))
+}
+
+impl Core {
+    /// By what number the server knows the table that applications write in a direction.
+    pub(super) async fn live_number(
+        &self,
+        connection: &mut Conn,
+        direction: Direction,
+    ) -> Result<Option<i64>> {
+        match direction {
+            Direction::Forward => Ok(Some(self.spec.original)),
+            Direction::Reverse => self.shadow_number(connection).await,
+        }
+    }
+
+    /// By what number the server knows the table of the new shape.
+    pub(super) async fn shadow_number(&self, connection: &mut Conn) -> Result<Option<i64>> {
+        let live = self.objects.one(connection, ObjectRole::Live).await?;
+        Ok(live.and_then(|live| live.extra["shadow"].as_i64()))
+    }
+
+    /// R7: the source's definition is what the plan saw.
+    pub(super) async fn check_definition(&self, connection: &mut Conn) -> Result<()> {
+        self.check_identity(connection).await?;
+        let Some(number) = self.live_number(connection, self.job.direction).await? else { return Ok(()) };
+        let present = Definition::read(connection, number).await?;
+        check_same(&self.spec.source(self.job.direction).definition, &present, self)
+    }
+}

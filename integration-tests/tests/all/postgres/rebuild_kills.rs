@@ -1,0 +1,106 @@
+//! kill -9 of the tool at every boundary of a rebuild, under load on a real server, each followed by going on and a full
+//! comparison.
+
+use replank_core::engine::boundary::Boundary;
+
+use super::application::{Application, Orders, assert_same};
+use super::oracle::RETYPE;
+use crate::binary::run_beside;
+use crate::kills::{BACKWARD, BETWEEN, FORWARD, REMOVAL, go_on};
+use crate::oracle::judge;
+use crate::random::seed;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_killed_at_every_boundary_on_the_way_forward_it_goes_on_and_loses_nothing() {
+    for boundary in FORWARD.into_iter().chain([Boundary::IndexBuilt]) {
+        let orders = Orders::with_rows(3_000).await;
+        let url = orders.url();
+        let writers = Application::start(&orders, seed(boundary.name()), 3).await;
+        let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes"];
+        run_beside(&apply, &[("REPLANK_KILL_AT", boundary.name())]).await.was_killed();
+        writers.write_on(BETWEEN).await;
+        run_beside(&go_on(&url, RETYPE, boundary), &[]).await.exits(0);
+        let journal = writers.stop().await;
+        judge(boundary.name(), &journal);
+        orders.check(&journal).await;
+        orders.check_against_blocking(RETYPE, &[]).await;
+        run_beside(&["finalize", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+        orders.assert_no_helpers().await;
+        orders.check(&journal).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_killed_at_every_boundary_on_the_way_back_it_goes_on_and_loses_nothing() {
+    for boundary in BACKWARD {
+        let orders = Orders::with_rows(2_000).await;
+        let before = orders.definition().await;
+        let url = orders.url();
+        let writers = Application::start(&orders, seed(boundary.name()), 3).await;
+        run_beside(&["apply", "-t", &url, "-e", RETYPE, "--yes"], &[]).await.exits(0);
+        let revert = ["revert", "last", "-t", &url, "--yes"];
+        run_beside(&revert, &[("REPLANK_KILL_AT", boundary.name())]).await.was_killed();
+        writers.write_on(BETWEEN).await;
+        run_beside(&["resume", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+        let journal = writers.stop().await;
+        judge(boundary.name(), &journal);
+        orders.check(&journal).await;
+        assert_same(&orders.definition().await, &before, boundary.name());
+        orders.assert_no_helpers().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_killed_while_removing_what_it_made_it_removes_the_rest() {
+    for boundary in REMOVAL {
+        for passage in 1..=2 {
+            let at = format!("{}:{passage}", boundary.name());
+            let orders = Orders::with_rows(1_000).await;
+            let before = orders.names().await;
+            let url = orders.url();
+            let writers = Application::start(&orders, seed(&at), 2).await;
+            let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes"];
+            run_beside(&apply, &[("REPLANK_KILL_AT", "chunk_committed")]).await.was_killed();
+            writers.write_on(BETWEEN).await;
+            let abort = ["abort", "last", "-t", &url, "--yes"];
+            run_beside(&abort, &[("REPLANK_KILL_AT", &at)]).await.was_killed();
+            writers.write_on(BETWEEN).await;
+            run_beside(&abort, &[]).await.exits(0);
+            assert_eq!(orders.names().await, before, "nothing is left but the records");
+            run_beside(&apply, &[]).await.exits(0);
+            let finalize = ["finalize", "last", "-t", &url, "--yes"];
+            run_beside(&finalize, &[("REPLANK_KILL_AT", &at)]).await.was_killed();
+            writers.write_on(BETWEEN).await;
+            run_beside(&finalize, &[]).await.exits(0);
+            let journal = writers.stop().await;
+            judge(&at, &journal);
+            orders.check(&journal).await;
+            orders.assert_no_helpers().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_killed_again_and_again_it_still_ends() {
+    let orders = Orders::with_rows(3_000).await;
+    let url = orders.url();
+    let writers = Application::start(&orders, seed("again and again"), 3).await;
+    let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes"];
+    for boundary in [
+        "chunk_committed",
+        "batch_committed",
+        "index_built",
+        "index_built:2",
+        "lock_held",
+        "drained",
+        "swap_sent",
+    ] {
+        run_beside(&apply, &[("REPLANK_KILL_AT", boundary)]).await.was_killed();
+        writers.write_on(10).await;
+    }
+    run_beside(&apply, &[]).await.exits(0);
+    let journal = writers.stop().await;
+    judge("again and again", &journal);
+    orders.check(&journal).await;
+    orders.check_against_blocking(RETYPE, &[]).await;
+}
