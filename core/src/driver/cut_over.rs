@@ -60,6 +60,10 @@ pub trait SwapGuard: Send {
     async fn release(self: Box<Self>) -> Result<()>;
 }
 
+/// The context of an error with which [`SwapGuard::commit`] gives up within moments, since waiting would only have made
+/// others wait: another attempt may go better very soon.
+pub const GAVE_WAY: &str = "gave way to";
+
 /// How a swap ended, as far as this session knows.
 #[derive(Debug)]
 pub enum SwapOutcome {

@@ -18,7 +18,7 @@ use super::boundary::Boundary;
 use super::machine::{Machine, duplicate};
 use super::queue::Owed;
 use super::record::Record;
-use crate::driver::{ChangeFeed, Owner, Rebuild, SwapGuard, SwapOutcome};
+use crate::driver::{ChangeFeed, GAVE_WAY, Owner, Rebuild, SwapGuard, SwapOutcome};
 use crate::error::Retry;
 use crate::ident::Fence;
 use crate::run::{Direction, RunState};
@@ -31,7 +31,12 @@ pub enum Attempt {
     /// The written table owns the name.
     Swapped,
     /// Not this time: everything is as before, for this reason.
-    NotYet(String),
+    NotYet {
+        /// Why.
+        reason: String,
+        /// It was over in a moment, and nobody was found who holds the table for long: it is worth another try soon.
+        is_brief: bool,
+    },
 }
 
 /// What an attempt works with. Nothing of the rebuild is in flight.
@@ -62,14 +67,15 @@ impl CutOver<'_> {
         if !holders.is_empty() {
             let named: Vec<String> =
                 holders.iter().map(|holder| format!("{} ({})", holder.id, holder.about)).collect();
-            return Ok(Attempt::NotYet(format!("the table is held by {}", named.join(", "))));
+            let reason = format!("the table is held by {}", named.join(", "));
+            return Ok(Attempt::NotYet { reason, is_brief: false });
         }
         self.record.enter(RunState::CuttingOver, "asking for the lock").await?;
         self.record.pass(Boundary::SwapIntended);
         let guard = match self.rebuild.cut_over().lock(self.budget).await {
             Ok(guard) => guard,
             Err(error) if error.kind() == ErrorKind::LockTimeout || error.kind() == ErrorKind::Retry => {
-                return self.not_yet(error.to_string()).await;
+                return self.not_yet(error.to_string(), gave_way(&error)).await;
             }
             Err(error) => return Err(error),
         };
@@ -92,7 +98,9 @@ impl CutOver<'_> {
             guard.release().await?;
             self.record.read_revision().await?;
             return match error.kind() {
-                ErrorKind::LockTimeout | ErrorKind::Retry => self.not_yet(error.to_string()).await,
+                ErrorKind::LockTimeout | ErrorKind::Retry => {
+                    self.not_yet(error.to_string(), gave_way(&error)).await
+                }
                 _ => Err(error),
             };
         }
@@ -109,7 +117,9 @@ impl CutOver<'_> {
                 guard.release().await?;
                 self.record.read_revision().await?;
                 match error.kind() {
-                    ErrorKind::LockTimeout | ErrorKind::Retry => self.not_yet(error.to_string()).await,
+                    ErrorKind::LockTimeout | ErrorKind::Retry => {
+                        self.not_yet(error.to_string(), gave_way(&error)).await
+                    }
                     _ => Err(error),
                 }
             }
@@ -224,17 +234,22 @@ impl CutOver<'_> {
             Owner::Shadow => Ok(Attempt::Swapped),
             Owner::Original => {
                 self.machine.return_everything(owed);
-                self.not_yet("the reply to the swap was lost, and it was not done".to_owned()).await
+                self.not_yet("the reply to the swap was lost, and it was not done".to_owned(), false).await
             }
             Owner::Unknown => Err(unknown_owner(&self.record.run.table.to_string()).caused_by(lost)),
         }
     }
 
-    async fn not_yet(&mut self, reason: String) -> Result<Attempt> {
+    async fn not_yet(&mut self, reason: String, is_brief: bool) -> Result<Attempt> {
         self.record.run.reverse_position = None;
         self.record.enter(RunState::WaitingCutover, &reason).await?;
-        Ok(Attempt::NotYet(reason))
+        Ok(Attempt::NotYet { reason, is_brief })
     }
+}
+
+/// Whether the driver says that its attempt was over in a moment: see [`GAVE_WAY`].
+fn gave_way(error: &Error) -> bool {
+    error.context().iter().any(|(name, _)| *name == GAVE_WAY)
 }
 
 // A server that restarts is back within this; asked every second. Chosen.

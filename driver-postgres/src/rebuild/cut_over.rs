@@ -8,7 +8,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use replank_core::driver::{Applied, Compared, CutOver, Holder, Owner, Revision, SwapGuard, SwapOutcome};
+use replank_core::driver::{
+    Applied, Compared, CutOver, GAVE_WAY, Holder, Owner, Revision, SwapGuard, SwapOutcome,
+};
 use replank_core::run::{Direction, Run};
 use replank_core::value::{Change, Key, Position};
 use replank_core::{Error, ErrorKind, Result};
@@ -194,22 +196,21 @@ impl Guard {
     async fn check(&mut self) -> Result<()> {
         let Self { core, aside, .. } = self;
         core.check_token(aside).await?;
-        core.check_definition(aside).await?;
-        feed::check_capture(aside, core).await?;
-        if number_of(aside, &core.written()).await? != Some(self.written) {
-            return Err(Error::new(
-                ErrorKind::Fenced,
-                format!("`{}` is another table now", core.written_name()),
-            ));
+        if number_of(aside, &core.written()).await? == Some(self.written) {
+            return Ok(());
         }
-        self.check_attached().await
+        Err(Error::new(ErrorKind::Fenced, format!("`{}` is another table now", core.written_name())))
     }
 
-    async fn check_attached(&mut self) -> Result<()> {
-        if Attached::read(&mut self.aside, self.live, Some(self.written), Some(&self.core.incoming_names()))
-            .await?
-            == self.attached
-        {
+    /// The rest of it, when nobody can come in between any more: the first lock is shorter by that. Asked by the session that
+    /// has the lock: to tell what a view is, the server locks its tables.
+    async fn check_again(&mut self) -> Result<()> {
+        let Self { core, connection, .. } = self;
+        core.check_definition(connection).await?;
+        feed::check_capture(connection, core).await?;
+        let names = core.incoming_names();
+        let now = Attached::read(connection, self.live, Some(self.written), Some(&names)).await?;
+        if now == self.attached {
             return Ok(());
         }
         Err(Error::new(ErrorKind::Retry, "something that hangs on the table came or went just now"))
@@ -221,8 +222,10 @@ impl Guard {
         if let Err(error) = exchanged {
             let is_lost = error.kind() == ErrorKind::ConnectionLost;
             // The transaction is not committed, and the release sees to it that it never is.
-            let kind = if is_lost { ErrorKind::Retry } else { error.kind() };
-            let told = Error::new(kind, error.message().to_owned()).caused_by(error);
+            let told = match is_lost {
+                true => Error::new(ErrorKind::Retry, error.message().to_owned()).caused_by(error),
+                false => error,
+            };
             return (SwapOutcome::NotDone(told), !is_lost);
         }
         let committed = timeout(SWAP_WAIT, run(&mut self.connection, "COMMIT")).await;
@@ -247,6 +250,7 @@ impl Guard {
         let (aside, attached) = (&mut self.aside, &self.attached);
         let all = swap::statements(&core, aside, attached, &number, self.captures).await?;
         self.lock_out_all().await?;
+        self.check_again().await?;
         let left = self.deadline.saturating_duration_since(Instant::now()).max(LEAST);
         run(
             &mut self.connection,
@@ -259,71 +263,83 @@ impl Guard {
     /// Never queues for the second lock: who has read the table and comes to write it waits for the first one, and the server
     /// would find the two of us waiting for each other, and end either.
     async fn lock_out_all(&mut self) -> Result<()> {
-        let locks = self.everything_locked().await?;
-        let at_once = format!("SAVEPOINT rp_lock; SET LOCAL lock_timeout = 1; {locks}");
+        let begin = "SAVEPOINT rp_lock; SET LOCAL lock_timeout = 1";
+        let nowait = format!("{begin}; {}", self.everything_locked(" NOWAIT").await?);
+        // Before PostgreSQL 17 NOWAIT gives up where anybody waits, even for us; a request that may wait goes before those.
+        let at_once = format!("{begin}; {}", self.everything_locked("").await?);
         loop {
-            match run(&mut self.connection, at_once.clone()).await {
-                Ok(_) => return Ok(()),
-                Err(error) if matches!(error.kind(), ErrorKind::LockTimeout | ErrorKind::Retry) => {
-                    run(&mut self.connection, "ROLLBACK TO SAVEPOINT rp_lock").await?;
-                    if Instant::now() + LEAST >= self.deadline {
-                        return Err(Error::new(
-                            ErrorKind::LockTimeout,
-                            "readers held the table until the lock budget ran out",
-                        ));
-                    }
-                    self.give_way().await?;
-                    sleep(Duration::from_millis(2)).await;
-                }
-                Err(error) => return Err(error),
+            if self.locked_by(&nowait).await?
+                || self.nobody_holds_it().await? && self.locked_by(&at_once).await?
+            {
+                return Ok(());
+            }
+            if Instant::now() + LEAST >= self.deadline {
+                let what = "readers held the table until the lock budget ran out";
+                return Err(Error::new(ErrorKind::LockTimeout, what));
+            }
+            self.give_way().await?;
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    async fn locked_by(&mut self, request: &str) -> Result<bool> {
+        match run(&mut self.connection, request).await {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.kind(), ErrorKind::LockTimeout | ErrorKind::Retry) => {
+                run(&mut self.connection, "ROLLBACK TO SAVEPOINT rp_lock").await?;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The tables that are to be locked, as a list of numbers.
+    fn tables(&self) -> String {
+        let all = self.attached.related.iter().chain([&self.live, &self.written]);
+        all.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+
+    async fn nobody_holds_it(&mut self) -> Result<bool> {
+        let sql = format!(
+            "SELECT NOT EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'relation' AND l.granted AND l.relation IN ({})
+             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.pid <> {})",
+            self.tables(),
+            self.connection.pid()
+        );
+        is_so(&mut self.aside, sql).await
+    }
+
+    /// Fails when somebody holds a lock that we need and waits for another one: for ours, or for somebody who waits for ours.
+    /// That never ends by itself.
+    async fn give_way(&mut self) -> Result<()> {
+        let sql = format!(
+            "SELECT l.pid::text FROM pg_locks l JOIN pg_locks w ON w.pid = l.pid AND NOT w.granted
+             WHERE l.locktype = 'relation' AND l.granted AND l.relation IN ({})
+             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+             AND l.pid <> {} LIMIT 1",
+            self.tables(),
+            self.connection.pid()
+        );
+        match first(&mut self.aside, sql).await? {
+            None => Ok(()),
+            Some(row) => {
+                let pid: String = get(&row, 0)?;
+                let what =
+                    format!("session {pid} has read the table in its transaction, and waits to write it");
+                Err(Error::new(ErrorKind::LockTimeout, what).with(GAVE_WAY, pid))
             }
         }
     }
 
-    /// Fails when somebody waits for our lock and holds one that we need: that never ends by itself.
-    async fn give_way(&mut self) -> Result<()> {
-        let tables: Vec<String> = self
-            .attached
-            .related
-            .iter()
-            .chain([&self.live, &self.written])
-            .map(ToString::to_string)
-            .collect();
-        let sql = format!(
-            "SELECT l.pid::text FROM pg_locks l WHERE l.locktype = 'relation' AND l.granted AND l.relation IN ({})
-             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-             AND l.pid <> {pid} AND {pid} = ANY (pg_blocking_pids(l.pid)) LIMIT 1",
-            tables.join(", "),
-            pid = self.connection.pid()
-        );
-        match first(&mut self.aside, sql).await? {
-            None => Ok(()),
-            Some(row) => Err(Error::new(
-                ErrorKind::LockTimeout,
-                format!(
-                    "session {} has read the table in its transaction, and waits to write it",
-                    get::<String>(&row, 0)?
-                ),
-            )),
-        }
-    }
-
     /// Views first: whoever reads through one has it before the table. `LOCK TABLE` would lock what else a view reads.
-    async fn everything_locked(&mut self) -> Result<String> {
-        let numbers: Vec<String> = self
-            .attached
-            .related
-            .iter()
-            .chain([&self.live, &self.written])
-            .map(ToString::to_string)
-            .collect();
+    async fn everything_locked(&mut self, how: &str) -> Result<String> {
         let sql = format!(
             "SELECT string_agg(CASE c.relkind
                     WHEN 'v' THEN format('ALTER VIEW %I.%I OWNER TO %I', n.nspname, c.relname, pg_get_userbyid(c.relowner))
-                    ELSE format('LOCK TABLE ONLY %I.%I IN ACCESS EXCLUSIVE MODE NOWAIT', n.nspname, c.relname) END,
+                    ELSE format('LOCK TABLE ONLY %I.%I IN ACCESS EXCLUSIVE MODE{how}', n.nspname, c.relname) END,
                     '; ' ORDER BY c.relkind <> 'v', c.oid)
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid IN ({})",
-            numbers.join(", ")
+            self.tables()
         );
         match first(&mut self.aside, sql).await? {
             Some(row) => get(&row, 0),

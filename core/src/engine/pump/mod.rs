@@ -90,6 +90,8 @@ pub struct Pump<'a> {
     started: Instant,
     renewed: Instant,
     attempts: u32,
+    /// Those that gave way at once.
+    brief_attempts: u32,
     wants_swap: bool,
     /// Since when it has been waited for rows that the old shape cannot hold.
     unsure_since: Option<Instant>,
@@ -151,6 +153,7 @@ impl<'a> Pump<'a> {
             started: now,
             renewed: now,
             attempts: 0,
+            brief_attempts: 0,
             unsure_since: None,
             wants_swap: false,
             signals_seen: Vec::new(),

@@ -15,6 +15,9 @@ use crate::{Error, ErrorKind, Result};
 
 // 40 tries with a pause that grows to 30 s: a quarter of an hour of asking politely. Chosen.
 const ATTEMPTS_MAX: u32 = 40;
+// Those that give way at once cost others next to nothing. Chosen: a minute of them.
+const BRIEF_ATTEMPTS_MAX: u32 = 400;
+const BRIEF_ATTEMPTS_TOLD: u32 = 20;
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(250);
 const ATTEMPT_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Rows that the old shape cannot hold are told together, if the others are found so soon. Chosen.
@@ -95,13 +98,24 @@ impl Pump<'_> {
         };
         match attempt.attempt().await? {
             Attempt::Swapped => Ok(Some(End::Swapped)),
-            Attempt::NotYet(reason) => {
+            Attempt::NotYet { reason, is_brief } => {
                 self.machine.hold(false);
-                let pause = pause(self.attempts, self.record.token());
+                let is_brief = is_brief && self.brief_attempts < BRIEF_ATTEMPTS_MAX;
+                if is_brief {
+                    self.brief_attempts += 1;
+                    self.attempts -= 1;
+                }
+                let is_told = !is_brief || self.brief_attempts % BRIEF_ATTEMPTS_TOLD == 1;
+                let pause = match is_brief {
+                    true => pause(0, Fence(self.record.token().0 + u64::from(self.brief_attempts))) / 2,
+                    false => pause(self.attempts, self.record.token()),
+                };
                 let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
                 let noted = json!({ "number": self.attempts, "reason": reason, "pause_ms": pause_ms });
-                self.record.note("attempt", noted).await?;
-                self.record.say(Body::Warning { message: format!("no swap yet: {reason}") });
+                if is_told {
+                    self.record.note("attempt", noted).await?;
+                    self.record.say(Body::Warning { message: format!("no swap yet: {reason}") });
+                }
                 if self.attempts >= ATTEMPTS_MAX {
                     return Err(Error::new(
                         ErrorKind::Gate,

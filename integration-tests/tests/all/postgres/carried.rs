@@ -143,7 +143,7 @@ const RARE: &[&str] = &[
     "ALTER VIEW \"Counted\" OWNER TO ROLE_reader",
     "COMMENT ON CONSTRAINT \"deferred one\" ON \"Order Items\" IS 'of a trigger'",
     "ALTER STATISTICS \"Dep Stats\" OWNER TO ROLE_owner",
-    "CREATE STATISTICS (ndistinct) ON (amount * 2), lower(state) FROM \"Order Items\"",
+    "CREATE STATISTICS \"no name\" (ndistinct) ON (amount * 2), lower(state) FROM \"Order Items\"",
     "CREATE SCHEMA other; CREATE STATISTICS other.\"else\" ON \"select\", state FROM \"Order Items\"",
     "CREATE TABLE plain (i int); ALTER TABLE plain OWNER TO ROLE_owner; ALTER SEQUENCE \"Order Items_line_seq\" OWNED BY plain.i",
     "ALTER TABLE \"Order Items\" SET (toast_tuple_target = 256, parallel_workers = 0, autovacuum_enabled = off)",
