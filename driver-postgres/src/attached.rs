@@ -61,12 +61,8 @@ impl Attached {
     }
 }
 
-/// Helpers' names begin so.
-const OURS: &str = "starts_with(%s, '_rp_')";
-
-fn ours(name: &str) -> String {
-    OURS.replace("%s", name)
-}
+/// A trigger `t` of ours.
+const OURS: &str = "starts_with(t.tgname, '_rp_')";
 
 /// Places whose parts name the index or constraint that they need.
 const NEEDING: [u32; 5] = [35, 36, 37, 48, 49];
@@ -79,8 +75,7 @@ fn query(live: i64, incoming: i64) -> String {
             10,
             format!(
                 "SELECT 'off', format('DROP TRIGGER %I ON %s', t.tgname, l.name) FROM l, pg_trigger t
-                 WHERE t.tgrelid = l.oid AND NOT t.tgisinternal AND NOT {}",
-                ours("t.tgname")
+                 WHERE t.tgrelid = l.oid AND NOT t.tgisinternal AND NOT {OURS}"
             ),
         ),
         (
@@ -92,8 +87,7 @@ fn query(live: i64, incoming: i64) -> String {
                         WHEN 'R' THEN format('; ALTER TABLE %s ENABLE REPLICA TRIGGER %I', l.name, t.tgname) ELSE '' END
                         || coalesce(format('; COMMENT ON TRIGGER %I ON %s IS %L', t.tgname, l.name,
                                            obj_description(t.oid, 'pg_trigger')), '')
-                 FROM l, pg_trigger t WHERE t.tgrelid = l.oid AND NOT t.tgisinternal AND NOT {} ",
-                ours("t.tgname")
+                 FROM l, pg_trigger t WHERE t.tgrelid = l.oid AND NOT t.tgisinternal AND NOT {OURS}"
             ),
         ),
         // Foreign keys of the table, and of others that refer to it.

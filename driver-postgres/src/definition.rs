@@ -58,6 +58,25 @@ impl Definition {
     }
 }
 
+impl Index {
+    /// The statements that make it on a table, under a name; both as they are typed.
+    pub fn making(&self, on: &str, name: &str) -> String {
+        let unique = if self.is_unique { "UNIQUE " } else { "" };
+        let create = format!("CREATE {unique}INDEX {name} ON {on} {}", self.tail);
+        match &self.constraint {
+            None => create,
+            // There is no other way to make one.
+            Some(constraint) if constraint.starts_with("EXCLUDE") => {
+                format!("ALTER TABLE {on} ADD CONSTRAINT {name} {constraint}")
+            }
+            Some(constraint) => {
+                let kind = if constraint.starts_with("PRIMARY") { "PRIMARY KEY" } else { "UNIQUE" };
+                format!("{create}; ALTER TABLE {on} ADD CONSTRAINT {name} {kind} USING INDEX {name}")
+            }
+        }
+    }
+}
+
 fn index(row: &sqlx::postgres::PgRow) -> Result<Index> {
     Ok(Index {
         name: get(row, 0)?,

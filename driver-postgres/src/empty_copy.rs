@@ -3,8 +3,8 @@
 use replank_core::Result;
 
 use crate::connect::Conn;
-use crate::inspect::Table;
-use crate::sql::{first, get, ident, rows, run};
+use crate::inspect::{Table, identities};
+use crate::sql::{first, get, ident, rows, run, text};
 
 /// Where a copy is made.
 pub enum Place<'a> {
@@ -67,26 +67,18 @@ pub async fn copy(connection: &mut Conn, table: &Table, place: Place<'_>) -> Res
 /// `fillfactor=70` as it is typed.
 fn option(prefix: &str, option: &str) -> String {
     match option.split_once('=') {
-        Some((name, value)) => format!("{prefix}{name} = {}", crate::sql::text(value)),
+        Some((name, value)) => format!("{prefix}{name} = {}", text(value)),
         None => format!("{prefix}{option}"),
     }
 }
 
 /// LIKE makes every sequence of an identity column count as bigint does.
 async fn sequence_types(connection: &mut Conn, table: &Table, copy: &str) -> Result<Vec<String>> {
-    let of = |number: &str| {
-        format!(
-            "SELECT a.attname, q.seqrelid, q.seqtypid FROM pg_attribute a
-             JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum
-                 AND d.classid = 'pg_class'::regclass AND d.deptype = 'i'
-             JOIN pg_sequence q ON q.seqrelid = d.objid WHERE a.attrelid = {number}"
-        )
-    };
     let sql = format!(
         "SELECT format('ALTER SEQUENCE %s AS %s', n.seqrelid::regclass, o.seqtypid::regtype)
          FROM ({}) AS o JOIN ({}) AS n USING (attname) WHERE o.seqtypid <> n.seqtypid",
-        of(&table.oid.to_string()),
-        of(&format!("to_regclass({})", crate::sql::text(copy)))
+        identities(&table.oid.to_string()),
+        identities(&format!("to_regclass({})", text(copy)))
     );
     rows(connection, sql).await?.iter().map(|row| get(row, 0)).collect()
 }

@@ -82,6 +82,17 @@ impl Table {
     }
 }
 
+/// A query for the columns of a table, given by an expression for its number, that count by themselves, each with its
+/// sequence and what that counts as.
+pub fn identities(table: &str) -> String {
+    format!(
+        "SELECT a.attname, q.seqrelid, q.seqtypid FROM pg_attribute a
+         JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum
+             AND d.classid = 'pg_class'::regclass AND d.deptype = 'i'
+         JOIN pg_sequence q ON q.seqrelid = d.objid WHERE a.attrelid = {table}"
+    )
+}
+
 /// Every row, counted.
 pub async fn count(connection: &mut Conn, schema: &str, name: &str) -> Result<u64> {
     let counted = number(connection, format!("SELECT count(*) FROM {}", qualified(schema, name))).await?;

@@ -32,7 +32,7 @@ impl Drafting<'_> {
         let drafted = shadow(self.connection, table, actions, given).await;
         run(self.connection, "ROLLBACK").await?;
         match drafted {
-            Ok((Ok((spec, no_way_back)), evidence)) => Ok((candidate(table, &spec, no_way_back)?, evidence)),
+            Ok((Ok(candidate), evidence)) => Ok((candidate, evidence)),
             Ok((Err(why), evidence)) => Ok((impossible(table, why), evidence)),
             // The copy would not have it: the table would not either, or not in this way.
             Err(error)
@@ -45,8 +45,8 @@ impl Drafting<'_> {
     }
 }
 
-/// The spec, and why there is no way back; or why there is none.
-type Drafted = (std::result::Result<(Spec, Option<String>), String>, Evidence);
+/// The candidate, or why there is none.
+type Drafted = (std::result::Result<Candidate, String>, Evidence);
 
 fn no(why: impl Into<String>) -> Result<Drafted> {
     Ok((Err(why.into()), Evidence::default()))
@@ -76,7 +76,7 @@ async fn shadow(
     let before = copy(connection, table, Place::Temporary("_rp_before")).await?;
     let after = copy(connection, table, Place::Temporary(&table.name)).await?;
     for index in &old.indexes {
-        run(connection, made(&after, index)).await?;
+        run(connection, index.making(&after, &ident(&index.name))).await?;
     }
     let after_number = mapping::number(connection, &after).await?;
     let old_columns = Column::all(connection, after_number).await?;
@@ -128,7 +128,10 @@ async fn shadow(
         backward: mapped.backward.as_ref().ok().cloned(),
     };
     let evidence = evidence(connection, table, &spec, &old_columns, &new_columns).await?;
-    Ok((Ok((spec, mapped.backward.err())), evidence))
+    let is_new = |column: &&Column| !old_columns.iter().any(|old| old.number == column.number);
+    let added = new_columns.iter().filter(|column| !column.is_generated).filter(is_new);
+    let added: Vec<&str> = added.map(|column| column.name.as_str()).collect();
+    Ok((Ok(candidate(table, &spec, mapped.backward.err(), &added)?), evidence))
 }
 
 /// What the copy makes of a part, and which texts of it the empty shadow needs; or why a rebuild cannot do it.
@@ -215,27 +218,6 @@ async fn names_of_checks(connection: &mut Conn, copy: &str) -> Result<Vec<String
     rows(connection, sql).await?.iter().map(|row| get(row, 0)).collect()
 }
 
-/// An index of the original, made on the copy under its own name.
-fn made(copy: &str, index: &crate::definition::Index) -> String {
-    let name = ident(&index.name);
-    match &index.constraint {
-        Some(constraint) if constraint.starts_with("EXCLUDE") => {
-            format!("ALTER TABLE {copy} ADD CONSTRAINT {name} {constraint}")
-        }
-        constraint => {
-            let unique = if index.is_unique { "UNIQUE " } else { "" };
-            let create = format!("CREATE {unique}INDEX {name} ON {copy} {}", index.tail);
-            match constraint {
-                None => create,
-                Some(constraint) => {
-                    let kind = if constraint.starts_with("PRIMARY") { "PRIMARY KEY" } else { "UNIQUE" };
-                    format!("{create}; ALTER TABLE {copy} ADD CONSTRAINT {name} {kind} USING INDEX {name}")
-                }
-            }
-        }
-    }
-}
-
 async fn side(connection: &mut Conn, number: i64, definition: Definition, key_index: String) -> Result<Side> {
     let sql = format!(
         "SELECT c.relname::text, ARRAY(SELECT pg_get_indexdef(i.indexrelid, k, false) FROM generate_series(1, i.indnkeyatts) AS k),
@@ -251,26 +233,19 @@ async fn side(connection: &mut Conn, number: i64, definition: Definition, key_in
     Ok(Side { definition, key_index, unique, not_nulls })
 }
 
-fn candidate(table: &Table, spec: &Spec, no_way_back: Option<String>) -> Result<Candidate> {
+fn candidate(table: &Table, spec: &Spec, no_way_back: Option<String>, added: &[&str]) -> Result<Candidate> {
     let mut undo =
         "`revert` swaps back, with every write made since; `finalize` drops the old table".to_owned();
     if let Some(back) = spec.backward.as_ref().filter(|back| !back.kept.is_empty()) {
         undo = format!("{undo}; {} comes back for rows whose key did not change since", back.kept.join(", "));
     }
-    let lost: Vec<&str> = match &spec.backward {
-        Some(back) => {
-            let read =
-                |name: &String| back.columns.iter().any(|column| column.expression.contains(&ident(name)));
-            let written = spec.forward.columns.iter().map(|column| &column.column);
-            let all = spec.new.definition.lines.iter().filter_map(|line| line.strip_prefix("column "));
-            let new = all.filter_map(|line| line.split(' ').next()).map(super::alter::unquoted);
-            let new: Vec<String> = new.filter(|name| !written.clone().any(|known| known == name)).collect();
-            if new.iter().all(read) { Vec::new() } else { vec!["the new columns"] }
+    if let Some(back) = &spec.backward {
+        let is_read =
+            |name: &&str| back.columns.iter().any(|column| column.expression.contains(&ident(name)));
+        let lost: Vec<&str> = added.iter().copied().filter(|name| !is_read(name)).collect();
+        if !lost.is_empty() {
+            undo = format!("{undo}; what was written to {} is gone then", lost.join(", "));
         }
-        None => Vec::new(),
-    };
-    if !lost.is_empty() {
-        undo = format!("{undo}; what was written to {} is gone then", lost.join(", "));
     }
     Ok(Candidate {
         spec: spec.write()?,

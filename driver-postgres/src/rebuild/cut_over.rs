@@ -79,10 +79,10 @@ async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> 
     swap::settle(core, &mut aside).await?;
     analyze(core, &mut aside).await?;
     let written = number_of(&mut aside, &core.written()).await?;
-    for table in core.live_number(&mut aside, core.job.direction).await?.into_iter().chain(written) {
+    let live = core.live_number(&mut aside, core.job.direction).await?;
+    for table in live.into_iter().chain(written) {
         polite::send_vacuum_away(core, table).await?;
     }
-    let live = core.live_number(&mut aside, core.job.direction).await?;
     let (Some(live), Some(written)) = (live, written) else {
         return Err(Error::new(ErrorKind::Fenced, format!("there is no table `{}`", core.written_name()))
             .hint("another runner took over, or removed it; `replank status` shows who"));
@@ -102,7 +102,6 @@ async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> 
         ),
     )
     .await?;
-    let deadline = Instant::now() + budget * 2;
     run(&mut connection, "BEGIN").await?;
     run(&mut connection, format!("LOCK TABLE ONLY {} IN SHARE ROW EXCLUSIVE MODE", core.source())).await?;
     let mut guard = Guard {
@@ -112,13 +111,12 @@ async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> 
         live,
         written,
         attached,
-        deadline,
+        // From here on every wait of others is ours.
+        deadline: Instant::now() + budget,
         captures: false,
         is_over: false,
         is_working: false,
     };
-    // From here on every wait of others is ours.
-    guard.deadline = Instant::now() + budget;
     guard.check().await?;
     Ok(Box::new(guard))
 }

@@ -13,26 +13,7 @@ use crate::sql::{get, ident, rows, run, text};
 impl Core {
     /// The statements that make the index of this number on a table that is not live, under its helper's name.
     pub(super) fn making(&self, on: &str, at: usize, index: &Index) -> String {
-        let name = ident(&self.index_name(Role::Shadow, at));
-        match &index.constraint {
-            // There is no other way to make one.
-            Some(constraint) if constraint.starts_with("EXCLUDE") => {
-                format!("ALTER TABLE {on} ADD CONSTRAINT {name} {constraint}")
-            }
-            constraint => {
-                let unique = if index.is_unique { "UNIQUE " } else { "" };
-                let create = format!("CREATE {unique}INDEX {name} ON {on} {}", index.tail);
-                let kind = constraint.as_ref().map(|constraint| {
-                    if constraint.starts_with("PRIMARY") { "PRIMARY KEY" } else { "UNIQUE" }
-                });
-                match kind {
-                    None => create,
-                    Some(kind) => {
-                        format!("{create}; ALTER TABLE {on} ADD CONSTRAINT {name} {kind} USING INDEX {name}")
-                    }
-                }
-            }
-        }
+        index.making(on, &ident(&self.index_name(Role::Shadow, at)))
     }
 }
 

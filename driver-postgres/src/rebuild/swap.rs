@@ -11,6 +11,7 @@ use super::{Core, feed};
 use crate::attached::Attached;
 use crate::capture::{TRIGGERS, guard};
 use crate::connect::Conn;
+use crate::inspect::identities;
 use crate::spec::opposite;
 use crate::sql::{get, ident, rows, run, table, text};
 use crate::state::ObjectRole;
@@ -110,18 +111,10 @@ struct Counter {
 
 /// Numbers that were given once are not given again: the incoming table goes on where the outgoing one is.
 async fn counters(core: &Core, connection: &mut Conn, written: &str) -> Result<Vec<Counter>> {
-    let of = |full: &str| {
-        format!(
-            "SELECT a.attname, q.relname FROM pg_attribute a
-             JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum
-                 AND d.classid = 'pg_class'::regclass AND d.deptype = 'i'
-             JOIN pg_class q ON q.oid = d.objid AND q.relkind = 'S'
-             WHERE a.attrelid = to_regclass({}) AND a.attidentity <> ''",
-            text(full)
-        )
-    };
+    let of = |full: &str| identities(&format!("to_regclass({})", text(full)));
     let sql = format!(
-        "SELECT o.relname::text, i.relname::text FROM ({}) AS o JOIN ({}) AS i USING (attname) ORDER BY attname",
+        "SELECT q.relname::text, r.relname::text FROM ({}) AS o JOIN ({}) AS i USING (attname)
+         JOIN pg_class q ON q.oid = o.seqrelid JOIN pg_class r ON r.oid = i.seqrelid ORDER BY attname",
         of(&core.source()),
         of(&table(&core.spec.schema, written))
     );
