@@ -15,6 +15,6 @@ row_field() {
     awk -v name="$1" -v key="$2" '
         $1 == "[[server]]" { row = "" }
         $1 == "name" { row = $3 }
-        row == "\"" name "\"" && $1 == key { gsub(/"/, "", $3); print $3 }
+        row == "\"" name "\"" && $1 == key { sub(/^[^=]*= /, ""); gsub(/"/, ""); print }
     ' "$servers"
 }

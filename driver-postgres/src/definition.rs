@@ -47,6 +47,38 @@ impl Definition {
         Ok(Self { lines, indexes })
     }
 
+    /// What one has and the other lacks, and the other way round.
+    pub fn differences<'a>(&'a self, other: &'a Self) -> (Vec<String>, Vec<String>) {
+        let said = |definition: &Self| {
+            let indexes =
+                definition.indexes.iter().map(|index| format!("index {} {}", index.name, index.tail));
+            definition.lines.iter().cloned().chain(indexes).collect::<Vec<_>>()
+        };
+        let (own, others) = (said(self), said(other));
+        let without = |all: &[String], some: &[String]| -> Vec<String> {
+            all.iter().filter(|line| !some.contains(line)).cloned().collect()
+        };
+        (without(&own, &others), without(&others, &own))
+    }
+
+    /// A crash empties it.
+    pub fn is_unlogged(&self) -> bool {
+        self.lasting() == Some("u")
+    }
+
+    fn lasting(&self) -> Option<&str> {
+        self.lines.first()?.split(' ').nth(2)
+    }
+
+    /// Of a table that was made as a temporary copy: the one that comes of it is as lasting as the original.
+    pub fn is_no_copy(&mut self, original: &Self) {
+        if let (Some(line), Some(lasting)) = (self.lines.first_mut(), original.lasting()) {
+            let words = line.split(' ').enumerate();
+            *line =
+                words.map(|(at, word)| if at == 2 { lasting } else { word }).collect::<Vec<_>>().join(" ");
+        }
+    }
+
     /// Whether both are the same, in whatever order the indexes were made.
     pub fn is_same(&self, other: &Self) -> bool {
         let sorted = |definition: &Self| {
@@ -75,6 +107,25 @@ impl Index {
             }
         }
     }
+}
+
+/// The names and texts of a table's checks.
+pub async fn checks(connection: &mut Conn, table: i64) -> Result<Vec<(String, String)>> {
+    let sql = format!(
+        "SELECT quote_ident(conname), pg_get_constraintdef(oid) FROM pg_constraint
+         WHERE conrelid = {table} AND contype = 'c' ORDER BY oid"
+    );
+    rows(connection, within_no_path(&sql)).await?.iter().map(|row| Ok((get(row, 0)?, get(row, 1)?))).collect()
+}
+
+/// The line of a definition that is this check.
+pub fn check_line(name: &str, check: &str) -> String {
+    format!("constraint {name} {check}")
+}
+
+/// The name of the check that a line is, if it is this one.
+pub fn check_name<'a>(line: &'a str, check: &str) -> Option<&'a str> {
+    line.strip_prefix("constraint ")?.strip_suffix(check)?.strip_suffix(' ')
 }
 
 fn index(row: &sqlx::postgres::PgRow) -> Result<Index> {

@@ -45,7 +45,11 @@ pub async fn copy(connection: &mut Conn, table: &Table, place: Place<'_>) -> Res
     );
     let name = match place {
         Place::Temporary(name) => {
-            run(connection, format!("CREATE TEMPORARY TABLE {} {like} ON COMMIT DROP", ident(name))).await?;
+            run(
+                connection,
+                format!("CREATE TEMPORARY TABLE {} {like} ON COMMIT DROP{tablespace}", ident(name)),
+            )
+            .await?;
             format!("pg_temp.{}", ident(name))
         }
         Place::Beside(name) => {

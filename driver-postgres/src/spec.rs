@@ -14,6 +14,9 @@ pub struct Spec {
     pub schema: String,
     /// The number by which the server knows the original table.
     pub original: i64,
+    /// What stands behind the name in the CREATE TABLE of another shape; without it the new table begins as an empty copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<String>,
     /// What is done to the empty copy, in order: the parts of the statement.
     pub actions: Vec<String>,
     /// The table as it was when the plan was made.

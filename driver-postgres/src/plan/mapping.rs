@@ -133,6 +133,14 @@ pub struct Ways {
     pub new_index: String,
 }
 
+/// Where a shape was given whole, columns are the same when their names are: old ones get the numbers of the new ones.
+pub fn pair_by_name(old: &mut [Column], new: &[Column]) {
+    for (own, column) in (1..).zip(old) {
+        // No column has a negative number.
+        column.number = new.iter().find(|other| other.name == column.name).map_or(-own, |other| other.number);
+    }
+}
+
 /// By what number the server knows a copy.
 pub async fn number(connection: &mut Conn, copy: &str) -> Result<i64> {
     number_of(connection, copy)

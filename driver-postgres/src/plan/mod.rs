@@ -13,11 +13,14 @@ use replank_core::plan::{Candidate, Draft, Evidence, LockNote, Step, Strategy, t
 use replank_core::{Error, ErrorKind, Result};
 
 use crate::connect::{Conn, Server};
+use crate::definition::Definition;
 use crate::inspect::Table;
-use crate::parse::{Statement, parse, parse_all};
+use crate::parse::{Statement, parse, parse_all, parse_shape};
+use crate::spec::Spec;
 use crate::sql::is_so;
 use crate::state::{Names, all_runs};
 use mapping::Given;
+use shadow::Wanted;
 
 pub use step::{Kind, Notes};
 
@@ -38,10 +41,7 @@ pub async fn draft(server: &Server, request: &Request) -> Result<Draft> {
             drafting.statement(text, &Given { forward, reverse }).await
         }
         Request::Rebuild { table, shape: None } => drafting.rebuild(table).await,
-        Request::Rebuild { table, shape: Some(_) } => Err(Error::new(
-            ErrorKind::Refused,
-            format!("another shape for {table} is not in this replank yet, for PostgreSQL"),
-        )),
+        Request::Rebuild { table, shape: Some(shape) } => drafting.reshape(table, shape).await,
         Request::TakeBack { inverses } => drafting.take_back(inverses).await,
     }
 }
@@ -80,7 +80,7 @@ impl Drafting<'_> {
                     .hint("without ONLY the children are changed as well"));
                 }
                 let way = self.alter(&table, &actions).await?;
-                let rebuild = self.shadow(&table, &actions, given).await?;
+                let rebuild = self.shadow(&table, &Wanted::Altered(&actions), given).await?;
                 let wants_rebuild = !given.forward.is_empty() || !given.reverse.is_empty();
                 self.finish(text, &table, (!wants_rebuild).then_some(way), Some(rebuild)).await
             }
@@ -130,11 +130,43 @@ impl Drafting<'_> {
     async fn rebuild(&mut self, name: &str) -> Result<Draft> {
         let table = self.table(name).await?;
         let given = Given { forward: &[], reverse: &[] };
-        let (mut candidate, evidence) = self.shadow(&table, &[], &given).await?;
+        let (mut candidate, evidence) = self.shadow(&table, &Wanted::Altered(&[]), &given).await?;
         candidate.reason = "every row is written anew".to_owned();
         let mut draft =
             self.finish(&format!("REBUILD {name}"), &table, None, Some((candidate, evidence))).await?;
         draft.changes.push("every row is written anew".to_owned());
+        Ok(draft)
+    }
+
+    /// The rows in another shape, which a person gave.
+    async fn reshape(&mut self, name: &str, text: &str) -> Result<Draft> {
+        let shape = parse_shape(text)?;
+        let table = self.table(name).await?;
+        for named in [&shape.table].into_iter().chain(shape.indexes.iter().map(|index| &index.table)) {
+            if self.table(named).await?.oid != table.oid {
+                let said = format!("the shape is one of {named}, and the table is {name}");
+                return Err(Error::new(ErrorKind::Usage, said).hint("give the shape the table's own name"));
+            }
+        }
+        let present = Definition::read(self.connection, table.oid).await?;
+        if shape.is_unlogged != present.is_unlogged() {
+            let said = format!("{name} would be UNLOGGED, or no longer: a rebuild does not change that yet");
+            return Err(Error::new(ErrorKind::Refused, said).hint("keep it in the shape as it is"));
+        }
+        let wanted = Wanted::Given(&shape);
+        let given = Given { forward: &[], reverse: &[] };
+        let (mut candidate, evidence) = self.shadow(&table, &wanted, &given).await?;
+        candidate.reason = "every row is written anew, in the shape that was given".to_owned();
+        let planned = Spec::read(&candidate.spec).ok().map(|spec| spec.new.definition);
+        let mut draft = self.finish(text, &table, None, Some((candidate, evidence))).await?;
+        if let Some(planned) = planned {
+            let (gone, new) = present.differences(&planned);
+            draft.changes = gone.into_iter().map(|line| format!("was {line}")).collect();
+            draft.changes.extend(new.into_iter().map(|line| format!("becomes {line}")));
+            if draft.changes.is_empty() {
+                draft.changes.push("the order of the columns, or nothing, changes".to_owned());
+            }
+        }
         Ok(draft)
     }
 
@@ -162,7 +194,8 @@ impl Drafting<'_> {
         }
         let name = name.ok_or_else(|| Error::new(ErrorKind::Internal, "there is nothing to take back"))?;
         let table = self.table(&name).await?;
-        let rebuild = self.shadow(&table, &all, &Given { forward: &[], reverse: &[] }).await?;
+        let given = Given { forward: &[], reverse: &[] };
+        let rebuild = self.shadow(&table, &Wanted::Altered(&all), &given).await?;
         let mut draft = self.finish(&inverses.join("; "), &table, None, Some(rebuild)).await?;
         draft.changes.extend(all.into_iter().map(|action| action.text));
         Ok(draft)

@@ -62,9 +62,9 @@ impl Rebuilder for Opener {
         let objects = Objects::new(&names, &job.run);
         let (fence, token) = (AtomicU64::new(job.fence.0), AtomicU64::new(job.fence.0));
         let (server, job) = (Arc::clone(&self.server), job.clone());
-        let is_analyzed = AtomicBool::new(false);
+        let (is_analyzed, meets_rows) = (AtomicBool::new(false), AtomicBool::new(false));
         Ok(Arc::new(Handle {
-            core: Arc::new(Core { server, names, objects, job, spec, fence, token, is_analyzed }),
+            core: Arc::new(Core { server, names, objects, job, spec, fence, token, is_analyzed, meets_rows }),
         }))
     }
 }
@@ -81,6 +81,8 @@ pub struct Core {
     /// The newest that was ours: ahead of the names while a fence is under way, or has failed.
     token: AtomicU64,
     is_analyzed: AtomicBool,
+    /// Chunks may find rows of theirs in the written table.
+    meets_rows: AtomicBool,
 }
 
 impl Core {
@@ -272,6 +274,7 @@ impl Rebuild for Handle {
     }
 
     async fn apply(&self, changes: &[Change]) -> Result<Applied> {
+        self.core.meets_rows.store(true, Ordering::Relaxed);
         let mut connection = self.core.server.take().await?;
         let applied = apply::apply(&mut connection, &self.core, changes).await?;
         self.core.server.keep(connection);

@@ -8,9 +8,10 @@ use serde_json::json;
 use super::polite::{Lock, politely};
 use super::{Core, feed, parked};
 use crate::connect::Conn;
-use crate::definition::Definition;
+use crate::definition::{Definition, check_line, check_name, checks};
 use crate::empty_copy::{Place, copy};
 use crate::inspect::Table;
+use crate::spec::Side;
 use crate::sql::{first, get, ident, rows, run, table, text};
 use crate::state::ObjectRole;
 
@@ -48,7 +49,10 @@ pub async fn prepare(core: &Core) -> Result<()> {
 
 async fn make_shadow(core: &Core, connection: &mut Conn, source: &Table) -> Result<()> {
     let name = core.written_name();
-    let full = copy(connection, source, Place::Beside(&name)).await?;
+    let full = match &core.spec.shape {
+        None => copy(connection, source, Place::Beside(&name)).await?,
+        Some(shape) => made_as(connection, &table(&core.spec.schema, &name), shape, &core.spec.new).await?,
+    };
     for action in &core.spec.actions {
         run(connection, format!("ALTER TABLE {full} {action}")).await?;
     }
@@ -73,6 +77,39 @@ async fn make_shadow(core: &Core, connection: &mut Conn, source: &Table) -> Resu
     give_away(connection, source.oid, &full).await?;
     core.objects.put(connection, ObjectRole::Shadow, &name, &json!({})).await?;
     core.objects.put(connection, ObjectRole::Live, &core.job.table.name, &json!({ "shadow": number })).await
+}
+
+/// A table of the shape that a person gave, without any index. Checks that have no name in it were named after the shadow.
+async fn made_as(connection: &mut Conn, full: &str, shape: &str, planned: &Side) -> Result<String> {
+    let kind = if planned.definition.is_unlogged() { "UNLOGGED " } else { "" };
+    run(connection, format!("CREATE {kind}TABLE {full} {shape}")).await?;
+    let sql = format!(
+        "SELECT CASE WHEN o.oid IS NULL THEN format('DROP INDEX %s', i.indexrelid::regclass)
+                     ELSE format('ALTER TABLE %s DROP CONSTRAINT %I', i.indrelid::regclass, o.conname) END
+         FROM pg_index i LEFT JOIN pg_constraint o ON o.conindid = i.indexrelid AND o.conrelid = i.indrelid
+         WHERE i.indrelid = to_regclass({})",
+        text(full)
+    );
+    for row in rows(connection, sql).await? {
+        run(connection, get::<String>(&row, 0)?).await?;
+    }
+    let number = super::number_of(connection, full).await?.unwrap_or_default();
+    let mut free: Vec<&String> = planned.definition.lines.iter().collect();
+    let mut others = Vec::new();
+    for (name, check) in checks(connection, number).await? {
+        match free.iter().position(|line| **line == check_line(&name, &check)) {
+            Some(at) => drop(free.remove(at)),
+            None => others.push((name, check)),
+        }
+    }
+    for (name, check) in others {
+        let planned = free.iter().enumerate().find_map(|(at, line)| Some((at, check_name(line, &check)?)));
+        if let Some((at, planned)) = planned {
+            run(connection, format!("ALTER TABLE {full} RENAME CONSTRAINT {name} TO {planned}")).await?;
+            free.remove(at);
+        }
+    }
+    Ok(full.to_owned())
 }
 
 /// Takes away what default privileges gave to others on a table of ours: it holds keys and rows that they may not see.
@@ -132,13 +169,7 @@ fn check_same(planned: &Definition, present: &Definition, core: &Core) -> Result
     if planned.is_same(present) {
         return Ok(());
     }
-    let said = |definition: &Definition| {
-        let indexes = definition.indexes.iter().map(|index| format!("index {} {}", index.name, index.tail));
-        definition.lines.iter().cloned().chain(indexes).collect::<Vec<_>>()
-    };
-    let (planned, present) = (said(planned), said(present));
-    let gone: Vec<&str> = planned.iter().filter(|line| !present.contains(line)).map(String::as_str).collect();
-    let new: Vec<&str> = present.iter().filter(|line| !planned.contains(line)).map(String::as_str).collect();
+    let (gone, new) = planned.differences(present);
     Err(Error::new(
         ErrorKind::ForeignDdl,
         format!("somebody else changed the definition of `{}`", core.job.table),

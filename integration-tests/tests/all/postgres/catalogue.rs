@@ -76,6 +76,10 @@ fn sql(schema: &str, table: &str) -> String {
          JOIN pg_class q ON q.oid = d.objid AND q.relkind = 'S' JOIN pg_sequence s ON s.seqrelid = q.oid
          JOIN pg_attribute a ON a.attrelid = l.oid AND a.attnum = d.refobjsubid
          UNION ALL
+         SELECT 'publication ' || to_jsonb(p)::text FROM l JOIN pg_class c ON c.oid = l.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+         JOIN pg_publication_tables p ON p.schemaname = n.nspname AND p.tablename = c.relname
+         WHERE NOT starts_with(p.pubname, '_rp_')
+         UNION ALL
          SELECT DISTINCT concat_ws(' ', 'view', v.oid::regclass, 'owner', pg_get_userbyid(v.relowner),
                 array_to_string(v.reloptions, ','), 'acl', {view_acl}, pg_get_viewdef(v.oid), obj_description(v.oid, 'pg_class'),
                 (SELECT string_agg(pg_get_triggerdef(t.oid), ';') FROM pg_trigger t WHERE t.tgrelid = v.oid),

@@ -9,6 +9,8 @@ mod conformance;
 mod index;
 mod oracle;
 mod rebuild_kills;
+mod reshape;
+mod subscriber;
 
 mod table;
 

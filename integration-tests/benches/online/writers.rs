@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use mysql_async::prelude::Queryable as _;
 use tokio::task::JoinSet;
 use tokio::time::{Instant as Clock, sleep_until};
 
@@ -44,13 +43,13 @@ impl Load {
     pub async fn beside<T>(self, server: &Server, rows: u64, until: impl Future<Output = T>) -> (Wrote, T) {
         let is_over = Arc::new(AtomicBool::new(false));
         let sessions = if self == Self::Closed { 4 } else { SESSIONS };
-        let mut connections = Vec::new();
+        let mut opened = Vec::new();
         for _ in 0..sessions {
-            connections.push(server.connect().await);
+            opened.push(server.connect().await);
         }
         let began = Clock::now();
         let mut writers = JoinSet::new();
-        for (number, mut connection) in (0_u32..).zip(connections) {
+        for (number, mut session) in (0_u32..).zip(opened) {
             let is_over = Arc::clone(&is_over);
             writers.spawn(async move {
                 let mut chance = Chance(u64::from(number) + 1);
@@ -64,7 +63,7 @@ impl Load {
                     if is_over.load(Ordering::Relaxed) {
                         break;
                     }
-                    failed += usize::from(connection.query_drop(chance.write(rows)).await.is_err());
+                    failed += usize::from(session.run(&chance.write(rows)).await.is_err());
                     wrote += 1;
                     longest = longest.max(meant.elapsed());
                 }

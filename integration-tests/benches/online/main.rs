@@ -1,7 +1,7 @@
 //! `make bench`: the online change beside the server's own blocking one and beside the peers that are installed. Figures,
 //! and never pass or fail: all of one run on one server, in turns, so that a machine that slows down slows all of them.
 //! `scripts/bench.sh` starts the server. `REPLANK_BENCH_ROWS`, `REPLANK_BENCH_RUNS` and `REPLANK_BENCH_PARTS` (some of
-//! `idle closed open memory`) make it shorter; `REPLANK_BENCH_ARGS` goes to `replank apply`.
+//! `idle repack closed open memory`) make it shorter; `REPLANK_BENCH_ARGS` goes to replank.
 
 mod contender;
 mod server;
@@ -9,7 +9,7 @@ mod writers;
 
 use std::time::Duration;
 
-use self::contender::{Contender, Taken};
+use self::contender::{Contender, Taken, Task};
 use self::server::Server;
 use self::writers::{Load, Wrote};
 
@@ -19,16 +19,18 @@ const BASELINE: Duration = Duration::from_secs(15);
 #[tokio::main]
 async fn main() {
     let Some(server) = Server::from_environment() else {
-        println!("mysql: not measured, REPLANK_BENCH_MYSQL names no server");
+        println!("not measured: REPLANK_BENCH_SERVER names no server");
         return;
     };
-    let rows = number("REPLANK_BENCH_ROWS", 1_000_000);
+    let rows = number("REPLANK_BENCH_ROWS", server.rows());
     let runs = number("REPLANK_BENCH_RUNS", 5);
-    println!("mysql, {rows} rows of about 400 bytes with two indexes, {}, {runs} runs:", server::CHANGE);
-    let parts = std::env::var("REPLANK_BENCH_PARTS").unwrap_or_else(|_| "idle closed open memory".to_owned());
+    println!("{}, {rows} of them, {}, {runs} runs:", server.described(), server.change());
+    let parts =
+        std::env::var("REPLANK_BENCH_PARTS").unwrap_or_else(|_| "idle repack closed open memory".to_owned());
     for part in parts.split_whitespace() {
         match part {
-            "idle" => idle(&server, rows, runs).await,
+            "idle" => idle(&server, rows, runs, Task::Change).await,
+            "repack" => idle(&server, rows, runs, Task::Repack).await,
             "closed" => under(&server, rows, runs, Load::Closed).await,
             "open" => under(&server, rows, runs, Load::Open).await,
             "memory" => memory(&server, rows).await,
@@ -41,28 +43,35 @@ fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |number| number.parse().expect(name))
 }
 
-async fn idle(server: &Server, rows: u64, runs: u64) {
-    let contenders = Contender::present();
+async fn idle(server: &Server, rows: u64, runs: u64, task: Task) {
+    let contenders = Contender::present(server.kind, task);
     let mut taken: Vec<Vec<Taken>> = vec![Vec::new(); contenders.len()];
     for _ in 0..runs {
         for (contender, taken) in contenders.iter().zip(&mut taken) {
             server.fill(rows).await;
-            taken.push(contender.change(server).await);
+            taken.push(contender.run(server, task).await);
         }
     }
     println!(
-        "\n| nobody writes | whole, s | × blocking | of it comparing, s | processor of the server, s | of it comparing, s |"
+        "\n| nobody writes | whole, s | × blocking | of it comparing, s | processor of the server, s | of it comparing, s | its log, MB | × blocking |"
     );
-    println!("|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|");
     let seconds = |time: Duration| time.as_secs_f64();
+    let megabytes = |taken: &Taken| taken.logged as f64 / 1e6;
     let blocking = Spread::of(&taken[0], |taken| seconds(taken.whole)).median;
+    let its_log = Spread::of(&taken[0], megabytes).median;
     for (contender, taken) in contenders.iter().zip(&taken) {
         let whole = Spread::of(taken, |taken| seconds(taken.whole));
         let comparing = Spread::of(taken, |taken| seconds(taken.comparison.took));
         let processor = Spread::of(taken, |taken| seconds(taken.processor));
         let its = Spread::of(taken, |taken| seconds(taken.comparison.processor));
-        let ratio = whole.median / blocking;
-        println!("| {} | {whole} | {ratio:.2} | {comparing} | {processor} | {its} |", contender.name());
+        let logged = Spread::of(taken, megabytes);
+        println!(
+            "| {} | {whole} | {:.2} | {comparing} | {processor} | {its} | {logged} | {:.2} |",
+            contender.name(server.kind, task),
+            whole.median / blocking,
+            logged.median / its_log
+        );
     }
 }
 
@@ -76,18 +85,23 @@ struct Beside {
 }
 
 async fn under(server: &Server, rows: u64, runs: u64, load: Load) {
-    // The blocking way lets nobody write.
-    let contenders: Vec<Contender> =
-        Contender::present().into_iter().filter(|contender| *contender != Contender::Blocking).collect();
+    // What nobody else can change beside writers is repacked beside them.
+    let others =
+        |task| Contender::present(server.kind, task).into_iter().map(move |contender| (contender, task));
+    let contenders: Vec<(Contender, Task)> = others(Task::Change)
+        .chain(others(Task::Repack).filter(|(contender, _)| *contender == Contender::PgRepack))
+        // The blocking way lets nobody write.
+        .filter(|(contender, _)| *contender != Contender::Blocking)
+        .collect();
     let mut beside: Vec<Vec<Beside>> = contenders.iter().map(|_| Vec::new()).collect();
     for _ in 0..runs {
-        for (contender, beside) in contenders.iter().zip(&mut beside) {
+        for ((contender, task), beside) in contenders.iter().zip(&mut beside) {
             server.fill(rows).await;
             let before = processors();
             let (alone, ()) = load.beside(server, rows, tokio::time::sleep(BASELINE)).await;
             let after = processors();
             let idle = (after.0 - before.0) / (after.1 - before.1);
-            let (with, taken) = load.beside(server, rows, contender.change(server)).await;
+            let (with, taken) = load.beside(server, rows, contender.run(server, *task)).await;
             beside.push(Beside { alone, idle, with, whole: taken.whole });
         }
     }
@@ -96,7 +110,7 @@ async fn under(server: &Server, rows: u64, runs: u64, load: Load) {
         load.name()
     );
     println!("|---|---|---|---|---|---|---|---|");
-    for (contender, beside) in contenders.iter().zip(&beside) {
+    for ((contender, task), beside) in contenders.iter().zip(&beside) {
         let whole = Spread::of(beside, |run| run.whole.as_secs_f64());
         let rate = Spread::of(beside, |run| run.with.rate);
         let share = Spread::of(beside, |run| run.with.rate / run.alone.rate);
@@ -108,7 +122,7 @@ async fn under(server: &Server, rows: u64, runs: u64, load: Load) {
         let idle = Spread::of(beside, |run| run.idle * 100.0);
         println!(
             "| {} | {whole} | {rate} | {share} | {stall} | {alone} | {failed} | {idle} |",
-            contender.name()
+            contender.name(server.kind, *task)
         );
     }
 }
@@ -126,7 +140,7 @@ async fn memory(server: &Server, rows: u64) {
     println!("\n| rows | most memory of `replank`, MiB |\n|---|---|");
     for rows in [rows, rows * 4] {
         server.fill(rows).await;
-        let taken = Contender::Replank.change(server).await;
+        let taken = Contender::Replank.run(server, Task::Change).await;
         println!("| {rows} | {} |", taken.memory >> 20);
     }
 }

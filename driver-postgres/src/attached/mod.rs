@@ -1,0 +1,136 @@
+//! What hangs on a table and has to follow its name: triggers, foreign keys both ways, views, policies, grants, comments,
+//! sequences, marks. Read as the statements that take it off the one table and put it on the other, so that what was read
+//! before the lock can be held against what is there under it.
+
+mod comments;
+mod keys;
+mod marks;
+mod others;
+mod policies;
+mod publications;
+mod rights;
+mod triggers;
+mod views;
+
+use std::collections::BTreeSet;
+
+use replank_core::{Error, ErrorKind, Result};
+
+use crate::connect::Conn;
+use crate::sql::{get, rows};
+
+/// What hangs on a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attached {
+    /// Takes it off, in front of the renames.
+    pub off: Vec<String>,
+    /// Puts it on the table that has the name then.
+    pub on: Vec<String>,
+    /// What may take long and needs no lock that others wait for, after the swap.
+    pub later: Vec<String>,
+    /// Numbers of other tables that the statements lock.
+    pub related: Vec<i64>,
+    /// What cannot follow, and why.
+    pub cannot: Vec<String>,
+}
+
+impl Attached {
+    /// Reads what hangs on `live`, for a swap that puts `incoming` in its place, which has these indexes and constraints:
+    /// what is said of others does not follow.
+    pub async fn read(
+        connection: &mut Conn,
+        live: i64,
+        incoming: Option<i64>,
+        names: Option<&BTreeSet<String>>,
+    ) -> Result<Self> {
+        let sql = format!(
+            "SET LOCAL search_path = ''; {}; SET LOCAL search_path TO DEFAULT",
+            query(live, incoming.unwrap_or(live))
+        );
+        let mut attached = Self::default();
+        for row in rows(connection, sql).await? {
+            let (kind, statement): (String, String) = (get(&row, 0)?, get(&row, 1)?);
+            let needs: Option<String> = get(&row, 2)?;
+            if needs.is_some_and(|name| names.is_some_and(|names| !names.contains(&name))) {
+                continue;
+            }
+            match kind.as_str() {
+                "off" => attached.off.push(statement),
+                "on" => attached.on.push(statement),
+                "later" => attached.later.push(statement),
+                "cannot" => attached.cannot.push(statement),
+                "related" => attached.related.push(statement.parse().map_err(|_| {
+                    Error::new(ErrorKind::Internal, "a table's number is none").with("it is", &statement)
+                })?),
+                _ => {}
+            }
+        }
+        attached.related.sort_unstable();
+        attached.related.dedup();
+        Ok(attached)
+    }
+}
+
+/// A trigger `t` of ours.
+const OURS: &str = "starts_with(t.tgname, '_rp_')";
+
+/// A question about what hangs on a table: rows of a kind, a statement, and perhaps a name.
+struct Part {
+    /// Among the statements.
+    place: u32,
+    /// A query over `l`, the live table with its name, and `i`, the one that comes in.
+    sql: String,
+    /// Its third column is the index or constraint that the statement needs.
+    is_naming: bool,
+}
+
+fn part(place: u32, sql: impl Into<String>) -> Part {
+    Part { place, sql: sql.into(), is_naming: false }
+}
+
+fn naming(place: u32, sql: impl Into<String>) -> Part {
+    Part { place, sql: sql.into(), is_naming: true }
+}
+
+fn query(live: i64, incoming: i64) -> String {
+    let parts = [
+        triggers::parts(),
+        keys::parts(),
+        views::parts(),
+        policies::parts(),
+        rights::parts(),
+        comments::parts(),
+        marks::parts(),
+        publications::parts(),
+        others::parts(),
+    ];
+    let parts: Vec<String> = parts
+        .into_iter()
+        .flatten()
+        .map(|part| {
+            let (place, sql) = (part.place, part.sql);
+            let rows = match part.is_naming {
+                true => sql,
+                false => format!("SELECT q.kind, q.statement, NULL::text FROM ({sql}) AS q(kind, statement)"),
+            };
+            format!("SELECT {place} AS place, p.kind, p.statement, p.needs FROM ({rows}) AS p(kind, statement, needs)")
+        })
+        .collect();
+    format!(
+        "WITH l AS (SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name
+                    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = {live}),
+              i AS (SELECT {incoming}::oid AS oid)
+         SELECT kind, statement, needs FROM ({}) AS a ORDER BY place, statement",
+        parts.join(" UNION ALL ")
+    )
+}
+
+/// What about a table's place among others stands in the way of a rebuild, as a query for one text.
+pub fn place_query(table: i64) -> String {
+    format!(
+        "SELECT CASE WHEN c.relkind = 'p' THEN 'it is partitioned' WHEN c.relispartition THEN 'it is a partition'
+                WHEN EXISTS (SELECT FROM pg_inherits h WHERE c.oid IN (h.inhrelid, h.inhparent)) THEN 'it inherits, or is inherited from'
+                WHEN c.reloftype <> 0 THEN 'it is a table of a type' END
+         FROM pg_class c WHERE c.oid = {table}"
+    )
+}
