@@ -226,7 +226,6 @@ impl CutOver<'_> {
     /// The reply to the swap was lost. The fence comes before the question: it waits for the swap, or
     /// makes it miss its table, so that the answer cannot change afterwards.
     async fn ask_the_catalogue(&mut self, owed: Vec<Owed>, lost: Error) -> Result<Attempt> {
-        self.record.read_revision().await?;
         let token = self.record.next_token().await?;
         fence(self.rebuild, token).await?;
         self.record.note("swap_outcome_unknown", json!({ "error": lost.to_string() })).await?;

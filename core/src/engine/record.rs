@@ -168,6 +168,8 @@ impl Record {
     /// Takes the next token of the lease that we hold (R5), and saves it.
     pub async fn next_token(&mut self) -> Result<Fence> {
         self.take_token().await?;
+        // A swap whose answer was lost may have saved the run, too: it has done so by now, or never will.
+        self.read_revision().await?;
         self.run.fence = self.token;
         self.save().await?;
         Ok(self.token)
