@@ -1,9 +1,9 @@
 //! What the server and the login must allow, each with the statement that mends it. One list, for `doctor` and
 //! for the plan.
 
-use replank_core::Result;
 use replank_core::driver::Check;
 use replank_core::driver::facts::CheckState;
+use replank_core::{Error, ErrorKind, Result};
 
 use crate::connect::{Conn, Server};
 use crate::sql::{first, get, ident, is_so, number, run, text};
@@ -65,6 +65,15 @@ async fn standby(connection: &mut Conn) -> Result<Check> {
     })
 }
 
+/// Fails where a pooler is in front of the server.
+pub async fn refuse_pooler(server: &Server) -> Result<()> {
+    let check = pooler(server).await?;
+    match check.mend {
+        None => Ok(()),
+        Some(mend) => Err(Error::new(ErrorKind::Refused, check.found).hint(mend)),
+    }
+}
+
 /// A pooler that gives each transaction a server process of its own leaves no session: neither settings nor locks of ours
 /// would hold. It shows where two sessions meet in one process, or one is in two.
 async fn pooler(server: &Server) -> Result<Check> {
@@ -75,6 +84,10 @@ async fn pooler(server: &Server) -> Result<Check> {
     run(&mut other, "ROLLBACK").await?;
     let is_pooled =
         seen == i64::from(one.pid()) || own != i64::from(one.pid()) || seen != i64::from(other.pid());
+    if !is_pooled {
+        server.keep(one);
+        server.keep(other);
+    }
     Ok(match is_pooled {
         false => good("sessions", "each is a server process of its own".to_owned()),
         true => bad(

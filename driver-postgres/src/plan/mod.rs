@@ -16,6 +16,7 @@ use crate::connect::{Conn, Server};
 use crate::definition::Definition;
 use crate::inspect::Table;
 use crate::parse::{Statement, parse, parse_all, parse_shape};
+use crate::preflight::refuse_pooler;
 use crate::spec::Spec;
 use crate::sql::is_so;
 use crate::state::{Names, all_runs};
@@ -32,6 +33,7 @@ const CATALOGUE_MS: u64 = 5;
 /// # Errors
 /// Those of [`Session::draft`](replank_core::driver::Session::draft).
 pub async fn draft(server: &Server, request: &Request) -> Result<Draft> {
+    refuse_pooler(server).await?;
     // What is tried is tried in a transaction of this session, which ends with it when something goes wrong.
     let mut connection = server.connect().await?;
     let names = Names::new(&server.settings().state_name);
