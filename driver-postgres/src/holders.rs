@@ -10,7 +10,7 @@ use crate::sql::{get, rows};
 
 /// Transactions older than `age` that hold a lock on a table which keeps an exclusive lock waiting. Asked before the
 /// lock is queued for: whoever comes later would wait behind us. Those whose age the login may not see are not among
-/// them; then the budget alone bounds the wait.
+/// them; then the budget alone bounds the wait. Of the server's own vacuums there are those that give way to nobody.
 pub async fn old_holders(connection: &mut Conn, table: i64, age: Duration) -> Result<Vec<Holder>> {
     holding(connection, table, age, "").await
 }
@@ -31,7 +31,7 @@ async fn holding(connection: &mut Conn, table: i64, age: Duration, which: &str) 
                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS l
          JOIN pg_stat_activity a ON a.pid = l.pid
          WHERE clock_timestamp() - a.xact_start > interval '{} milliseconds'
-         AND coalesce(a.backend_type, '') <> 'autovacuum worker'
+         AND (coalesce(a.backend_type, '') <> 'autovacuum worker' OR a.query LIKE '%(to prevent wraparound)')
          UNION ALL
          SELECT 'prepared ' || p.gid, p.owner || ', prepared ' || p.prepared::text
          FROM pg_locks l JOIN pg_prepared_xacts p ON p.transaction = l.transactionid

@@ -38,7 +38,8 @@ impl CutOver for Handle {
         let mut found = snapshots::older_than(&mut connection, budget).await?;
         if let Some(live) = core.live_number(&mut connection, core.job.direction).await? {
             let attached = Attached::read(&mut connection, live, None, None).await?;
-            for table in [live].into_iter().chain(attached.related) {
+            let written = number_of(&mut connection, &core.written()).await?;
+            for table in [live].into_iter().chain(written).chain(attached.related) {
                 found.extend(old_holders(&mut connection, table, budget).await?);
             }
         }
