@@ -6,7 +6,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::str::FromStr as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use replank_core::driver::Settings;
@@ -64,7 +64,9 @@ pub struct Server {
     /// As `SHOW server_version_num` has it: 180006 is 18.6.
     version: u32,
     /// Which cluster and database it was when this was opened.
-    identity: Identity,
+    cluster: String,
+    /// As soon as it takes writes.
+    timeline: OnceLock<String>,
     settings: Settings,
     /// The one that was kept last is at the end.
     idle: Mutex<Vec<(Conn, Instant)>>,
@@ -89,7 +91,8 @@ impl Server {
         let server = Self {
             opts,
             version: u32::try_from(version).unwrap_or_default(),
-            identity,
+            cluster: identity.cluster,
+            timeline: identity.timeline.map_or_else(OnceLock::new, OnceLock::from),
             settings: settings.clone(),
             idle: Mutex::default(),
         };
@@ -124,19 +127,33 @@ impl Server {
 
     async fn connect_once(&self) -> Result<Conn> {
         let mut connection = opened(&self.opts).await?;
-        // Half of a run here and half of it there would be neither: what is known of one is not true of the other.
-        let now = Identity::read(&mut connection).await?;
-        if !self.identity.is_same(&now) {
-            return Err(Error::new(
-                ErrorKind::Fenced,
-                "the address leads to another server now, or to one that was promoted",
-            )
-            .with("before", self.identity.told())
-            .with("now", now.told())
-            .hint("nothing was written to it; is it the right one? then `replank resume`"));
-        }
+        self.check_identity(Identity::read(&mut connection).await?)?;
         self.pin(&mut connection).await?;
         Ok(connection)
+    }
+
+    /// Half of a run here and half of it there would be neither: what is known of one is not true of the other.
+    fn check_identity(&self, now: Identity) -> Result<()> {
+        let known = self.timeline.get();
+        if now.cluster == self.cluster {
+            match &now.timeline {
+                // A session that was opened there would outlive its promotion, on a timeline that nobody has looked at.
+                None if known.is_some() => {
+                    return Err(Error::new(ErrorKind::ConnectionLost, "a standby is in the server's place"));
+                }
+                None => return Ok(()),
+                Some(timeline) if self.timeline.get_or_init(|| timeline.clone()) == timeline => return Ok(()),
+                Some(_) => {}
+            }
+        }
+        let before = Identity { cluster: self.cluster.clone(), timeline: known.cloned() };
+        Err(Error::new(
+            ErrorKind::Fenced,
+            "the address leads to another server now, or to one that was promoted",
+        )
+        .with("before", before.told())
+        .with("now", now.told())
+        .hint("nothing was written to it; is it the right one? then `replank resume`"))
     }
 
     /// A session with our settings and no transaction; given back by [`Server::keep`] when all went well,
@@ -278,11 +295,6 @@ impl Identity {
             Some(row) => Ok(Self { cluster: get(&row, 0)?, timeline: get(&row, 1)? }),
             None => Err(Error::new(ErrorKind::Internal, "the server does not say who it is")),
         }
-    }
-
-    fn is_same(&self, now: &Self) -> bool {
-        let are_known = self.timeline.is_some() && now.timeline.is_some();
-        self.cluster == now.cluster && (!are_known || self.timeline == now.timeline)
     }
 
     fn told(&self) -> String {
