@@ -17,8 +17,14 @@ use crate::state::{held, renew_lease};
 const WAIT: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Who is not older may well be gone in time: under load somebody always is at it for longer than we let others wait.
+/// Chosen.
+const OLD: Duration = Duration::from_secs(1);
 /// Some two minutes.
 const ATTEMPTS: u32 = 30;
+/// What is in the way is told at the third attempt, half a second after the first, and now and then. Chosen.
+const TOLD_EVERY: u32 = 8;
+const TOLD_FIRST: u32 = 3;
 /// Longer than `deadlock_timeout`, after which a vacuum gives way to whoever waits for it.
 const VACUUM_WAIT_MS: u32 = 1_500;
 
@@ -43,7 +49,9 @@ pub async fn politely(core: &Core, lock: Lock, tables: &[i64], statements: &[Str
                 return Ok(());
             }
             Err(error) if is_worth_another(&error) && attempt < ATTEMPTS => {
-                tracing::info!(%error, attempt, "a short lock was not to be had");
+                if attempt % TOLD_EVERY == TOLD_FIRST {
+                    tracing::warn!(%error, "a short lock on the table was not to be had yet");
+                }
                 drop(connection);
                 for table in tables {
                     send_vacuum_away(core, *table).await?;
@@ -70,8 +78,8 @@ async fn once(
 ) -> Result<()> {
     for table in tables {
         let holders = match lock {
-            Lock::AmongReaders => old_writers(connection, *table, WAIT).await?,
-            Lock::Alone => old_holders(connection, *table, WAIT).await?,
+            Lock::AmongReaders => old_writers(connection, *table, OLD).await?,
+            Lock::Alone => old_holders(connection, *table, OLD).await?,
         };
         if let Some(holder) = holders.first() {
             return Err(Error::new(
