@@ -132,6 +132,17 @@ pub async fn postgres_own_server(args: &[&str]) -> OwnServer {
     OwnServer { container, url, port }
 }
 
+/// A standby of a PostgreSQL server of the caller's own, made of all that the primary has by now, which follows it.
+pub async fn postgres_standby_of(primary: &OwnServer) -> OwnServer {
+    let mut row = row(&chosen_postgres());
+    row.env.insert("PRIMARY".to_owned(), primary.inner_address());
+    row.ready = "ready to accept read-only connections".to_owned();
+    let port = own_port().await;
+    let container = start(&row, &[], Some(port), None).await;
+    let url = postgres_at(&row, port).await;
+    OwnServer { container, url, port }
+}
+
 /// A new database on a PostgreSQL server.
 pub async fn postgres_database_on(server: &str) -> Database {
     let name = database_name().await;
@@ -143,13 +154,9 @@ pub async fn postgres_database_on(server: &str) -> Database {
 
 /// The address of a server, once it answers.
 async fn postgres_at(row: &Row, port: u16) -> String {
-    let password = row.env.values().next().map_or("", String::as_str);
+    let password = row.env.get("POSTGRES_PASSWORD").map_or("", String::as_str);
     let url = format!("postgres://{}:{password}@127.0.0.1:{port}", row.user);
-    let deadline = Instant::now() + Duration::from_secs(START_SECONDS);
-    while let Err(error) = PgConnection::connect(&format!("{url}/postgres")).await {
-        assert!(Instant::now() < deadline, "the server does not answer: {error}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    await_server(&url).await;
     url
 }
 
@@ -243,7 +250,10 @@ async fn own_server_of(row: &Row, args: &[&str], disk: Option<u64>) -> OwnServer
 impl OwnServer {
     /// A new database on it.
     pub async fn database(&self) -> Database {
-        database(&self.url).await
+        match self.url.starts_with("postgres:") {
+            true => postgres_database_on(&self.url).await,
+            false => database(&self.url).await,
+        }
     }
 
     /// The target of one of its databases; of none for an empty name.
@@ -262,7 +272,7 @@ impl OwnServer {
     }
 
     /// Where it is for other containers.
-    fn inner_address(&self) -> String {
+    pub fn inner_address(&self) -> String {
         let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
         let done = Command::new("docker").args(["inspect", "-f", format, self.container.id()]).output();
         String::from_utf8(done.expect("docker runs").stdout).expect("an address").trim().to_owned()
@@ -271,6 +281,20 @@ impl OwnServer {
     /// kill -9 of the server.
     pub async fn kill(&self) {
         self.docker("kill");
+    }
+
+    /// The number of its first process on this machine: whoever kills that one, kills all of it.
+    pub fn pid(&self) -> String {
+        let format = "{{.State.Pid}}";
+        let done = Command::new("docker").args(["inspect", "-f", format, self.container.id()]).output();
+        String::from_utf8(done.expect("docker runs").stdout).expect("a number").trim().to_owned()
+    }
+
+    /// kill -9 of the server at this very moment: a command to the engine takes a tenth of a second.
+    pub async fn kill_at_once(&self, pid: &str) {
+        let sent = Command::new("kill").args(["-9", pid]).status();
+        assert!(sent.expect("kill runs").success(), "no server with number {pid}");
+        self.docker("wait");
     }
 
     /// Starts it again, and waits until it answers.
@@ -377,12 +401,21 @@ async fn database(server: &str) -> Database {
 async fn await_server(url: &str) {
     let deadline = Instant::now() + Duration::from_secs(START_SECONDS);
     loop {
-        match tokio::time::timeout(Duration::from_secs(5), connect(url)).await {
-            Ok(Ok(_)) => return,
+        match tokio::time::timeout(Duration::from_secs(5), answers(url)).await {
+            Ok(Ok(())) => return,
             _ if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(50)).await,
             Ok(Err(error)) => panic!("the server does not answer: {error}"),
             Err(_elapsed) => panic!("the server takes connections and says nothing"),
         }
+    }
+}
+
+async fn answers(url: &str) -> Result<(), String> {
+    match url.starts_with("postgres:") {
+        true => {
+            PgConnection::connect(&format!("{url}/postgres")).await.map(drop).map_err(|why| why.to_string())
+        }
+        false => connect(url).await.map(drop).map_err(|why| why.to_string()),
     }
 }
 
