@@ -24,8 +24,8 @@ case "$case" in
     done
     ;;
   roundtrips)
-    # Every message to the server goes wrong once, in each way: some hours. N names ways, as CutBefore,Reset.
-    REPLANK_ROUND_TRIPS=${number:-all} cargo test -p replank-integration-tests --test all -- on_mysql_every_round_trip --nocapture
+    # Every message to a server goes wrong once, in each way: some hours. N names ways, as CutBefore,Reset.
+    REPLANK_ROUND_TRIPS=${number:-all} cargo test -p replank-integration-tests --test all -- every_round_trip_may_fail_once --nocapture
     ;;
   *)
     echo "usage: make soak CASE=simulation|model|kills|roundtrips N=…" >&2

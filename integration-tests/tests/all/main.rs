@@ -11,6 +11,7 @@ mod oracle;
 mod postgres;
 mod proxy;
 mod random;
+mod round_trips;
 mod server;
 mod sqlite;
 mod stopped;

@@ -1,8 +1,9 @@
 //! A proxy in front of a server that breaks one connection just when a certain message passes. It knows where a message
-//! of MySQL's protocol begins and ends, so that it can count them: see
-//! <https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_packets.html>.
+//! begins and ends, so that it can count them: see
+//! <https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_packets.html> and
+//! <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,19 +37,28 @@ pub type Trigger = fn(&[u8]) -> bool;
 #[derive(Debug, Clone, Copy)]
 enum Place {
     First(Trigger),
+    /// The first on a connection on which another one has passed before.
+    After(Trigger, Trigger),
     /// The n-th command, counted over all connections from 1.
     Number(u64),
+}
+
+/// Whose messages they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Mysql,
+    Postgres,
 }
 
 /// Longer than any test.
 const FOR_EVER: Duration = Duration::from_secs(3_600);
 /// Some commands have no answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
-const HEADER: usize = 4;
 
 /// Runs until it is dropped; connections without the message pass unchanged.
 pub struct Proxy {
     port: u16,
+    server: Arc<AtomicU16>,
     seen: Arc<Seen>,
     is_open: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -65,46 +75,68 @@ struct Seen {
 impl Proxy {
     /// In front of the server of a URL.
     pub async fn before(url: &str, trigger: Trigger, fault: Fault) -> Self {
-        Self::start(port_of(url), Place::First(trigger), fault).await
+        Self::start(port_of(url), protocol_of(url), Place::First(trigger), fault).await
+    }
+
+    /// The same for the first message that comes on a connection after another one.
+    pub async fn after(url: &str, first: Trigger, trigger: Trigger, fault: Fault) -> Self {
+        Self::start(port_of(url), protocol_of(url), Place::After(first, trigger), fault).await
     }
 
     /// The same for the n-th command of a client, counted over all connections from 1.
     pub async fn at_command(url: &str, number: u64, fault: Fault) -> Self {
-        Self::start(port_of(url), Place::Number(number), fault).await
+        Self::start(port_of(url), protocol_of(url), Place::Number(number), fault).await
     }
 
     /// In front of a port, and it strikes nothing by itself.
     pub async fn of_port(port: u16) -> Self {
-        Self::start(port, Place::First(|_| false), Fault::Late).await
+        Self::start(port, Protocol::Mysql, Place::First(|_| false), Fault::Late).await
     }
 
-    async fn start(server: u16, place: Place, fault: Fault) -> Self {
+    /// The same in front of the server of a URL.
+    pub async fn of(url: &str) -> Self {
+        Self::start(port_of(url), protocol_of(url), Place::First(|_| false), Fault::Late).await
+    }
+
+    async fn start(server: u16, protocol: Protocol, place: Place, fault: Fault) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
         let seen = Arc::new(Seen::default());
         let (is_open, opened) = watch::channel(true);
-        let striker = Striker { place, fault, seen: Arc::clone(&seen) };
+        let striker = Striker { protocol, place, fault, seen: Arc::clone(&seen) };
+        let server = Arc::new(AtomicU16::new(server));
+        let towards = Arc::clone(&server);
         let task = tokio::spawn(async move {
             // They end with the proxy.
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 while connections.try_join_next().is_some() {}
                 let (striker, opened) = (striker.clone(), opened.clone());
+                let server = ("127.0.0.1", towards.load(Ordering::SeqCst));
                 connections.spawn(async move {
-                    let server =
-                        TcpStream::connect(("127.0.0.1", server)).await.expect("the server is there");
+                    // Where there is no server, there is no connection either.
+                    let Ok(server) = TcpStream::connect(server).await else { return };
                     // A connection that ends, ends.
                     drop(striker.pass(client, server, opened).await);
                 });
             }
         });
-        Self { port, seen, is_open, task }
+        Self { port, server, seen, is_open, task }
     }
 
     /// The same target by way of the proxy, in clear text.
     pub fn url(&self, url: &str) -> String {
         let server = format!(":{}/", port_of(url));
-        format!("{}?ssl-mode=DISABLED", url.replacen(&server, &format!(":{}/", self.port), 1))
+        let clear = match protocol_of(url) {
+            Protocol::Mysql => "ssl-mode=DISABLED",
+            Protocol::Postgres => "sslmode=disable",
+        };
+        format!("{}?{clear}", url.replacen(&server, &format!(":{}/", self.port), 1))
+    }
+
+    /// New connections lead to the server of another URL.
+    pub fn lead_to(&self, url: &str) {
+        self.server.store(port_of(url), Ordering::SeqCst);
     }
 
     /// Where it is, as `host:port`.
@@ -144,6 +176,10 @@ fn port_of(url: &str) -> u16 {
     tail.split('/').next().and_then(|port| port.parse().ok()).expect("a port")
 }
 
+fn protocol_of(url: &str) -> Protocol {
+    if url.starts_with("postgres:") { Protocol::Postgres } else { Protocol::Mysql }
+}
+
 /// What goes on.
 enum Passed {
     On,
@@ -152,6 +188,7 @@ enum Passed {
 
 #[derive(Clone)]
 struct Striker {
+    protocol: Protocol,
     place: Place,
     fault: Fault,
     seen: Arc<Seen>,
@@ -165,6 +202,7 @@ impl Striker {
         mut opened: watch::Receiver<bool>,
     ) -> std::io::Result<()> {
         let mut asked = Vec::with_capacity(1 << 16);
+        let mut so_far = SoFar::default();
         let mut answered = vec![0; 1 << 16];
         loop {
             // Also before the answer is read, so that a closed proxy holds both ways back.
@@ -179,8 +217,8 @@ impl Striker {
                     if opened.wait_for(|is_open| *is_open).await.is_err() {
                         return Ok(());
                     }
-                    while let Some(message) = taken(&mut asked) {
-                        if let Passed::Ended = self.message(&message, &mut client, &mut server).await? {
+                    while let Some(message) = self.protocol.taken(&mut asked, &mut so_far) {
+                        if let Passed::Ended = self.message(&message, &mut so_far, &mut client, &mut server).await? {
                             return Ok(());
                         }
                     }
@@ -202,10 +240,11 @@ impl Striker {
     async fn message(
         &self,
         message: &[u8],
+        so_far: &mut SoFar,
         client: &mut TcpStream,
         server: &mut TcpStream,
     ) -> std::io::Result<Passed> {
-        if !self.strikes(message) {
+        if !self.strikes(message, so_far) {
             server.write_all(message).await?;
             return Ok(Passed::On);
         }
@@ -236,44 +275,93 @@ impl Striker {
         Ok(Passed::Ended)
     }
 
-    fn strikes(&self, message: &[u8]) -> bool {
-        // Numbers begin anew with each command; those of the handshake go on from the server's greeting.
-        let is_command = message[3] == 0;
+    fn strikes(&self, message: &[u8], so_far: &mut SoFar) -> bool {
+        let is_command = self.protocol.is_command(message);
         let number = self.seen.commands.fetch_add(u64::from(is_command), Ordering::SeqCst) + 1;
         let is_it = match self.place {
             Place::First(trigger) => trigger(message),
+            Place::After(first, trigger) => {
+                let is_after = so_far.has_passed;
+                so_far.has_passed |= first(message);
+                is_after && trigger(message)
+            }
             Place::Number(wanted) => is_command && number == wanted,
         };
         let strikes = is_it && !self.seen.has_struck.swap(true, Ordering::SeqCst);
         if strikes {
-            // The first byte says what kind of command it is.
-            let text = String::from_utf8_lossy(message.get(HEADER + 1..).unwrap_or_default());
+            // Four bytes of length, or of length and number, and one that says what kind of command it is.
+            let text = String::from_utf8_lossy(message.get(5..).unwrap_or_default());
             *self.seen.struck.lock().unwrap_or_else(PoisonError::into_inner) = text.into_owned();
         }
         strikes
     }
 }
 
-/// The first message of what has been read, if all of it has.
-fn taken(read: &mut Vec<u8>) -> Option<Vec<u8>> {
-    let length = read.get(..3)?;
-    let length = usize::from(length[0]) | usize::from(length[1]) << 8 | usize::from(length[2]) << 16;
-    let end = HEADER + length;
-    if read.len() < end {
-        return None;
+/// What has come by on one connection.
+#[derive(Debug, Default)]
+struct SoFar {
+    /// The message that has to come before.
+    has_passed: bool,
+    /// The one that opens a session, which says no kind.
+    has_begun: bool,
+}
+
+impl Protocol {
+    /// The first message of what has been read, if all of it has.
+    fn taken(self, read: &mut Vec<u8>, so_far: &mut SoFar) -> Option<Vec<u8>> {
+        let end = match self {
+            Self::Mysql => {
+                let length = read.get(..3)?;
+                4 + usize::from(length[0]) + (usize::from(length[1]) << 8) + (usize::from(length[2]) << 16)
+            }
+            Self::Postgres => {
+                let kind = usize::from(so_far.has_begun);
+                let length = read.get(kind..kind + 4)?;
+                let length = length.iter().fold(0, |sum, byte| (sum << 8) + usize::from(*byte));
+                kind + length
+            }
+        };
+        if read.len() < end {
+            return None;
+        }
+        // Before a session is opened, its encryption may be asked for: 1234 is in the place of the protocol's version.
+        so_far.has_begun |= read.get(4..6).is_some_and(|version| version != 1234_u16.to_be_bytes());
+        let rest = read.split_off(end);
+        Some(std::mem::replace(read, rest))
     }
-    let rest = read.split_off(end);
-    Some(std::mem::replace(read, rest))
+
+    fn is_command(self, message: &[u8]) -> bool {
+        match self {
+            // Numbers begin anew with each command; those of the handshake go on from the server's greeting.
+            Self::Mysql => message[3] == 0,
+            // A query, or the opening of a session.
+            Self::Postgres => matches!(message[0], b'Q' | 0),
+        }
+    }
 }
 
 #[test]
 fn messages_are_told_apart_however_they_arrive() {
     let mut read = vec![2, 0, 0, 0, 3, b'a', 1, 0];
+    let taken = |read: &mut Vec<u8>| Protocol::Mysql.taken(read, &mut SoFar::default());
     assert_eq!(taken(&mut read), Some(vec![2, 0, 0, 0, 3, b'a']));
     assert_eq!(taken(&mut read), None, "half a header");
     read.extend([0, 0]);
     assert_eq!(taken(&mut read), None, "no body yet");
     read.push(1);
     assert_eq!(taken(&mut read), Some(vec![1, 0, 0, 0, 1]));
+    assert!(read.is_empty());
+}
+
+#[test]
+fn messages_of_postgres_have_a_kind_once_the_session_is_open() {
+    let (mut so_far, mut read) = (SoFar::default(), vec![0, 0, 0, 8, 4, 210, 22, 47, 0, 0, 0, 9, 0, 3, 0, 0]);
+    let mut taken = |read: &mut Vec<u8>| Protocol::Postgres.taken(read, &mut so_far);
+    assert_eq!(taken(&mut read), Some(vec![0, 0, 0, 8, 4, 210, 22, 47]), "may it be encrypted?");
+    assert_eq!(taken(&mut read), None, "half of the opening");
+    read.extend([0, b'Q', 0, 0, 0]);
+    assert_eq!(taken(&mut read), Some(vec![0, 0, 0, 9, 0, 3, 0, 0, 0]));
+    read.extend([5, 0]);
+    assert_eq!(taken(&mut read), Some(vec![b'Q', 0, 0, 0, 5, 0]));
     assert!(read.is_empty());
 }

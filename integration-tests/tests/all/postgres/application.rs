@@ -10,7 +10,8 @@ use tokio::time::{Instant, timeout};
 
 use super::catalogue::described;
 use super::table::{connect, query, run};
-use crate::server::{Database, postgres_database};
+use crate::binary::run_beside;
+use crate::server::{Database, OwnServer, postgres_database};
 use crate::workload::{Client, Journal, Operation, Outcome, Transaction, Writers};
 
 /// What each row is, in every shape that the tests give the table.
@@ -42,7 +43,12 @@ pub struct Orders {
 impl Orders {
     /// `rows` rows, in a database of their own.
     pub async fn with_rows(rows: u64) -> Self {
-        let orders = Self { database: postgres_database().await, rows, made: vec![ORDERS.to_owned()] };
+        Self::within(postgres_database().await, rows).await
+    }
+
+    /// The same in this database.
+    pub async fn within(database: Database, rows: u64) -> Self {
+        let orders = Self { database, rows, made: vec![ORDERS.to_owned()] };
         for statement in [
             ORDERS.to_owned(),
             "CREATE TABLE audit (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tx text NOT NULL, id bigint NOT NULL, \"row\" text)"
@@ -63,6 +69,12 @@ impl Orders {
         orders
     }
 
+    /// The same tables on a server that has taken the place of theirs.
+    pub fn now_at(mut self, server: &OwnServer) -> Self {
+        self.database.url = server.url_of(&self.database.name);
+        self
+    }
+
     /// Changes the table before a test, and its blocking twin as well.
     pub async fn alter(&mut self, statement: &str) {
         self.execute(statement).await;
@@ -77,6 +89,13 @@ impl Orders {
     /// The database's name.
     pub fn name(&self) -> &str {
         &self.database.name
+    }
+
+    /// Removes the database, whoever is still connected.
+    pub async fn drop_database(&self) {
+        let url = self.database.url.replacen(&format!("/{}", self.database.name), "/postgres", 1);
+        let drop = format!("DROP DATABASE {} WITH (FORCE)", self.database.name);
+        run(&mut connect(&url).await, &drop).await.expect("dropped");
     }
 
     /// A connection as an application opens it.
@@ -153,6 +172,19 @@ impl Orders {
             assert!(expected.contains_key(id), "row {id} was invented");
         }
         self.check_indexes(&mut connection, actual.len()).await;
+    }
+
+    /// The same, then against the server's own ALTER, and after the way back.
+    ///
+    /// # Panics
+    /// When anything is not as it must be.
+    pub async fn check_there_and_back(&self, journal: &Journal, before: &[String], statement: &str) {
+        self.check(journal).await;
+        self.check_against_blocking(statement, &[]).await;
+        run_beside(&["revert", "last", "-t", &self.url(), "--yes"], &[]).await.exits(0);
+        self.check(journal).await;
+        assert_same(&self.definition().await, before, "the definition, before and after");
+        self.assert_no_helpers().await;
     }
 
     /// Every index has every row, and the computed column its value.
@@ -260,6 +292,8 @@ pub struct Application {
     url: String,
     connection: PgConnection,
     shared: i64,
+    /// Until what it wrote is on the disk.
+    waits: bool,
 }
 
 impl Application {
@@ -270,20 +304,36 @@ impl Application {
 
     /// The same under a login of their own.
     pub async fn start_as(orders: &Orders, url: &str, seed: u64, count: u64) -> Writers {
+        Writers::start(Self::clients(orders, url, count, true).await, seed, orders.rows)
+    }
+
+    /// As many again that do not wait for the disk, nor for a standby: what those are told is no promise.
+    pub async fn start_with_careless(orders: &Orders, seed: u64, count: u64) -> Writers {
+        let mut clients = Self::clients(orders, &orders.url(), count, true).await;
+        clients.extend(Self::clients(orders, &orders.url(), count, false).await);
+        Writers::start(clients, seed, orders.rows)
+    }
+
+    /// With time in between: for many tables at once on one server.
+    pub async fn at_leisure(orders: &Orders, seed: u64, count: u64) -> Writers {
+        Writers::resting(Self::clients(orders, &orders.url(), count, true).await, seed, orders.rows, 60)
+    }
+
+    async fn clients(orders: &Orders, url: &str, count: u64, waits: bool) -> Vec<Self> {
         let mut clients = Vec::new();
         for _ in 0..count {
-            let connection = Self::open(url).await.expect("the server takes a connection");
+            let connection = Self::open(url, waits).await.expect("the server takes a connection");
             let shared = i64::try_from(orders.rows).expect("a small table");
-            clients.push(Self { url: url.to_owned(), connection, shared });
+            clients.push(Self { url: url.to_owned(), connection, shared, waits });
         }
-        Writers::start(clients, seed, orders.rows)
+        clients
     }
 
     /// What any application does when its server was restarted.
     async fn connect_again(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            match Self::open(&self.url).await {
+            match Self::open(&self.url, self.waits).await {
                 Ok(connection) => {
                     self.connection = connection;
                     return;
@@ -294,7 +344,7 @@ impl Application {
         }
     }
 
-    async fn open(url: &str) -> Result<PgConnection, sqlx::Error> {
+    async fn open(url: &str, waits: bool) -> Result<PgConnection, sqlx::Error> {
         let opening = PgConnection::connect(url);
         let mut connection = timeout(Duration::from_secs(5), opening).await.unwrap_or_else(|_elapsed| {
             Err(sqlx::Error::Io(std::io::Error::new(
@@ -304,6 +354,9 @@ impl Application {
         })?;
         run(&mut connection, "SET lock_timeout = '5s'; SET default_transaction_isolation = 'read committed'")
             .await?;
+        if !waits {
+            run(&mut connection, "SET synchronous_commit = off").await?;
+        }
         Ok(connection)
     }
 
@@ -519,7 +572,8 @@ impl Client for Application {
                 Err(error) => Outcome::Failed(error.to_string()),
             },
             Ok(()) => match run(&mut self.connection, "COMMIT").await {
-                Ok(_) => Outcome::Acknowledged,
+                Ok(_) if self.waits => Outcome::Acknowledged,
+                Ok(_) => Outcome::Unknown("it did not wait for the disk".to_owned()),
                 Err(error) => {
                     self.connect_again().await;
                     Outcome::Unknown(error.to_string())

@@ -12,12 +12,14 @@ use sqlx::postgres::PgConnection;
 use super::table::{connect, query, run};
 use crate::server::{Database, postgres_database_on, postgres_own_server};
 
-struct Postgres {
-    database: Database,
+/// A table in a database of its own.
+pub struct Postgres {
+    pub database: Database,
 }
 
 impl Postgres {
-    async fn new(server: &str) -> Self {
+    /// On a server.
+    pub async fn new(server: &str) -> Self {
         let database = postgres_database_on(server).await;
         let mut connection = connect(&database.url).await;
         let table = "CREATE TABLE t (k varchar(20) NOT NULL PRIMARY KEY, v varchar(20) NOT NULL)";

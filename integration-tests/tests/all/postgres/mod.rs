@@ -1,4 +1,4 @@
-//! PostgreSQL: what the server changes while others write, step by step.
+//! PostgreSQL: what the server changes while others write, step by step, and rebuilds; what may happen to both.
 
 mod alter;
 mod application;
@@ -6,10 +6,19 @@ mod carried;
 mod catalogue;
 mod cells;
 mod conformance;
+mod crashed_positions;
+mod cuts;
+mod ended;
+mod holders;
 mod index;
+mod known_failures;
 mod oracle;
+mod pooler;
 mod rebuild_kills;
 mod reshape;
+mod round_trips;
+mod server_kills;
+mod standby;
 mod subscriber;
 
 mod table;

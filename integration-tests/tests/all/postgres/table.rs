@@ -18,7 +18,12 @@ pub struct Table {
 impl Table {
     /// `rows` rows, with a key, an index and two constraints.
     pub async fn with_rows(rows: u64) -> Self {
-        let table = Self { database: postgres_database().await };
+        Self::within(postgres_database().await, rows).await
+    }
+
+    /// The same in this database.
+    pub async fn within(database: Database, rows: u64) -> Self {
+        let table = Self { database };
         table
             .execute(&format!(
                 "CREATE TABLE orders (id bigint PRIMARY KEY, customer int NOT NULL, amount numeric(12, 2), note varchar(20),
