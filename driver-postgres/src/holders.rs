@@ -12,22 +12,28 @@ use crate::sql::{get, rows};
 /// lock is queued for: whoever comes later would wait behind us. Those whose age the login may not see are not among
 /// them; then the budget alone bounds the wait. Of the server's own vacuums there are those that give way to nobody.
 pub async fn old_holders(connection: &mut Conn, table: i64, age: Duration) -> Result<Vec<Holder>> {
-    holding(connection, table, age, "").await
+    holding(connection, &[table], age, "").await
+}
+
+/// The same of several tables.
+pub async fn old_holders_of_any(connection: &mut Conn, tables: &[i64], age: Duration) -> Result<Vec<Holder>> {
+    holding(connection, tables, age, "").await
 }
 
 /// The same, of a lock beside which others may read: those who only do are in nobody's way.
 pub async fn old_writers(connection: &mut Conn, table: i64, age: Duration) -> Result<Vec<Holder>> {
-    holding(connection, table, age, "AND mode NOT IN ('AccessShareLock', 'RowShareLock')").await
+    holding(connection, &[table], age, "AND mode NOT IN ('AccessShareLock', 'RowShareLock')").await
 }
 
-async fn holding(connection: &mut Conn, table: i64, age: Duration, which: &str) -> Result<Vec<Holder>> {
+async fn holding(connection: &mut Conn, tables: &[i64], age: Duration, which: &str) -> Result<Vec<Holder>> {
+    let tables = tables.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let sql = format!(
         "SELECT l.pid::text,
                 coalesce(a.usename::text, '?') || ', ' || coalesce(a.state, '?') || ', for '
                 || coalesce(floor(extract(epoch FROM clock_timestamp() - a.xact_start))::text || ' s', '?') || ': '
                 || coalesce(left(a.query, 80), '?')
          FROM (SELECT DISTINCT pid FROM pg_locks
-               WHERE locktype = 'relation' AND relation = {table} AND granted {which} AND pid <> pg_backend_pid()
+               WHERE locktype = 'relation' AND relation IN ({tables}) AND granted {which} AND pid <> pg_backend_pid()
                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS l
          JOIN pg_stat_activity a ON a.pid = l.pid
          WHERE clock_timestamp() - a.xact_start > interval '{} milliseconds'
@@ -37,7 +43,7 @@ async fn holding(connection: &mut Conn, table: i64, age: Duration, which: &str) 
          FROM pg_locks l JOIN pg_prepared_xacts p ON p.transaction = l.transactionid
          WHERE l.locktype = 'transactionid' AND l.pid IS NULL
          AND EXISTS (SELECT 1 FROM pg_locks r WHERE r.virtualtransaction = l.virtualtransaction
-                     AND r.locktype = 'relation' AND r.relation = {table} AND r.granted)
+                     AND r.locktype = 'relation' AND r.relation IN ({tables}) AND r.granted)
          ORDER BY 1",
         age.as_millis()
     );

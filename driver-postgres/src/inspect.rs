@@ -30,6 +30,11 @@ impl Table {
         qualified(&self.schema, &self.name)
     }
 
+    /// Whether its rows are in partitions.
+    pub fn is_partitioned(&self) -> bool {
+        self.kind == "p"
+    }
+
     /// The table that a person named.
     ///
     /// # Errors

@@ -14,11 +14,11 @@ use replank_core::{Error, ErrorKind, Result};
 
 use crate::connect::{Conn, Server};
 use crate::error::codes;
-use crate::holders::old_holders;
+use crate::holders::old_holders_of_any;
 use crate::inspect::{Index, index, indexes};
-use crate::plan::{Kind, Notes};
+use crate::plan::{Kind, NOTHING, Notes};
 use crate::shape::shape;
-use crate::sql::{is_so, run, text};
+use crate::sql::{first, get, is_so, rows, run, text};
 use crate::state::Names;
 
 /// Runs and probes steps.
@@ -41,8 +41,14 @@ impl Native {
     /// The statement and its record, or neither.
     async fn recorded(&self, step: &Step, notes: &Notes, budget: Duration, is_long: bool) -> Result<()> {
         let mut connection = self.server.connect().await?;
+        if !notes.is_forward(step) && !notes.index.is_empty() {
+            match find(&mut connection, notes).await? {
+                Found::Missing | Found::Whole | Found::Remainder { is_ours: true, .. } => {}
+                Found::Foreign(_) | Found::Built(_) | Found::Remainder { .. } => return Err(not_ours(notes)),
+            }
+        }
         if !is_long {
-            refuse_to_queue(&mut connection, notes, budget).await?;
+            refuse_to_queue(&mut connection, step, notes, budget).await?;
         }
         let steps = self.names.table("steps");
         let record = match notes.is_forward(step) {
@@ -68,6 +74,53 @@ impl Native {
         let mut connection = self.server.connect().await?;
         run(&mut connection, "SET lock_timeout = 0").await?;
         run(&mut connection, sql).await.map(drop)
+    }
+
+    /// The first transaction says that the partition goes, the second waits until nobody sees it any more. Where that is
+    /// cut short, the rest of it is a statement of its own.
+    async fn detach(
+        &self,
+        step: &Step,
+        notes: &Notes,
+        parent: i64,
+        rest: &str,
+        budget: Duration,
+    ) -> Result<()> {
+        let mut connection = self.server.connect().await?;
+        let at = membership(&mut connection, parent, notes.table).await?;
+        refuse_to_queue(&mut connection, step, notes, budget).await?;
+        let wait = budget.as_millis().max(1);
+        run(&mut connection, format!("SET lock_timeout = {wait}; SET TimeZone TO DEFAULT")).await?;
+        let statement = match (notes.is_forward(step), at) {
+            (_, Membership::Going) => rest,
+            (true, Membership::None) | (false, Membership::Whole) => return Ok(()),
+            _ => &step.statement,
+        };
+        run(&mut connection, format!("{} {statement}", comment(notes))).await.map(drop)
+    }
+
+    /// Says which partitions the index of a partitioned table lacks.
+    async fn see_whole(&self, notes: &Notes) -> Result<()> {
+        let mut connection = self.server.take().await?;
+        let sql = format!(
+            "SELECT p.relid::regclass::text FROM pg_partition_tree({}) p
+             WHERE p.isleaf AND NOT EXISTS (SELECT FROM pg_partition_tree(to_regclass({})) t
+                               JOIN pg_index i ON i.indexrelid = t.relid WHERE i.indrelid = p.relid AND i.indisvalid)",
+            notes.table,
+            text(&notes.index)
+        );
+        let lacking = rows(&mut connection, sql).await?;
+        self.server.keep(connection);
+        let Some(row) = lacking.first() else { return Ok(()) };
+        let lacking: String = get(row, 0)?;
+        Err(Error::new(
+            ErrorKind::ForeignDdl,
+            format!("the partition {lacking} has no part of the index {}: it came meanwhile", notes.index),
+        )
+        .hint(format!(
+            "CREATE INDEX CONCURRENTLY on {lacking}, ALTER INDEX {} ATTACH PARTITION it, then `replank resume`",
+            notes.index
+        )))
     }
 
     async fn make_index(&self, step: &Step, notes: &Notes) -> Result<()> {
@@ -142,6 +195,10 @@ impl NativeDdl for Native {
                 self.alone(marked(step, &notes)).await
             }
             (Kind::RemainderDropped, false) => Ok(()),
+            (Kind::IndexWhole, _) => self.see_whole(&notes).await,
+            (Kind::Detached { parent, rest }, _) => {
+                self.detach(step, &notes, *parent, rest, lock_budget).await
+            }
             (Kind::IndexesRenewed { .. }, true) => self.renew(step, &notes).await,
             (Kind::IndexesRenewed { .. }, false) => self.drop_left_by_reindex(&notes).await,
         }
@@ -187,6 +244,19 @@ impl Native {
                 done_if(is_so(connection, sql).await? == is_forward)
             }
             Kind::RemainderDropped if !is_forward => Probe::Done,
+            Kind::IndexWhole if step.statement == NOTHING => Probe::Done,
+            Kind::IndexWhole => {
+                let valid = format!(
+                    "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass({})",
+                    text(&notes.index)
+                );
+                done_if(is_so(connection, valid).await?)
+            }
+            Kind::Detached { parent, .. } => match membership(connection, *parent, notes.table).await? {
+                Membership::Going => Probe::Broken,
+                Membership::None => done_if(is_forward),
+                Membership::Whole => done_if(!is_forward),
+            },
             Kind::IndexMade | Kind::IndexDropped | Kind::RemainderDropped => {
                 let is_made = is_forward == (notes.kind == Kind::IndexMade);
                 match find(connection, notes).await? {
@@ -215,6 +285,26 @@ impl Native {
             }
         })
     }
+}
+
+/// How a table stands to one that it is, or was, a partition of.
+enum Membership {
+    /// It is a partition.
+    Whole,
+    /// It is on its way out, and nobody new sees it.
+    Going,
+    /// It is none.
+    None,
+}
+
+async fn membership(connection: &mut Conn, parent: i64, child: i64) -> Result<Membership> {
+    let sql =
+        format!("SELECT inhdetachpending FROM pg_inherits WHERE inhparent = {parent} AND inhrelid = {child}");
+    Ok(match first(connection, sql).await? {
+        None => Membership::None,
+        Some(row) if get(&row, 0)? => Membership::Going,
+        Some(_) => Membership::Whole,
+    })
 }
 
 /// What bears the name of the index that a step is about.
@@ -312,11 +402,13 @@ fn marked(step: &Step, notes: &Notes) -> String {
 
 /// Whoever comes after a lock that is waited for waits too: it is not asked for behind somebody who holds the table for
 /// long.
-async fn refuse_to_queue(connection: &mut Conn, notes: &Notes, budget: Duration) -> Result<()> {
-    let mut holders = Vec::new();
-    for table in notes.others.iter().chain([&notes.table]) {
-        holders.extend(old_holders(connection, *table, budget).await?);
+async fn refuse_to_queue(connection: &mut Conn, step: &Step, notes: &Notes, budget: Duration) -> Result<()> {
+    let mut tables = vec![notes.table];
+    tables.extend(&notes.others);
+    if !notes.is_forward(step) {
+        tables.extend(&notes.others_back);
     }
+    let holders = old_holders_of_any(connection, &tables, budget).await?;
     let Some(first) = holders.first() else { return Ok(()) };
     Err(Error::new(ErrorKind::LockTimeout, format!("session {} holds the table: {}", first.id, first.about))
         .with("holders", holders.len()))

@@ -3,10 +3,12 @@
 
 use replank_core::{Error, ErrorKind, Result};
 use squawk_syntax::ast::{
-    AlterColumnOption, AlterTableAction, AstNode as _, Constraint, ConstraintOption, Persistence,
+    AlterColumnOption, AlterTableAction, AstNode as _, Constraint, ConstraintOption, Persistence, Reindex,
     ReindexTarget, Stmt, TableRelationName,
 };
 use squawk_syntax::{SourceFile, SyntaxKind};
+
+use crate::object::{Object, object};
 
 /// One statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub enum Statement {
         index: String,
         /// It need not be there.
         if_exists: bool,
+        /// `CONCURRENTLY` was said.
+        is_concurrent: bool,
     },
     /// `REINDEX INDEX` or `REINDEX TABLE`.
     Reindex {
@@ -35,7 +39,11 @@ pub enum Statement {
         name: String,
         /// All indexes of a table.
         is_table: bool,
+        /// `CONCURRENTLY` was said.
+        is_concurrent: bool,
     },
+    /// What is about something other than the columns and indexes of a table.
+    Object(Box<Object>),
 }
 
 /// `CREATE INDEX`.
@@ -51,6 +59,8 @@ pub struct CreateIndex {
     pub is_unique: bool,
     /// It may be there already.
     pub if_not_exists: bool,
+    /// `CONCURRENTLY` was said.
+    pub is_concurrent: bool,
     /// Everything after the table's name.
     pub tail: String,
 }
@@ -117,7 +127,19 @@ pub enum Kind {
     Rewrite,
     /// What changes the catalogue alone, and cannot be tried on a copy: triggers, rules, policies, owner.
     Catalogue,
-    /// Partitions and inheritance.
+    /// `ATTACH PARTITION`.
+    Attach {
+        /// Which table.
+        child: String,
+        /// `FOR VALUES …`, or `DEFAULT`.
+        bound: String,
+    },
+    /// `DETACH PARTITION`, in whatever way.
+    Detach {
+        /// Which partition.
+        child: String,
+    },
+    /// What else there is of partitions and inheritance.
     Hierarchy,
     /// Anything that the server is asked about.
     Other,
@@ -253,6 +275,7 @@ fn statement(statement: Stmt) -> Result<Statement> {
                 only: relation.only_token().is_some(),
                 is_unique: index.unique_token().is_some(),
                 if_not_exists: index.if_not_exists().is_some(),
+                is_concurrent: index.concurrently_token().is_some(),
                 tail: text_after(&index, &relation),
             }))
         }
@@ -265,26 +288,44 @@ fn statement(statement: Stmt) -> Result<Statement> {
             {
                 return Err(refused("DROP INDEX … CASCADE", "drop what depends on the index first"));
             }
-            Ok(Statement::DropIndex { index: text_of(&index), if_exists: drop.if_exists().is_some() })
+            Ok(Statement::DropIndex {
+                index: text_of(&index),
+                if_exists: drop.if_exists().is_some(),
+                is_concurrent: drop.concurrently_token().is_some(),
+            })
         }
-        Stmt::Reindex(reindex) => match needed(reindex.reindex_target(), "what to reindex")? {
-            ReindexTarget::ReindexTargetIndex(target) => {
-                Ok(Statement::Reindex { name: last_word(&text_of(&target), "INDEX"), is_table: false })
+        Stmt::Reindex(reindex) if text_of(&reindex).to_uppercase().contains(" CONCURRENTLY ") => {
+            reindex_of(&reindex, true)
+        }
+        Stmt::Reindex(reindex) => reindex_of(&reindex, false),
+        other => match object(&other)? {
+            Some(object) => Ok(Statement::Object(Box::new(object))),
+            None => {
+                let words: Vec<String> =
+                    text_of(&other).split_whitespace().take(2).map(str::to_uppercase).collect();
+                Err(Error::new(ErrorKind::Refused, format!("{} is not run by replank", words.join(" ")))
+                    .hint("it changes no table, or it is not known what it locks: run it yourself, with SET lock_timeout"))
             }
-            ReindexTarget::ReindexTargetTable(target) => {
-                Ok(Statement::Reindex { name: last_word(&text_of(&target), "TABLE"), is_table: true })
-            }
-            _ => Err(refused(
-                "REINDEX of a whole schema or database",
-                "reindex one table or index in each statement",
-            )),
         },
-        other => {
-            let words: Vec<String> =
-                text_of(&other).split_whitespace().take(2).map(str::to_uppercase).collect();
-            Err(Error::new(ErrorKind::Refused, format!("{} is not run by replank yet", words.join(" ")))
-                .hint("ALTER TABLE, CREATE INDEX, DROP INDEX and REINDEX are"))
-        }
+    }
+}
+
+fn reindex_of(reindex: &Reindex, is_concurrent: bool) -> Result<Statement> {
+    match needed(reindex.reindex_target(), "what to reindex")? {
+        ReindexTarget::ReindexTargetIndex(target) => Ok(Statement::Reindex {
+            name: last_word(&text_of(&target), "INDEX"),
+            is_table: false,
+            is_concurrent,
+        }),
+        ReindexTarget::ReindexTargetTable(target) => Ok(Statement::Reindex {
+            name: last_word(&text_of(&target), "TABLE"),
+            is_table: true,
+            is_concurrent,
+        }),
+        _ => Err(refused(
+            "REINDEX of a whole schema or database",
+            "reindex one table or index in each statement",
+        )),
     }
 }
 
@@ -340,9 +381,14 @@ fn action(action: &AlterTableAction) -> Result<Action> {
         | AlterTableAction::SetUnlogged(_)
         | AlterTableAction::SetTablespace(_)
         | AlterTableAction::SetAccessMethod(_) => Kind::Rewrite,
-        AlterTableAction::AttachPartition(_)
-        | AlterTableAction::DetachPartition(_)
-        | AlterTableAction::MergePartitions(_)
+        AlterTableAction::AttachPartition(attach) => Kind::Attach {
+            child: text_of(&needed(attach.table_name_ref(), "a table")?),
+            bound: text_of(&needed(attach.partition_type(), "the bounds of a partition")?),
+        },
+        AlterTableAction::DetachPartition(detach) => {
+            Kind::Detach { child: text_of(&needed(detach.table_name_ref(), "a partition")?) }
+        }
+        AlterTableAction::MergePartitions(_)
         | AlterTableAction::SplitPartition(_)
         | AlterTableAction::InheritTable(_)
         | AlterTableAction::NoInheritTable(_)
@@ -467,11 +513,11 @@ fn last_word(text: &str, keyword: &str) -> String {
     }
 }
 
-fn text_of(node: &impl squawk_syntax::ast::AstNode) -> String {
+pub fn text_of(node: &impl squawk_syntax::ast::AstNode) -> String {
     node.syntax().text().to_string().trim().to_owned()
 }
 
-fn needed<T>(part: Option<T>, what: &str) -> Result<T> {
+pub fn needed<T>(part: Option<T>, what: &str) -> Result<T> {
     part.ok_or_else(|| usage(format!("{what} is expected")))
 }
 
@@ -479,7 +525,7 @@ fn usage(what: String) -> Error {
     Error::new(ErrorKind::Usage, format!("the statement is not understood: {what}"))
 }
 
-fn refused(what: &str, hint: &str) -> Error {
+pub fn refused(what: &str, hint: &str) -> Error {
     Error::new(ErrorKind::Refused, format!("{what} is not run by replank")).hint(hint)
 }
 
@@ -583,7 +629,7 @@ mod tests {
         }
         assert_eq!(
             parse("REINDEX (VERBOSE) TABLE CONCURRENTLY s.t").expect("understood"),
-            Statement::Reindex { name: "s.t".to_owned(), is_table: true }
+            Statement::Reindex { name: "s.t".to_owned(), is_table: true, is_concurrent: true }
         );
     }
 }

@@ -21,6 +21,8 @@ pub async fn checks(server: &Server, names: &Names) -> Result<Vec<Check>> {
     found.extend(privileges(&mut connection, names).await?);
     found.push(sight(&mut connection).await?);
     found.push(prepared(&mut connection).await?);
+    found.push(oldest(&mut connection).await?);
+    found.extend(managed(&mut connection).await?);
     server.keep(connection);
     Ok(found)
 }
@@ -169,6 +171,61 @@ async fn prepared(connection: &mut Conn) -> Result<Check> {
             ),
         ),
     })
+}
+
+/// Concurrent builds wait for transactions that are older, and so does the swap of a rebuild.
+async fn oldest(connection: &mut Conn) -> Result<Check> {
+    let sql = format!(
+        "SELECT pid::text, floor(extract(epoch FROM clock_timestamp() - xact_start))::bigint FROM pg_stat_activity
+         WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+         AND clock_timestamp() - xact_start > interval '{OLD_SECONDS} seconds' ORDER BY xact_start LIMIT 1"
+    );
+    Ok(match first(connection, sql).await? {
+        None => good("old transactions", format!("none is older than {OLD_SECONDS} s")),
+        Some(row) => {
+            let (pid, seconds): (String, i64) = (get(&row, 0)?, get(&row, 1)?);
+            check(
+                "old transactions",
+                CheckState::Warning,
+                format!("session {pid} has been in one for {seconds} s, and is waited for"),
+                Some(format!("SELECT pg_terminate_backend({pid}), or wait for it")),
+            )
+        }
+    })
+}
+
+/// Chosen: what is younger is over before it matters.
+const OLD_SECONDS: u32 = 60;
+
+/// Roles that only a service has, by which it is known.
+const SERVICES: [(&str, &str); 3] = [
+    ("rds_superuser", "Amazon RDS or Aurora"),
+    ("cloudsqlsuperuser", "Google Cloud SQL"),
+    ("azure_pg_admin", "Azure Database for PostgreSQL"),
+];
+
+/// On a managed service nobody is a superuser: what the login lacks is granted otherwise there.
+async fn managed(connection: &mut Conn) -> Result<Vec<Check>> {
+    let mut found = Vec::new();
+    let login = login(connection).await?;
+    for (role, service) in SERVICES {
+        if !is_so(connection, format!("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = {})", text(role)))
+            .await?
+        {
+            continue;
+        }
+        let sees = "SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')";
+        found.push(match is_so(connection, sees).await? {
+            true => good("service", service.to_owned()),
+            false => check(
+                "service",
+                CheckState::Warning,
+                format!("{service}: the login does not see other sessions"),
+                Some(format!("GRANT pg_read_all_stats TO {}, by a member of {role}", ident(&login))),
+            ),
+        });
+    }
+    Ok(found)
 }
 
 async fn login(connection: &mut Conn) -> Result<String> {

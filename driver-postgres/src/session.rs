@@ -16,7 +16,7 @@ use crate::connect::{Conn, Server};
 use crate::native::Native;
 use crate::rebuild::Opener;
 use crate::state::{Names, Store};
-use crate::{inspect, load, plan, preflight};
+use crate::{inspect, lint, load, plan, preflight};
 
 /// The driver of PostgreSQL.
 #[must_use]
@@ -41,7 +41,7 @@ impl Driver for Postgres {
     }
 
     fn rules(&self) -> Vec<&'static dyn Rule> {
-        Vec::new()
+        lint::rules()
     }
 
     async fn connect(&self, url: &str, settings: &Settings) -> Result<Arc<dyn Session>> {

@@ -31,6 +31,8 @@ impl Tried {
 /// An empty copy of a table, in a transaction of the session that it was made with.
 pub struct Trial {
     name: String,
+    /// Where it shows what the server does: the copy itself, or the one partition of a partitioned copy.
+    traced: String,
 }
 
 /// What shows what the server did.
@@ -45,8 +47,17 @@ impl Trial {
     /// Makes the copy, which goes with the session or by [`Trial::end`].
     pub async fn begin(connection: &mut Conn, table: &Table) -> Result<Self> {
         let name = format!("pg_temp.{}", ident(&table.name));
+        let (mut by, mut partition, mut traced) = (String::new(), String::new(), name.clone());
+        if table.is_partitioned() {
+            let (key, bound) = partitioning(connection, table).await?;
+            by = format!(" PARTITION BY {key}");
+            partition =
+                format!("; CREATE TEMPORARY TABLE {PARTITION} PARTITION OF {name} {bound} ON COMMIT DROP");
+            traced = format!("pg_temp.{PARTITION}");
+        }
         let sql = format!(
-            "BEGIN; SET LOCAL lock_timeout = '1s'; SET LOCAL TimeZone TO DEFAULT; CREATE TEMPORARY TABLE {} (LIKE {} INCLUDING ALL) ON COMMIT DROP",
+            "BEGIN; SET LOCAL lock_timeout = '1s'; SET LOCAL TimeZone TO DEFAULT;
+             CREATE TEMPORARY TABLE {} (LIKE {} INCLUDING ALL){by} ON COMMIT DROP{partition}",
             ident(&table.name),
             table.full_name()
         );
@@ -56,7 +67,7 @@ impl Trial {
             }
             _ => error,
         })?;
-        Ok(Self { name })
+        Ok(Self { name, traced })
     }
 
     /// The copy's name, as it is typed.
@@ -91,7 +102,7 @@ impl Trial {
                     coalesce((SELECT string_agg(pg_relation_filenode(indexrelid)::text, ' ' ORDER BY indexrelid)
                               FROM pg_index WHERE indrelid = t.oid), '')
              FROM (SELECT to_regclass({})::oid AS oid) AS t",
-            text(&self.name)
+            text(&self.traced)
         );
         match first(connection, sql).await? {
             Some(row) => Ok(Traces { file: get(&row, 0)?, scans: get(&row, 1)?, indexes: get(&row, 2)? }),
@@ -105,8 +116,24 @@ impl Trial {
     }
 }
 
+/// The one partition of a partitioned copy.
+const PARTITION: &str = "_rp_partition";
+
+/// How a table is partitioned, and the bounds of a partition that takes every row.
+async fn partitioning(connection: &mut Conn, table: &Table) -> Result<(String, &'static str)> {
+    let sql = format!(
+        "SELECT pg_get_partkeydef(partrelid), partstrat = 'h' FROM pg_partitioned_table WHERE partrelid = {}",
+        table.oid
+    );
+    let row = first(connection, sql).await?.ok_or_else(|| {
+        Error::new(ErrorKind::ForeignDdl, format!("{} is not partitioned any more", table.name))
+    })?;
+    let bound = if get(&row, 1)? { "FOR VALUES WITH (MODULUS 1, REMAINDER 0)" } else { "DEFAULT" };
+    Ok((get(&row, 0)?, bound))
+}
+
 /// What the server does not understand was typed so.
-fn as_typed(error: Error) -> Error {
+pub fn as_typed(error: Error) -> Error {
     match error.kind() {
         ErrorKind::ForeignDdl => Error::new(ErrorKind::NotFound, error.message().to_owned()),
         ErrorKind::Server => Error::new(ErrorKind::Usage, error.message().to_owned()),

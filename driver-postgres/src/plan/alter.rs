@@ -4,14 +4,14 @@ use replank_core::ident::stable_hash;
 use replank_core::plan::{Evidence, LockNote, NullColumn, Step, Strategy, UNDO_KEEPING};
 use replank_core::{Error, ErrorKind, Result};
 
-use super::step::{Kind as StepKind, locking, step};
-use super::{Drafting, Way, catalogue_lock, gentle_lock};
+use super::step::{self, locking};
+use super::{CATALOGUE_MS, Drafting, Way, catalogue_lock, gentle_lock};
 use crate::inspect::Table;
-use crate::parse::{Action, Added, AddedKind, CreateIndex, Kind};
-use crate::sql::{first, get, ident, is_so, rows, run, text};
+use crate::parse::{Action, Kind};
+use crate::sql::{first, get, ident, is_so, text};
 use crate::trial::Trial;
 
-const NO_REBUILD: &str = "a rebuild is needed";
+pub(super) const NO_REBUILD: &str = "a rebuild is needed";
 
 impl Drafting<'_> {
     pub(super) async fn alter(&mut self, table: &Table, actions: &[Action]) -> Result<Way> {
@@ -26,12 +26,9 @@ impl Drafting<'_> {
             no_way_back: None,
             impossible: None,
             evidence: Evidence::default(),
+            seen: Vec::new(),
         };
-        let captured = format!(
-            "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = {} AND starts_with(tgname, '_rp_'))",
-            table.oid
-        );
-        if is_so(self.connection, captured).await? && actions.iter().any(is_seen_by_capture) {
+        if self.is_captured(table).await? && actions.iter().any(is_seen_by_capture) {
             way.impossible = Some(
                 "triggers of an earlier run log the keys of this table: make that run final first".to_owned(),
             );
@@ -46,6 +43,14 @@ impl Drafting<'_> {
             }
         }
         trial.end(self.connection).await?;
+        if table.is_partitioned() {
+            let all = self.partitions(table).await?;
+            way.steps = way.steps.into_iter().map(|step| locking(step, &all)).collect();
+            if !way.locks.is_empty() {
+                let what = format!("the same on each of its {} partitions", all.len());
+                way.locks.push(LockNote { what, hold_ms: CATALOGUE_MS });
+            }
+        }
         if way.steps.iter().any(|step| !step.inverse_discards.is_empty()) {
             way.undo = UNDO_KEEPING.to_owned();
         }
@@ -53,6 +58,15 @@ impl Drafting<'_> {
             way.undo = "cannot be undone".to_owned();
         }
         Ok(way)
+    }
+
+    /// Whether triggers of a run log what is written.
+    pub(super) async fn is_captured(&mut self, table: &Table) -> Result<bool> {
+        let sql = format!(
+            "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = {} AND starts_with(tgname, '_rp_'))",
+            table.oid
+        );
+        is_so(self.connection, sql).await
     }
 
     async fn action(&mut self, trial: &Trial, table: &Table, action: &Action, way: &mut Way) -> Result<()> {
@@ -124,6 +138,7 @@ impl Drafting<'_> {
                 self.known_column(trial, table, column).await?;
                 trial.alter(self.connection, &action.text).await?;
                 way.changes.push(format!("column {column} takes NULL"));
+                way.seen("P131", format!("column {column} takes NULL from then on"));
                 way.no_way_back.get_or_insert(format!("NULLs in {column} would have to be looked for"));
                 way.steps.push(recorded(
                     format!("let {column} be NULL"),
@@ -136,26 +151,28 @@ impl Drafting<'_> {
             }
             Kind::Rewrite => {
                 way.changes.push(action.text.clone());
+                way.seen(
+                    "P129",
+                    format!("the server would write every row anew under a lock for `{}`", action.text),
+                );
                 way.impossible.get_or_insert(format!(
                     "the server would write every row anew under a lock for `{}`, and {NO_REBUILD}",
                     action.text
                 ));
                 Ok(())
             }
-            Kind::Hierarchy => {
+            Kind::Hierarchy | Kind::Attach { .. } | Kind::Detach { .. } => {
                 way.changes.push(action.text.clone());
                 way.impossible.get_or_insert(format!("`{}` is not run by replank yet", action.text));
                 Ok(())
             }
             Kind::Catalogue => {
                 way.changes.push(action.text.clone());
-                way.no_way_back.get_or_insert(not_known(action));
-                way.steps.push(recorded(
-                    action.text.clone(),
-                    table,
-                    alter(table, &action.text),
-                    String::new(),
-                ));
+                let inverse = self.row_security_back(table, action, way).await?;
+                if inverse.is_empty() {
+                    way.no_way_back.get_or_insert(not_known(action));
+                }
+                way.steps.push(recorded(action.text.clone(), table, alter(table, &action.text), inverse));
                 way.locks.push(catalogue_lock("ACCESS EXCLUSIVE on the table"));
                 Ok(())
             }
@@ -187,7 +204,16 @@ impl Drafting<'_> {
         );
         let computed = is_so(self.connection, generated).await?;
         way.changes.push(format!("column {plain} is added"));
+        let json = format!(
+            "SELECT atttypid = 'json'::regtype FROM pg_attribute WHERE attrelid = to_regclass({}) AND attname = {}",
+            text(trial.name()),
+            text(&unquoted(column))
+        );
+        if is_so(self.connection, json).await? {
+            way.seen("P120", format!("column {column} is json"));
+        }
         if tried.rewrites {
+            way.seen("P115", format!("every row would be written anew to add {column}"));
             way.impossible.get_or_insert(format!(
                 "the server would write every row anew under a lock to add {column}, and {NO_REBUILD}; add it without \
                  its default, set the default, and fill the rows in batches"
@@ -207,7 +233,7 @@ impl Drafting<'_> {
     }
 
     /// By a constraint that is held for all writes to come, then looked at while others write, and then believed.
-    async fn set_not_null(
+    pub(super) async fn set_not_null(
         &mut self,
         trial: &Trial,
         table: &Table,
@@ -225,6 +251,7 @@ impl Drafting<'_> {
         let helper = format!("_rp_{:08x}_not_null", stable_hash(&format!("{} {column}", table.oid)) >> 32);
         let drop = alter(table, &format!("DROP CONSTRAINT {helper}"));
         let add = alter(table, &format!("ADD CONSTRAINT {helper} CHECK ({column} IS NOT NULL) NOT VALID"));
+        way.seen("P114", format!("NULLs in {column} would be looked for under a lock"));
         way.changes.push(format!("column {column} takes no NULL"));
         way.steps.push(recorded(
             format!("keep NULL out of {column} from now on"),
@@ -248,208 +275,16 @@ impl Drafting<'_> {
         Ok(())
     }
 
-    async fn add_constraint(
-        &mut self,
-        trial: &Trial,
-        table: &Table,
-        added: &Added,
-        way: &mut Way,
-    ) -> Result<()> {
-        match added.kind {
-            AddedKind::Check | AddedKind::ForeignKey => {
-                let name = match &added.name {
-                    None => self.constraint_name(trial, added).await?,
-                    Some(name) => name.clone(),
-                };
-                // A foreign key would lock the table that it refers to.
-                if added.kind == AddedKind::Check {
-                    trial.alter(self.connection, &format!("ADD CONSTRAINT {name} {}", added.text)).await?;
-                }
-                if added.kind == AddedKind::ForeignKey && table.kind == "p" {
-                    way.impossible.get_or_insert(
-                        "a foreign key of a partitioned table is not run by replank yet".to_owned(),
-                    );
-                }
-                let others = match &added.refers_to {
-                    Some(other) => vec![Table::named(self.connection, other).await?.oid],
-                    None => Vec::new(),
-                };
-                let not_valid = if added.not_valid { "" } else { " NOT VALID" };
-                let drop = alter(table, &format!("DROP CONSTRAINT {name}"));
-                way.changes.push(format!("constraint {name} is added: {}", added.text));
-                let held = recorded(
-                    format!("hold {name} for all writes to come"),
-                    table,
-                    alter(table, &format!("ADD CONSTRAINT {name} {}{not_valid}", added.text)),
-                    drop,
-                );
-                way.steps.push(locking(held, others));
-                if !added.not_valid {
-                    way.steps.push(long(
-                        format!("hold {name} against the rows that are there"),
-                        table,
-                        alter(table, &format!("VALIDATE CONSTRAINT {name}")),
-                        "-- what was looked at stays looked at".to_owned(),
-                    ));
-                }
-                self.looks_at_rows(way);
-                if added.kind == AddedKind::ForeignKey {
-                    way.locks.push(catalogue_lock("SHARE ROW EXCLUSIVE on the table that is referred to"));
-                }
-                Ok(())
-            }
-            AddedKind::Unique | AddedKind::PrimaryKey => self.add_key(trial, table, added, way).await,
-            AddedKind::UsingIndex => {
-                if added.text.to_uppercase().contains("PRIMARY") {
-                    way.impossible.get_or_insert(
-                        "a primary key by an index that is there is not run by replank yet".to_owned(),
-                    );
-                }
-                let Some(name) = &added.name else {
-                    return Err(Error::new(ErrorKind::Usage, "a constraint by an index needs a name")
-                        .hint("ADD CONSTRAINT name UNIQUE USING INDEX …"));
-                };
-                way.changes.push(format!("constraint {name} is added: {}", added.text));
-                let statement = alter(table, &format!("ADD CONSTRAINT {name} {}", added.text));
-                way.no_way_back.get_or_insert("the index would go with the constraint".to_owned());
-                way.steps.push(recorded(format!("add constraint {name}"), table, statement, String::new()));
-                way.locks.push(catalogue_lock("ACCESS EXCLUSIVE on the table"));
-                Ok(())
-            }
-            AddedKind::NotNull => {
-                way.impossible.get_or_insert(
-                    "NOT NULL as a constraint is not run by replank yet: write ALTER COLUMN … SET NOT NULL"
-                        .to_owned(),
-                );
-                Ok(())
-            }
-            AddedKind::Exclude => {
-                way.impossible.get_or_insert(format!(
-                    "the server would build the index of an EXCLUDE under a lock, and {NO_REBUILD}"
-                ));
-                Ok(())
-            }
-        }
-    }
-
-    /// By an index that is built while others write.
-    async fn add_key(&mut self, trial: &Trial, table: &Table, added: &Added, way: &mut Way) -> Result<()> {
-        let is_primary = added.kind == AddedKind::PrimaryKey;
-        let word = if is_primary { "PRIMARY KEY" } else { "UNIQUE" };
-        let columns = added.text.get(word.len()..).unwrap_or_default().trim();
-        let Some(end) = columns.starts_with('(').then(|| columns.find(')')).flatten() else {
-            way.impossible.get_or_insert(format!("`{}` is not taken apart by replank yet", added.text));
-            return Ok(());
-        };
-        let (columns, options) = columns.split_at(end + 1);
-        if !options.trim().is_empty()
-            && !options.trim().to_uppercase().starts_with("DEFERRABLE")
-            && !options.trim().to_uppercase().starts_with("NOT DEFERRABLE")
-            && !options.trim().to_uppercase().starts_with("INITIALLY")
-        {
-            way.impossible.get_or_insert(format!("`{}` is not taken apart by replank yet", added.text));
-            return Ok(());
-        }
-        if is_primary {
-            if !table.key.is_empty() {
-                way.impossible.get_or_insert("the table has a primary key".to_owned());
-                return Ok(());
-            }
-            for column in columns[1..columns.len() - 1].split(',') {
-                self.set_not_null(trial, table, column.trim(), way).await?;
-            }
-        }
-        let name = match &added.name {
-            Some(name) => name.clone(),
-            None => self.constraint_name(trial, added).await?,
-        };
-        let wanted = CreateIndex {
-            name: Some(name.clone()),
-            table: table.full_name(),
-            only: false,
-            is_unique: true,
-            if_not_exists: false,
-            tail: columns.to_owned(),
-        };
-        let index = self.create_index_on(trial, table, &wanted).await?;
-        way.evidence.collisions.extend(index.evidence.collisions);
-        way.steps.extend(index.steps);
-        way.changes.push(format!("constraint {name} is added: {}", added.text));
-        let statement =
-            alter(table, &format!("ADD CONSTRAINT {name} {word} USING INDEX {name} {}", options.trim()));
-        // The index goes with the constraint, and the step before finds nothing left to drop.
-        let inverse = alter(table, &format!("DROP CONSTRAINT {name}"));
-        way.steps.push(recorded(
-            format!("make the index the constraint {name}"),
-            table,
-            statement.trim().to_owned(),
-            inverse,
-        ));
-        self.looks_at_rows(way);
-        Ok(())
-    }
-
-    async fn drop_constraint(
-        &mut self,
-        trial: &Trial,
-        table: &Table,
-        name: &str,
-        action: &Action,
-        way: &mut Way,
-    ) -> Result<()> {
-        let sql = format!(
-            "SELECT pg_get_constraintdef(oid), contype::text, convalidated, confrelid::bigint FROM pg_constraint WHERE conrelid = {} AND conname = {}",
-            table.oid,
-            text(&unquoted(name))
-        );
-        let row = first(self.connection, sql).await?;
-        if row.is_none() && action.text.to_uppercase().contains("IF EXISTS") {
-            return Ok(());
-        }
-        let row = row.ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("there is no constraint {name} on {}", table.name))
-        })?;
-        let (definition, kind, is_valid): (String, String, bool) =
-            (get(&row, 0)?, get(&row, 1)?, get(&row, 2)?);
-        trial.alter(self.connection, &format!("DROP CONSTRAINT IF EXISTS {name}")).await?;
-        way.changes.push(format!("constraint {name} is dropped: {definition}"));
-        if action.text.to_uppercase().ends_with("CASCADE") {
-            way.impossible
-                .get_or_insert("DROP CONSTRAINT … CASCADE: drop what depends on it first".to_owned());
-        }
-        let mut inverse = String::new();
-        if matches!(kind.as_str(), "c" | "f") {
-            let not_valid = if definition.ends_with("NOT VALID") { "" } else { " NOT VALID" };
-            inverse = alter(table, &format!("ADD CONSTRAINT {name} {definition}{not_valid}"));
-            if is_valid {
-                way.steps.push(long(
-                    format!("remember that {name} holds for every row"),
-                    table,
-                    "-- nothing is done on the way there".to_owned(),
-                    alter(table, &format!("VALIDATE CONSTRAINT {name}")),
-                ));
-            }
-        } else {
-            way.no_way_back.get_or_insert(format!("the index of {name} would have to be built under a lock"));
-        }
-        let dropped = recorded(format!("drop constraint {name}"), table, alter(table, &action.text), inverse);
-        let referred: i64 = get(&row, 3)?;
-        if kind == "f" {
-            way.locks.push(catalogue_lock("ACCESS EXCLUSIVE on the table that is referred to"));
-            way.steps.push(locking(dropped, vec![referred]));
-        } else {
-            way.steps.push(dropped);
-        }
-        way.locks.push(catalogue_lock("ACCESS EXCLUSIVE on the table"));
-        Ok(())
-    }
-
     /// Whatever the server says of it when it is tried.
     async fn other(&mut self, trial: &Trial, table: &Table, action: &Action, way: &mut Way) -> Result<()> {
         way.changes.push(action.text.clone());
         let tried = trial.alter(self.connection, &action.text).await?;
         if !tried.is_instant() {
             let what = if tried.rewrites { "write every row anew" } else { "look at every row" };
+            if matches!(action.kind, Kind::SetType { .. }) {
+                let rule = if tried.rewrites { "P118" } else { "P119" };
+                way.seen(rule, format!("`{}` would {what} under a lock", action.text));
+            }
             way.impossible.get_or_insert(format!(
                 "the server would {what} under a lock for `{}`, and {NO_REBUILD}",
                 action.text
@@ -462,6 +297,30 @@ impl Drafting<'_> {
         way.steps.push(recorded(action.text.clone(), table, alter(table, &action.text), inverse));
         way.locks.push(catalogue_lock("ACCESS EXCLUSIVE on the table"));
         Ok(())
+    }
+
+    /// The opposite of a change of row level security.
+    async fn row_security_back(&mut self, table: &Table, action: &Action, way: &mut Way) -> Result<String> {
+        let words = action.text.to_uppercase();
+        let Some(what) = words.strip_suffix(" ROW LEVEL SECURITY") else { return Ok(String::new()) };
+        let now = format!(
+            "SELECT relrowsecurity, relforcerowsecurity, EXISTS (SELECT FROM pg_policy WHERE polrelid = oid)
+             FROM pg_class WHERE oid = {}",
+            table.oid
+        );
+        let Some(row) = first(self.connection, now).await? else { return Ok(String::new()) };
+        let (is_on, is_forced, has_policy): (bool, bool, bool) =
+            (get(&row, 0)?, get(&row, 1)?, get(&row, 2)?);
+        if what == "ENABLE" && !has_policy {
+            way.seen("P134", format!("{} has no policy: nobody but its owner would see a row", table.name));
+        }
+        let back = match what {
+            "ENABLE" | "DISABLE" if is_on => "ENABLE",
+            "ENABLE" | "DISABLE" => "DISABLE",
+            _ if is_forced => "FORCE",
+            _ => "NO FORCE",
+        };
+        Ok(alter(table, &format!("{back} ROW LEVEL SECURITY")))
     }
 
     /// The opposite of a change of a default.
@@ -486,30 +345,6 @@ impl Drafting<'_> {
             Some(default) => alter(table, &format!("ALTER COLUMN {column} SET DEFAULT {default}")),
             None => alter(table, &format!("ALTER COLUMN {column} DROP DEFAULT")),
         })
-    }
-
-    /// The name that the server would give a constraint.
-    async fn constraint_name(&mut self, trial: &Trial, added: &Added) -> Result<String> {
-        if added.kind == AddedKind::ForeignKey {
-            return Err(Error::new(ErrorKind::Usage, "a foreign key needs a name here")
-                .hint("write ADD CONSTRAINT name FOREIGN KEY …: it is added and looked at in two steps"));
-        }
-        let before = self.constraint_names(trial).await?;
-        run(self.connection, "SAVEPOINT name").await?;
-        trial.alter(self.connection, &format!("ADD {}", added.text)).await?;
-        let after = self.constraint_names(trial).await?;
-        run(self.connection, "ROLLBACK TO SAVEPOINT name").await?;
-        let name = after.into_iter().find(|name| !before.contains(name));
-        name.map(|name| ident(&name))
-            .ok_or_else(|| Error::new(ErrorKind::Internal, "a constraint was made and is not there"))
-    }
-
-    async fn constraint_names(&mut self, trial: &Trial) -> Result<Vec<String>> {
-        let sql = format!(
-            "SELECT conname::text FROM pg_constraint WHERE conrelid = to_regclass({})",
-            text(trial.name())
-        );
-        rows(self.connection, sql).await?.iter().map(|row| get(row, 0)).collect()
     }
 
     /// Whether a column is NOT NULL already.
@@ -571,7 +406,7 @@ impl Drafting<'_> {
         }
     }
 
-    fn looks_at_rows(&self, way: &mut Way) {
+    pub(super) fn looks_at_rows(&self, way: &mut Way) {
         way.strategy = way.strategy.max(Strategy::NativeOnline);
         way.reason = "the server looks at the rows while others read and write".to_owned();
         let notes: [LockNote; 2] = [
@@ -602,16 +437,16 @@ fn not_known(action: &Action) -> String {
     format!("it is not known how `{}` is taken back", action.text)
 }
 
-fn alter(table: &Table, action: &str) -> String {
+pub(super) fn alter(table: &Table, action: &str) -> String {
     format!("ALTER TABLE {} {action}", table.full_name())
 }
 
-fn recorded(title: String, table: &Table, statement: String, inverse: String) -> Step {
-    step(title, table.oid, statement, inverse, StepKind::Recorded, String::new())
+pub(super) fn recorded(title: String, table: &Table, statement: String, inverse: String) -> Step {
+    step::recorded(title, table.oid, statement, inverse)
 }
 
-fn long(title: String, table: &Table, statement: String, inverse: String) -> Step {
-    step(title, table.oid, statement, inverse, StepKind::RecordedLong, String::new())
+pub(super) fn long(title: String, table: &Table, statement: String, inverse: String) -> Step {
+    step::long(title, table.oid, statement, inverse)
 }
 
 /// A name as the catalogue has it.

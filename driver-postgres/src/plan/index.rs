@@ -7,9 +7,10 @@ use super::alter::unquoted;
 use super::step::{Kind, shaped, step};
 use super::{Drafting, Way, gentle_lock};
 use crate::inspect::{Index, Table, index, indexes};
+use crate::lint::Seen;
 use crate::parse::CreateIndex;
 use crate::shape::shape;
-use crate::sql::{get, ident, is_so, rows, table as qualified, text};
+use crate::sql::{first, get, ident, is_so, rows, table as qualified, text};
 use crate::trial::Trial;
 
 /// Collisions that are shown.
@@ -18,8 +19,20 @@ const SAMPLES: u32 = 5;
 impl Drafting<'_> {
     pub(super) async fn create_index(&mut self, table: &Table, wanted: &CreateIndex) -> Result<Way> {
         let trial = Trial::begin(self.connection, table).await?;
-        let way = self.create_index_on(&trial, table, wanted).await?;
+        let mut way = self.create_index_on(&trial, table, wanted).await?;
         trial.end(self.connection).await?;
+        let corrupts = (140_000..140_004).contains(&self.version);
+        match (way.steps.is_empty(), table.is_partitioned(), wanted.is_concurrent) {
+            (true, ..) => {}
+            (false, true, _) => way.seen("P128", format!("{} is partitioned", table.name)),
+            (false, false, false) => {
+                way.seen("P101", format!("writers of {} would wait for the build", table.name))
+            }
+            (false, false, true) => {}
+        }
+        if corrupts && !way.steps.is_empty() {
+            way.seen("P106", "this release builds indexes CONCURRENTLY that lack rows".to_owned());
+        }
         Ok(way)
     }
 
@@ -30,7 +43,6 @@ impl Drafting<'_> {
         table: &Table,
         wanted: &CreateIndex,
     ) -> Result<Way> {
-        refuse_partitioned(table)?;
         if let Some(name) = &wanted.name
             && let Some(found) = index(self.connection, &in_schema(table, name)).await?
         {
@@ -39,7 +51,7 @@ impl Drafting<'_> {
             }
             let here =
                 format!("SELECT indrelid = {} FROM pg_index WHERE indexrelid = {}", table.oid, found.oid);
-            if found.is_valid || !is_so(self.connection, here).await? {
+            if found.is_valid || table.is_partitioned() || !is_so(self.connection, here).await? {
                 return Err(Error::new(
                     ErrorKind::Usage,
                     format!("there is an index {name} on {} already", found.table),
@@ -47,6 +59,13 @@ impl Drafting<'_> {
             }
         }
         let made = self.tried_index(trial, table, wanted).await?;
+        let mut evidence = Evidence::default();
+        if wanted.is_unique {
+            evidence.collisions.extend(self.collisions(table, &made).await?);
+        }
+        if table.is_partitioned() {
+            return Ok(Way { evidence, ..self.parent_index(table, wanted, &made).await? });
+        }
         let found = index(self.connection, &qualified(&table.schema, &made.name)).await?;
         let is_leftover = found.as_ref().is_some_and(|found| !found.is_valid);
         let full = qualified(&table.schema, &made.name);
@@ -58,14 +77,17 @@ impl Drafting<'_> {
             wanted.tail
         );
         let inverse = format!("DROP INDEX CONCURRENTLY {full}");
+        let mut seen = Vec::new();
+        if is_leftover {
+            seen.push(Seen {
+                rule: "P105".to_owned(),
+                what: format!("an interrupted build has left {}", made.name),
+            });
+        }
         let shape = shape(&made.definition);
         let mut changes = vec![format!("index {} is added: {shape}", made.name)];
         if is_leftover {
             changes.push(format!("what an interrupted build has left of {} is dropped first", made.name));
-        }
-        let mut evidence = Evidence::default();
-        if wanted.is_unique {
-            evidence.collisions.extend(self.collisions(table, &made).await?);
         }
         Ok(Way {
             changes,
@@ -88,6 +110,7 @@ impl Drafting<'_> {
             no_way_back: None,
             impossible: None,
             evidence,
+            seen,
         })
     }
 
@@ -105,17 +128,17 @@ impl Drafting<'_> {
             made.ok_or_else(|| Error::new(ErrorKind::Internal, "an index was made and is not there"))?;
         made.name = match &wanted.name {
             Some(name) => unquoted(name),
-            None => self.free_name(table, &made.name).await?,
+            None => self.free_name(&table.schema, &made.name).await?,
         };
         Ok(made)
     }
 
     /// As the server does it: with a number behind where the name is taken.
-    async fn free_name(&mut self, table: &Table, name: &str) -> Result<String> {
+    pub(super) async fn free_name(&mut self, schema: &str, name: &str) -> Result<String> {
         for number in 0..100 {
             let name = if number == 0 { name.to_owned() } else { format!("{name}{number}") };
             let taken =
-                format!("SELECT 1 WHERE to_regclass({}) IS NOT NULL", text(&qualified(&table.schema, &name)));
+                format!("SELECT 1 WHERE to_regclass({}) IS NOT NULL", text(&qualified(schema, &name)));
             if rows(self.connection, taken).await?.is_empty() {
                 return Ok(name);
             }
@@ -160,7 +183,13 @@ impl Drafting<'_> {
         }))
     }
 
-    pub(super) async fn drop_index(&mut self, text: &str, name: &str, if_exists: bool) -> Result<Draft> {
+    pub(super) async fn drop_index(
+        &mut self,
+        text: &str,
+        name: &str,
+        if_exists: bool,
+        is_concurrent: bool,
+    ) -> Result<Draft> {
         let Some(found) = index(self.connection, name).await? else {
             return match if_exists {
                 true => self.nothing_to_do(text, name).await,
@@ -168,13 +197,25 @@ impl Drafting<'_> {
             };
         };
         let table = self.table(&found.table).await?;
-        refuse_partitioned(&table)?;
         if let Some(constraint) = &found.constraint {
             return Err(Error::new(
                 ErrorKind::Refused,
                 format!("{name} stands behind the constraint {constraint}"),
             )
             .hint(format!("ALTER TABLE {} DROP CONSTRAINT {}", found.table, ident(constraint))));
+        }
+        let above =
+            format!("SELECT inhparent::regclass::text FROM pg_inherits WHERE inhrelid = {}", found.oid);
+        if let Some(row) = first(self.connection, above).await? {
+            let whole: String = get(&row, 0)?;
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!("{name} is a part of {whole}, and goes with it"),
+            )
+            .hint(format!("DROP INDEX {whole}")));
+        }
+        if table.is_partitioned() {
+            return self.drop_parent_index(text, &table, &found).await;
         }
         let full = found.full_name();
         let (inverse, undo, kind) = match found.is_valid {
@@ -189,6 +230,8 @@ impl Drafting<'_> {
                 Kind::RemainderDropped,
             ),
         };
+        let what = format!("whoever uses {} would wait", table.name);
+        let seen = if is_concurrent { Vec::new() } else { vec![Seen { rule: "P102".to_owned(), what }] };
         let statement = format!("DROP INDEX CONCURRENTLY {full}");
         let way = Way {
             changes: vec![format!("index {} is dropped", found.name)],
@@ -204,11 +247,18 @@ impl Drafting<'_> {
             no_way_back: None,
             impossible: None,
             evidence: Evidence::default(),
+            seen,
         };
         self.finish(text, &table, Some(way), None).await
     }
 
-    pub(super) async fn reindex(&mut self, text: &str, name: &str, is_table: bool) -> Result<Draft> {
+    pub(super) async fn reindex(
+        &mut self,
+        text: &str,
+        name: &str,
+        is_table: bool,
+        is_concurrent: bool,
+    ) -> Result<Draft> {
         let (table, all) = if is_table {
             let table = self.table(name).await?;
             // Those of EXCLUDE, and those that are not valid, are passed over by the server.
@@ -227,6 +277,8 @@ impl Drafting<'_> {
             false => ("INDEX", all.first().map(Index::full_name).unwrap_or_default()),
         };
         let old = all.iter().map(|index| index.oid).collect();
+        let what = format!("writers of {} would wait", table.name);
+        let seen = if is_concurrent { Vec::new() } else { vec![Seen { rule: "P125".to_owned(), what }] };
         let statement = format!("REINDEX {word} CONCURRENTLY {full}");
         let way = Way {
             changes: all.iter().map(|index| format!("index {} is built anew", index.name)).collect(),
@@ -249,6 +301,7 @@ impl Drafting<'_> {
             no_way_back: None,
             impossible: None,
             evidence: Evidence::default(),
+            seen,
         };
         self.finish(text, &table, Some(way), None).await
     }
@@ -260,18 +313,35 @@ fn on_copy(trial: &Trial) -> String {
 }
 
 fn refuse_partitioned(table: &Table) -> Result<()> {
-    if table.kind != "p" {
+    if !table.is_partitioned() {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Refused, format!("{} is partitioned, and its indexes are not run by replank yet", table.name))
-        .hint("CREATE INDEX ON ONLY the parent, then CONCURRENTLY on each partition, then ALTER INDEX … ATTACH PARTITION"))
+    Err(Error::new(
+        ErrorKind::Refused,
+        format!("{} is partitioned, and has no index that could be built anew", table.name),
+    )
+    .hint("REINDEX TABLE each of its partitions"))
 }
+
+/// The name that the server gives the part of an index, on a partition: the partition's name in the place of the table's.
+pub fn server_name(part: &str, table: &str, index: &str) -> String {
+    let rest = index.strip_prefix(table).unwrap_or("_idx");
+    let rest = if rest.starts_with('_') { rest } else { "_idx" };
+    let mut kept = NAME_MAX.saturating_sub(rest.len()).min(part.len());
+    while !part.is_char_boundary(kept) {
+        kept -= 1;
+    }
+    format!("{}{rest}", &part[..kept])
+}
+
+/// Bytes of a name.
+const NAME_MAX: usize = 63;
 
 fn in_schema(table: &Table, name: &str) -> String {
     format!("{}.{name}", ident(&table.schema))
 }
 
-fn nothing() -> Way {
+pub(super) fn nothing() -> Way {
     Way {
         changes: Vec::new(),
         steps: Vec::new(),
@@ -283,6 +353,7 @@ fn nothing() -> Way {
         no_way_back: None,
         impossible: None,
         evidence: Evidence::default(),
+        seen: Vec::new(),
     }
 }
 
@@ -302,6 +373,13 @@ fn columns_of(definition: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_part_of_an_index_is_named_after_the_partition() {
+        assert_eq!(server_name("orders_2024", "orders", "orders_customer_idx"), "orders_2024_customer_idx");
+        assert_eq!(server_name("p1", "orders", "by_customer"), "p1_idx");
+        assert_eq!(server_name(&"ä".repeat(31), "t", "t_a_idx").len(), 62);
+    }
 
     #[test]
     fn only_plain_columns_are_looked_at_for_collisions() {

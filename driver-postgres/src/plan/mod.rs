@@ -1,10 +1,18 @@
 //! From a statement to the steps that carry it out.
 
 mod alter;
+mod bounds;
+mod constraint;
 mod index;
 mod mapping;
+mod object;
+mod parent_index;
+mod partition;
 mod shadow;
 mod step;
+mod table;
+
+use std::time::Duration;
 
 use replank_core::driver::Request;
 use replank_core::driver::facts::TableFacts;
@@ -14,17 +22,23 @@ use replank_core::{Error, ErrorKind, Result};
 
 use crate::connect::{Conn, Server};
 use crate::definition::Definition;
+use crate::holders::old_holders;
 use crate::inspect::Table;
-use crate::parse::{Statement, parse, parse_all, parse_shape};
+use crate::lint::{Facts, Seen};
+use crate::parse::{self, Statement, parse, parse_all, parse_shape};
 use crate::preflight::refuse_pooler;
 use crate::spec::Spec;
 use crate::sql::is_so;
 use crate::state::{Names, all_runs};
+use index::nothing;
 use mapping::Given;
+use object::unknown;
 use shadow::Wanted;
 
-pub use step::{Kind, Notes};
+pub use step::{Kind, NOTHING, Notes};
 
+/// A transaction that is worth to be named before anything is begun. Chosen: those that are young are over by then.
+const OLD: Duration = Duration::from_secs(5);
 /// An exclusive lock for a change of the catalogue alone: some milliseconds. Measured on an idle table.
 const CATALOGUE_MS: u64 = 5;
 
@@ -37,7 +51,7 @@ pub async fn draft(server: &Server, request: &Request) -> Result<Draft> {
     // What is tried is tried in a transaction of this session, which ends with it when something goes wrong.
     let mut connection = server.connect().await?;
     let names = Names::new(&server.settings().state_name);
-    let mut drafting = Drafting { connection: &mut connection, names };
+    let mut drafting = Drafting { connection: &mut connection, names, version: server.version() };
     match request {
         Request::Statement { text, forward, reverse } => {
             drafting.statement(text, &Given { forward, reverse }).await
@@ -51,6 +65,7 @@ pub async fn draft(server: &Server, request: &Request) -> Result<Draft> {
 struct Drafting<'a> {
     connection: &'a mut Conn,
     names: Names,
+    version: u32,
 }
 
 /// What a change comes to.
@@ -65,6 +80,15 @@ struct Way {
     no_way_back: Option<String>,
     impossible: Option<String>,
     evidence: Evidence,
+    /// For the rules of this driver.
+    seen: Vec<Seen>,
+}
+
+impl Way {
+    /// Notes something for a rule of this driver.
+    fn seen(&mut self, rule: &str, what: String) {
+        self.seen.push(Seen { rule: rule.to_owned(), what });
+    }
 }
 
 impl Drafting<'_> {
@@ -81,6 +105,13 @@ impl Drafting<'_> {
                     )
                     .hint("without ONLY the children are changed as well"));
                 }
+                match actions.first().map(|action| &action.kind) {
+                    Some(parse::Kind::Attach { child, bound }) => {
+                        return self.attach(text, &table, child, bound).await;
+                    }
+                    Some(parse::Kind::Detach { child }) => return self.detach(text, &table, child).await,
+                    _ => {}
+                }
                 let way = self.alter(&table, &actions).await?;
                 let rebuild = self.shadow(&table, &Wanted::Altered(&actions), given).await?;
                 let wants_rebuild = !given.forward.is_empty() || !given.reverse.is_empty();
@@ -95,8 +126,13 @@ impl Drafting<'_> {
                 let way = self.create_index(&table, &index).await?;
                 self.finish(text, &table, Some(way), None).await
             }
-            Statement::DropIndex { index, if_exists } => self.drop_index(text, &index, if_exists).await,
-            Statement::Reindex { name, is_table } => self.reindex(text, &name, is_table).await,
+            Statement::DropIndex { index, if_exists, is_concurrent } => {
+                self.drop_index(text, &index, if_exists, is_concurrent).await
+            }
+            Statement::Object(object) => self.object(text, &object).await,
+            Statement::Reindex { name, is_table, is_concurrent } => {
+                self.reindex(text, &name, is_table, is_concurrent).await
+            }
         }
     }
 
@@ -114,14 +150,7 @@ impl Drafting<'_> {
             statement: text.to_owned(),
             changes: Vec::new(),
             server: crate::session::facts(self.connection).await?,
-            table: TableFacts {
-                id: TableId::new(name),
-                rows: 0,
-                rows_exact: true,
-                bytes: None,
-                key: Vec::new(),
-                dependants: Vec::new(),
-            },
+            table: unknown(name),
             candidates: Vec::new(),
             evidence: Evidence::default(),
             driver_facts: serde_json::Value::Null,
@@ -210,10 +239,36 @@ impl Drafting<'_> {
         way: Option<Way>,
         rebuild: Option<(Candidate, Evidence)>,
     ) -> Result<Draft> {
+        let facts = TableFacts {
+            id: TableId { schema: Some(table.schema.clone()), name: table.name.clone() },
+            rows: u64::try_from(table.rows).unwrap_or_default(),
+            rows_exact: false,
+            bytes: u64::try_from(table.bytes).ok(),
+            key: table.key.clone(),
+            dependants: Vec::new(),
+        };
+        let mut way = way;
+        if let Some(way) = &mut way {
+            for holder in old_holders(self.connection, table.oid, OLD).await? {
+                way.seen("P150", format!("session {} holds {}: {}", holder.id, table.name, holder.about));
+            }
+        }
+        self.finish_facts(text, facts, way, rebuild).await
+    }
+
+    async fn finish_facts(
+        &mut self,
+        text: &str,
+        table: TableFacts,
+        way: Option<Way>,
+        rebuild: Option<(Candidate, Evidence)>,
+    ) -> Result<Draft> {
         let mut candidates = Vec::new();
         let mut evidence = Evidence::default();
         let mut changes = Vec::new();
+        let mut driver_facts = serde_json::Value::Null;
         if let Some(way) = way {
+            driver_facts = Facts::written(way.seen);
             evidence = way.evidence;
             changes = way.changes;
             candidates.push(Candidate {
@@ -243,7 +298,7 @@ impl Drafting<'_> {
         }
         tell_without_rebuild(&mut candidates);
         for run in all_runs(self.connection, &self.names).await? {
-            if run.table.name == table.name && run.table.schema.as_ref() == Some(&table.schema) {
+            if run.table == table.id {
                 evidence.busy.extend(run.unfinished());
             }
         }
@@ -251,17 +306,10 @@ impl Drafting<'_> {
             statement: text.to_owned(),
             changes,
             server: crate::session::facts(self.connection).await?,
-            table: TableFacts {
-                id: TableId { schema: Some(table.schema.clone()), name: table.name.clone() },
-                rows: u64::try_from(table.rows).unwrap_or_default(),
-                rows_exact: false,
-                bytes: u64::try_from(table.bytes).ok(),
-                key: table.key.clone(),
-                dependants: Vec::new(),
-            },
+            table,
             candidates,
             evidence,
-            driver_facts: serde_json::Value::Null,
+            driver_facts,
         })
     }
 }

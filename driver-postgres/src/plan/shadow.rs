@@ -239,7 +239,9 @@ async fn on_copy(
         | Kind::Other => kept.push(action.text.clone()),
         Kind::RenameTable(_) => return refused("a rebuild does not rename its table"),
         Kind::Rewrite => return refused("a rebuild does not change where or how the table is kept yet"),
-        Kind::Validate | Kind::Catalogue | Kind::Hierarchy => return refused("it needs no rebuild"),
+        Kind::Validate | Kind::Catalogue | Kind::Attach { .. } | Kind::Detach { .. } | Kind::Hierarchy => {
+            return refused("it needs no rebuild");
+        }
     }
     for text in &kept {
         run(connection, format!("ALTER TABLE {copy} {text}")).await?;

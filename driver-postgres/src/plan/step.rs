@@ -19,6 +19,15 @@ pub enum Kind {
     IndexDropped,
     /// The same of one that was not valid when the plan was made: it is not built again.
     RemainderDropped,
+    /// A look whether the index of a partitioned table counts: it does once each partition has its own.
+    IndexWhole,
+    /// A partition that is detached while others write: in two transactions, and the catalogue tells of which is done.
+    Detached {
+        /// Of which table.
+        parent: i64,
+        /// What does the second transaction's part after it was interrupted.
+        rest: String,
+    },
     /// Indexes that are built anew while others write.
     IndexesRenewed {
         /// Those that are to be replaced.
@@ -40,6 +49,9 @@ pub struct Notes {
     /// Other tables that it locks.
     #[serde(default)]
     pub others: Vec<i64>,
+    /// Other tables that its inverse locks.
+    #[serde(default)]
+    pub others_back: Vec<i64>,
     /// The index that it is about, as it is typed.
     #[serde(default)]
     pub index: String,
@@ -80,6 +92,7 @@ pub fn step(
         forward: statement.clone(),
         kind,
         others: Vec::new(),
+        others_back: Vec::new(),
         index,
         shape: String::new(),
     };
@@ -94,17 +107,46 @@ pub fn step(
 }
 
 /// The same step, with other tables that it locks.
-pub fn locking(mut step: Step, others: Vec<i64>) -> Step {
-    if let Some(notes) = step.spec.as_object_mut() {
-        notes.insert("others".to_owned(), others.into());
+pub fn locking(step: Step, others: &[i64]) -> Step {
+    noted(step, |notes| notes.others.extend(others))
+}
+
+/// The same step, with other tables that its inverse locks.
+pub fn locking_back(step: Step, others: &[i64]) -> Step {
+    noted(step, |notes| notes.others_back.extend(others))
+}
+
+/// The same step, about an index of such a shape.
+pub fn shaped(step: Step, shape: String) -> Step {
+    noted(step, |notes| notes.shape = shape)
+}
+
+/// The same step, whose inverse drops this index of this table, and none that is another.
+pub fn noted_index(step: Step, table: i64, index: &str, shape: &str) -> Step {
+    noted(step, |notes| {
+        notes.table = table;
+        notes.index = index.to_owned();
+        notes.shape = shape.to_owned();
+    })
+}
+
+fn noted(mut step: Step, note: impl FnOnce(&mut Notes)) -> Step {
+    if let Ok(mut notes) = Notes::of(&step) {
+        note(&mut notes);
+        step.spec = serde_json::to_value(notes).unwrap_or_default();
     }
     step
 }
 
-/// The same step, about an index of such a shape.
-pub fn shaped(mut step: Step, shape: String) -> Step {
-    if let Some(notes) = step.spec.as_object_mut() {
-        notes.insert("shape".to_owned(), shape.into());
-    }
-    step
+/// A step within a transaction.
+pub fn recorded(title: String, table: i64, statement: String, inverse: String) -> Step {
+    step(title, table, statement, inverse, Kind::Recorded, String::new())
 }
+
+/// The same of one that may take long, beside those who write.
+pub fn long(title: String, table: i64, statement: String, inverse: String) -> Step {
+    step(title, table, statement, inverse, Kind::RecordedLong, String::new())
+}
+
+/// What stands in the place of a statement, or of an inverse, where there is nothing to do.
+pub const NOTHING: &str = "-- there is nothing to do";

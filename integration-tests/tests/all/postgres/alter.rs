@@ -136,9 +136,11 @@ async fn on_postgres_what_would_hold_others_up_is_refused_and_nothing_is_changed
         ("CREATE INDEX orders_note ON orders (id)", 2, "orders_note"),
         ("DROP INDEX nope", 2, "nope"),
         ("DROP INDEX IF EXISTS nope", 0, "nothing to do"),
-        ("ALTER TABLE orders ATTACH PARTITION p DEFAULT", 3, "not run by replank yet"),
+        ("ALTER TABLE orders ATTACH PARTITION p DEFAULT", 2, "orders is not partitioned"),
+        ("ALTER TABLE orders INHERIT p", 3, "not run by replank yet"),
         ("DROP INDEX orders_pkey", 3, "constraint orders_pkey"),
-        ("DROP TABLE orders", 3, "not run by replank yet"),
+        ("DROP TABLE orders", 3, "the view seen"),
+        ("TRUNCATE orders", 3, "not run by replank"),
     ] {
         println!("{statement}");
         run_beside(&["apply", "-t", &url, "-e", statement, "--yes"], &[]).await.exits(exit).says(says);
@@ -196,6 +198,11 @@ async fn on_postgres_a_login_that_lacks_a_privilege_is_told_which() {
         .await
         .exits(3)
         .says("GRANT TEMPORARY");
+    // A service is known by the role that only it has.
+    table.execute("DROP ROLE IF EXISTS cloudsqlsuperuser; CREATE ROLE cloudsqlsuperuser").await;
+    let service = run_beside(&["doctor", "-t", &url], &[]).await;
+    table.execute("DROP ROLE cloudsqlsuperuser").await;
+    service.exits(3).says("Google Cloud SQL").says("GRANT pg_read_all_stats TO");
     let wrong = table.url().replacen("replank@", "wrong@", 1);
     run_beside(&["doctor", "-t", &wrong], &[]).await.exits(2).says("refuses the login");
     let nowhere = table.url().replacen(&format!("/{name}"), "/nowhere", 1);

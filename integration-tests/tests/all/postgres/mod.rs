@@ -13,12 +13,15 @@ mod holders;
 mod index;
 mod known_failures;
 mod oracle;
+mod partition;
 mod pooler;
 mod rebuild_kills;
 mod reshape;
 mod round_trips;
+mod rules;
 mod server_kills;
 mod standby;
+mod statements;
 mod subscriber;
 
 mod table;

@@ -136,8 +136,8 @@ impl Writers {
         Self { stop, tasks }
     }
 
-    /// Ends them; every write was acknowledged and is there.
-    pub async fn stop(self, table: &Table) {
+    /// Ends them; every write was acknowledged and is there. Answers with how long the longest transaction took.
+    pub async fn stop(self, table: &Table) -> Duration {
         self.stop.store(true, Ordering::Relaxed);
         let (mut written, mut longest) = (0, Duration::ZERO);
         for task in self.tasks {
@@ -149,5 +149,6 @@ impl Writers {
         assert_eq!(there, written.to_string());
         assert!(written > 20, "next to nothing was written");
         println!("{written} transactions, longest {} ms", longest.as_millis());
+        longest
     }
 }

@@ -1,0 +1,163 @@
+//! PostgreSQL's own rules, one a file, each with the page that `replank explain` prints. The plan notes what it has seen, and
+//! for which rule; a rule says what that means for the way that is taken.
+
+mod attach_detach;
+mod check_validating;
+mod column_rewrites;
+mod corrupting_release;
+mod drop_not_concurrent;
+mod drop_not_null;
+mod enum_change;
+mod exclusion;
+mod facts;
+mod foreign_key_validating;
+mod index_not_concurrent;
+mod invalid_left;
+mod json_column;
+mod key_without_index;
+mod not_null_scan;
+mod old_transactions;
+mod own;
+mod partitioned_index;
+mod partitioned_key;
+mod primary_key_direct;
+mod refresh_blocks;
+mod reindex_not_concurrent;
+mod rewrite_by_option;
+mod row_security;
+mod type_looks;
+mod type_rewrites;
+mod unique_direct;
+mod vacuum_full;
+
+pub use facts::{Facts, Seen};
+
+use replank_core::lint::Rule;
+
+/// Every rule of this driver, in the order of their codes.
+pub fn rules() -> Vec<&'static dyn Rule> {
+    vec![
+        &index_not_concurrent::RULE,
+        &drop_not_concurrent::RULE,
+        &invalid_left::RULE,
+        &corrupting_release::RULE,
+        &primary_key_direct::RULE,
+        &unique_direct::RULE,
+        &exclusion::RULE,
+        &foreign_key_validating::RULE,
+        &check_validating::RULE,
+        &not_null_scan::RULE,
+        &column_rewrites::RULE,
+        &type_rewrites::RULE,
+        &type_looks::RULE,
+        &json_column::RULE,
+        &enum_change::RULE,
+        &vacuum_full::RULE,
+        &reindex_not_concurrent::RULE,
+        &attach_detach::RULE,
+        &partitioned_key::RULE,
+        &partitioned_index::RULE,
+        &rewrite_by_option::RULE,
+        &refresh_blocks::RULE,
+        &drop_not_null::RULE,
+        &row_security::RULE,
+        &key_without_index::RULE,
+        &old_transactions::RULE,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use replank_core::driver::facts::{ServerFacts, TableFacts};
+    use replank_core::ident::TableId;
+    use replank_core::lint::{Severity, Subject};
+    use replank_core::plan::{Draft, Evidence, Strategy};
+    use rstest::rstest;
+
+    use super::*;
+
+    fn worst(code: &str, facts: serde_json::Value, strategy: Strategy) -> Option<Severity> {
+        let draft = Draft {
+            statement: String::new(),
+            changes: Vec::new(),
+            server: ServerFacts {
+                driver: "postgres".into(),
+                product: "PostgreSQL".into(),
+                version: "17".into(),
+            },
+            table: TableFacts {
+                id: TableId::new("t"),
+                rows: 1,
+                rows_exact: true,
+                bytes: None,
+                key: Vec::new(),
+                dependants: Vec::new(),
+            },
+            candidates: Vec::new(),
+            evidence: Evidence::default(),
+            driver_facts: facts,
+        };
+        let lock_budget = Duration::from_millis(200);
+        let subject = Subject { draft: &draft, strategy, discards: &[], disk_bytes: None, lock_budget };
+        let rule =
+            rules().into_iter().find(|rule| rule.code() == code.trim_end_matches('!')).expect("a known rule");
+        rule.check(&subject).into_iter().map(|verdict| verdict.severity).max()
+    }
+
+    #[rstest]
+    #[case("P101", Strategy::NativeOnline, Severity::Info)]
+    #[case("P102", Strategy::NativeOnline, Severity::Info)]
+    #[case("P105", Strategy::NativeOnline, Severity::Info)]
+    #[case("P106", Strategy::Instant, Severity::Error)]
+    #[case("P107", Strategy::NativeOnline, Severity::Info)]
+    #[case("P109", Strategy::NativeOnline, Severity::Info)]
+    #[case("P110", Strategy::Shadow, Severity::Info)]
+    #[case("P110", Strategy::Instant, Severity::Error)]
+    #[case("P111", Strategy::NativeOnline, Severity::Info)]
+    #[case("P113", Strategy::NativeOnline, Severity::Info)]
+    #[case("P114", Strategy::NativeOnline, Severity::Info)]
+    #[case("P115", Strategy::Shadow, Severity::Info)]
+    #[case("P115", Strategy::Instant, Severity::Error)]
+    #[case("P118", Strategy::Shadow, Severity::Info)]
+    #[case("P118", Strategy::Instant, Severity::Error)]
+    #[case("P119", Strategy::Shadow, Severity::Info)]
+    #[case("P119", Strategy::Instant, Severity::Error)]
+    #[case("P120", Strategy::Instant, Severity::Warning)]
+    #[case("P122", Strategy::Instant, Severity::Warning)]
+    #[case("P124", Strategy::Shadow, Severity::Info)]
+    #[case("P124", Strategy::Instant, Severity::Error)]
+    #[case("P125", Strategy::NativeOnline, Severity::Info)]
+    #[case("P126", Strategy::NativeOnline, Severity::Info)]
+    #[case("P127", Strategy::Instant, Severity::Error)]
+    #[case("P128", Strategy::NativeOnline, Severity::Info)]
+    #[case("P129", Strategy::Instant, Severity::Error)]
+    #[case("P130", Strategy::NativeOnline, Severity::Info)]
+    #[case("P131", Strategy::Instant, Severity::Warning)]
+    #[case("P134", Strategy::Instant, Severity::Warning)]
+    #[case("P135", Strategy::Instant, Severity::Warning)]
+    #[case("P150", Strategy::Instant, Severity::Warning)]
+    #[case("P122!", Strategy::Instant, Severity::Error)]
+    #[case("P130!", Strategy::NativeOnline, Severity::Error)]
+    fn each_rule_judges_what_was_seen_and_has_nothing_against_the_rest(
+        #[case] code: &str,
+        #[case] strategy: Strategy,
+        #[case] severity: Severity,
+    ) {
+        assert_eq!(worst(code, Facts::one(code, "something".to_owned()), strategy), Some(severity));
+        assert_eq!(worst(code, serde_json::Value::Null, strategy), None);
+        assert_eq!(worst(code, Facts::one("P999", "something".to_owned()), strategy), None);
+    }
+
+    #[test]
+    fn codes_are_ordered_and_every_page_names_its_rule_with_a_bad_and_a_good_example() {
+        let rules = rules();
+        assert!(rules.windows(2).all(|pair| pair[0].code() < pair[1].code()));
+        for rule in rules {
+            let title = format!("# {} {}", rule.code(), rule.slug());
+            assert!(rule.page().starts_with(&title), "{title}");
+            assert!(rule.page().contains("\nBad: ") && rule.page().contains("\nGood: "), "{title}");
+        }
+    }
+}
