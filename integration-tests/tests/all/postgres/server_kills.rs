@@ -11,6 +11,7 @@ use crate::kills::{BACKWARD, BETWEEN};
 use crate::random::{Random, seed};
 use crate::server::{OwnServer, postgres_own_server};
 use crate::stopped::Stopped;
+use crate::workload::Journal;
 
 /// What did not wait for the disk stays in memory for long, and is lost.
 async fn forgetful() -> OwnServer {
@@ -69,6 +70,23 @@ async fn on_postgres_the_server_killed_on_the_way_back_loses_nothing() {
         orders.check(&journal).await;
         assert_same(&orders.definition().await, &before, "the definition, before and after");
         orders.assert_no_helpers().await;
+    }
+}
+
+/// Nobody else's commit takes it there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_what_counts_as_done_is_on_the_disk_of_a_server_on_which_nobody_writes() {
+    let server = forgetful().await;
+    for boundary in ["chunk_committed:2", "index_built", "released"] {
+        let orders = Orders::within(server.database().await, 500).await;
+        let (url, before) = (orders.url(), orders.definition().await);
+        let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes", "--throttle", "chunk_rows_max=50"];
+        let stopped = Stopped::at(boundary, &apply).await;
+        server.kill().await;
+        stopped.wake();
+        server.start().await;
+        sound(stopped.end().await);
+        orders.check_there_and_back(&Journal::default(), &before, RETYPE).await;
     }
 }
 
