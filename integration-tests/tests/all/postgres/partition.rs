@@ -188,7 +188,15 @@ async fn on_postgres_an_index_of_a_partitioned_table_is_built_partition_by_parti
     let add = "ALTER TABLE orders ADD COLUMN state text NOT NULL DEFAULT 'new'";
     let file = "SELECT pg_relation_filenode('orders_small')::text";
     let old = table.text(file).await;
-    run_beside(&["apply", "-t", &url, "-e", add, "--yes", "--no-revert"], &[]).await.exits(0);
+    let apply = ["apply", "-t", &url, "-e", add, "--yes", "--no-revert"];
+    let mut ended = run_beside(&apply, &[]).await;
+    // On a machine that is busy five tables may take longer than the budget: it gives way, and says so.
+    for _ in 0..5 {
+        if ended.code == Some(5) {
+            ended = run_beside(&apply, &[]).await;
+        }
+    }
+    ended.exits(0);
     assert_eq!(table.text(file).await, old, "rows were written anew");
     let longest = writers.stop(&table).await;
     assert!(longest < LONGEST, "a writer waited for {} ms", longest.as_millis());
