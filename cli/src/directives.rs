@@ -10,12 +10,13 @@ use replank_core::{Error, ErrorKind, Result};
 use crate::{gate, length};
 
 /// Every key that is meant to exist, and whether this version knows what to do with it.
-const KEYS: [(&str, bool); 19] = [
+const KEYS: [(&str, bool); 20] = [
     ("strategy", true),
     ("cutover", true),
     ("lock_budget", true),
     ("forward", true),
     ("reverse", true),
+    ("capture", true),
     ("waive", true),
     ("reason", true),
     ("until", true),
@@ -45,6 +46,8 @@ pub struct Directives {
     pub forward: Vec<(String, String)>,
     /// `reverse="column=expression"`.
     pub reverse: Vec<(String, String)>,
+    /// `capture=slot`: a word that the driver knows.
+    pub capture: Option<String>,
     /// `rows=exact`: all are counted. `rows=estimate`, as it is unless something is said: only where that takes a moment.
     pub counts_rows: bool,
     /// `waive=CODE reason="…" until=DATE`.
@@ -104,6 +107,7 @@ fn set(directives: &mut Directives, key: &str, value: &str) -> Result<()> {
         "lock_budget" => directives.lock_budget = Some(length::parse(value)?),
         "forward" => directives.forward.push(expression(key, value)?),
         "reverse" => directives.reverse.push(expression(key, value)?),
+        "capture" => directives.capture = Some(value.to_owned()),
         "rows" => {
             directives.counts_rows = match value {
                 "exact" => true,

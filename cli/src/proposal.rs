@@ -49,7 +49,8 @@ pub fn directives(bounds: &Bounds) -> Result<Directives> {
 
 /// The request of a statement, with the expressions that its directives give.
 pub fn request(text: String, directives: &Directives) -> Request {
-    Request::Statement { text, forward: directives.forward.clone(), reverse: directives.reverse.clone() }
+    let Directives { forward, reverse, capture, .. } = directives;
+    Request::Statement { text, forward: forward.clone(), reverse: reverse.clone(), capture: capture.clone() }
 }
 
 /// What a run is to keep to: flags before directives before the project's file.

@@ -27,6 +27,34 @@ pub struct Spec {
     pub forward: Flow,
     /// The way back, if there is one.
     pub backward: Option<Flow>,
+    /// How the way forward learns of what is written.
+    #[serde(default)]
+    pub capture: CaptureBy,
+}
+
+/// How it is known what applications write while rows are copied. On the way back always by triggers: nobody reads a slot
+/// for as long as nobody decides.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CaptureBy {
+    /// Triggers fill the log.
+    #[default]
+    Trigger,
+    /// A logical slot keeps what is written, and the runner fills the log from it.
+    Slot,
+}
+
+impl CaptureBy {
+    /// The words of `-D capture=…`; the first is meant where nothing is said.
+    pub const WORDS: [&str; 2] = ["trigger", "slot"];
+
+    /// That of a word.
+    pub fn of(word: &str) -> Self {
+        match word {
+            "slot" => Self::Slot,
+            _ => Self::Trigger,
+        }
+    }
 }
 
 /// A shape.

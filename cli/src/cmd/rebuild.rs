@@ -24,6 +24,6 @@ pub async fn run(shell: &Shell, args: Rebuild) -> Result<Outcome> {
             .hint("use `replank apply -e`"));
     }
     let connected = shell.connect().await?;
-    let request = Request::Rebuild { table: args.table, shape };
+    let request = Request::Rebuild { table: args.table, shape, capture: directives.capture.clone() };
     change::run(shell, connected, request, &args.change, directives).await
 }

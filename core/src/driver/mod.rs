@@ -21,11 +21,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::Result;
 use crate::ident::TableId;
 use crate::lint::Rule;
 use crate::plan::Draft;
 use crate::throttle::{Limits, Reading};
+use crate::{Error, ErrorKind, Result};
 pub use cut_over::{CutOver, GAVE_WAY, Owner, SwapGuard, SwapOutcome};
 pub use facts::{Check, Holder, ServerFacts};
 pub use feed::{ChangeFeed, FeedBatch};
@@ -125,6 +125,8 @@ pub enum Request {
         forward: Vec<(String, String)>,
         /// The same for the way back.
         reverse: Vec<(String, String)>,
+        /// How a rebuild shall learn of what is written meanwhile: a word of the driver's own.
+        capture: Option<String>,
     },
     /// A rebuild without a statement: a repack, or a new shape.
     Rebuild {
@@ -132,10 +134,53 @@ pub enum Request {
         table: String,
         /// The new shape, as a `CREATE` statement.
         shape: Option<String>,
+        /// As in a statement.
+        capture: Option<String>,
     },
     /// What takes steps of the server's own back, as one change.
     TakeBack {
         /// The [inverses](crate::plan::Step::inverse) of steps on one table, as this driver planned them.
         inverses: Vec<String>,
     },
+}
+
+impl Request {
+    /// How changes are captured: the word that the person gave, or the first of those that the driver knows.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for any other word.
+    pub fn capture<'a>(&self, known: &[&'a str]) -> Result<&'a str> {
+        let asked = match self {
+            Self::Statement { capture, .. } | Self::Rebuild { capture, .. } => capture.as_deref(),
+            Self::TakeBack { .. } => None,
+        };
+        let found = match asked {
+            Some(asked) => known.iter().find(|known| **known == asked),
+            None => known.first(),
+        };
+        found.copied().ok_or_else(|| {
+            let asked = asked.unwrap_or_default();
+            Error::new(ErrorKind::Usage, format!("changes cannot be captured by `{asked}` here"))
+                .hint(format!("write capture={}", known.join(", or capture=")))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_to_capture_is_one_that_the_driver_knows() {
+        let asking = |capture: Option<&str>| Request::Rebuild {
+            table: "t".to_owned(),
+            shape: None,
+            capture: capture.map(ToOwned::to_owned),
+        };
+        let known = ["trigger", "slot"];
+        assert_eq!(asking(None).capture(&known).expect("the first"), "trigger");
+        assert_eq!(asking(Some("slot")).capture(&known).expect("known"), "slot");
+        let error = asking(Some("binlog")).capture(&known).expect_err("unknown");
+        assert_eq!(error.kind(), ErrorKind::Usage);
+    }
 }

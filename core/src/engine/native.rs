@@ -338,7 +338,7 @@ mod tests {
 
     async fn plan(server: &Server, word: &str) -> Plan {
         let text = format!("native {TABLE} {word}");
-        let request = Request::Statement { text, forward: Vec::new(), reverse: Vec::new() };
+        let request = Request::Statement { text, forward: Vec::new(), reverse: Vec::new(), capture: None };
         let draft = server.connect().draft(&request).await.expect("it is understood");
         let options = PlanOptions { revertible: true, ..PlanOptions::default() };
         choose(&draft, &[], &options).expect("it can be done").plan

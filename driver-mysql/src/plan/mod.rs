@@ -48,6 +48,7 @@ const SYSTEM: [&str; 4] = ["mysql", "sys", "information_schema", "performance_sc
 
 /// Makes the draft of a request.
 pub async fn draft(server: &Server, request: &Request) -> Result<Draft> {
+    request.capture(&["log"])?;
     let mut connection = server.take().await?;
     let names = Names::new(&server.settings().state_name);
     let mut drafting = Drafting {
@@ -58,10 +59,10 @@ pub async fn draft(server: &Server, request: &Request) -> Result<Draft> {
         facts: Facts::default(),
     };
     let draft = match request {
-        Request::Statement { text, forward, reverse } => {
+        Request::Statement { text, forward, reverse, .. } => {
             drafting.statement(text, &Given { forward, reverse }).await?
         }
-        Request::Rebuild { table, shape } => drafting.rebuild(table, shape.as_deref()).await?,
+        Request::Rebuild { table, shape, .. } => drafting.rebuild(table, shape.as_deref()).await?,
         Request::TakeBack { inverses } => match &inverses[..] {
             // A plan of ours has one step.
             [inverse] => drafting.statement(inverse, &Given { forward: &[], reverse: &[] }).await?,

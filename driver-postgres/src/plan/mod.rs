@@ -27,7 +27,7 @@ use crate::inspect::Table;
 use crate::lint::{Facts, Seen};
 use crate::parse::{self, Statement, parse, parse_all, parse_shape};
 use crate::preflight::refuse_pooler;
-use crate::spec::Spec;
+use crate::spec::{CaptureBy, Spec};
 use crate::sql::is_so;
 use crate::state::{Names, all_runs};
 use index::nothing;
@@ -51,13 +51,15 @@ pub async fn draft(server: &Server, request: &Request) -> Result<Draft> {
     // What is tried is tried in a transaction of this session, which ends with it when something goes wrong.
     let mut connection = server.connect().await?;
     let names = Names::new(&server.settings().state_name);
-    let mut drafting = Drafting { connection: &mut connection, names, version: server.version() };
+    let capture = CaptureBy::of(request.capture(&CaptureBy::WORDS)?);
+    let mut drafting =
+        Drafting { connection: &mut connection, names, version: server.version(), capture };
     match request {
-        Request::Statement { text, forward, reverse } => {
+        Request::Statement { text, forward, reverse, .. } => {
             drafting.statement(text, &Given { forward, reverse }).await
         }
-        Request::Rebuild { table, shape: None } => drafting.rebuild(table).await,
-        Request::Rebuild { table, shape: Some(shape) } => drafting.reshape(table, shape).await,
+        Request::Rebuild { table, shape: None, .. } => drafting.rebuild(table).await,
+        Request::Rebuild { table, shape: Some(shape), .. } => drafting.reshape(table, shape).await,
         Request::TakeBack { inverses } => drafting.take_back(inverses).await,
     }
 }
@@ -66,6 +68,7 @@ struct Drafting<'a> {
     connection: &'a mut Conn,
     names: Names,
     version: u32,
+    capture: CaptureBy,
 }
 
 /// What a change comes to.

@@ -14,7 +14,8 @@ use crate::empty_copy::{Place, copy};
 use crate::inspect::Table;
 use crate::parse::{Action, Added, AddedKind, Kind, Shape};
 use crate::rebuild::{grouped, listed, not_nulls};
-use crate::spec::{Side, Spec, Unique};
+use crate::slot::refusals;
+use crate::spec::{CaptureBy, Side, Spec, Unique};
 use crate::sql::{first, get, ident, is_so, number, rows, run, text};
 
 /// Both locks of the swap. Measured: see the benchmarks.
@@ -47,7 +48,7 @@ impl Drafting<'_> {
     ) -> Result<(Candidate, Evidence)> {
         // A copy in a place for temporary tables would be of another definition.
         run(self.connection, "BEGIN; SET LOCAL lock_timeout = '1s'; SET LOCAL temp_tablespaces = ''").await?;
-        let drafted = shadow(self.connection, table, wanted, given).await;
+        let drafted = shadow(self.connection, table, wanted, given, self.capture).await;
         run(self.connection, "ROLLBACK").await?;
         match drafted {
             Ok((Ok(candidate), evidence)) => Ok((candidate, evidence)),
@@ -75,6 +76,7 @@ async fn shadow(
     table: &Table,
     wanted: &Wanted<'_>,
     given: &Given<'_>,
+    capture: CaptureBy,
 ) -> Result<Drafted> {
     if let Some(row) = first(connection, place_query(table.oid)).await?
         && let Some(why) = get::<Option<String>>(&row, 0)?
@@ -163,7 +165,14 @@ async fn shadow(
         new: side(connection, after_number, new, mapped.new_index).await?,
         forward: mapped.forward,
         backward: mapped.backward.as_ref().ok().cloned(),
+        capture,
     };
+    if capture == CaptureBy::Slot {
+        let refusals = refusals(connection, table.oid, &spec.forward.key).await?;
+        if !refusals.is_empty() {
+            return no(format!("{}; or leave out -D capture=slot", refusals.join("; ")));
+        }
+    }
     let evidence = evidence(connection, table, &spec, &old_columns, &new_columns).await?;
     let is_new = |column: &&Column| !old_columns.iter().any(|old| old.number == column.number);
     let added = new_columns.iter().filter(|column| !column.is_generated).filter(is_new);
@@ -311,18 +320,29 @@ fn candidate(table: &Table, spec: &Spec, no_way_back: Option<String>, added: &[&
             undo = format!("{undo}; what was written to {} is gone then", lost.join(", "));
         }
     }
+    let mut whole = shape(table);
+    let capturing = match spec.capture {
+        CaptureBy::Trigger => {
+            LockNote { what: "SHARE ROW EXCLUSIVE on the table, for the triggers: writers wait".to_owned(), hold_ms: 5 }
+        }
+        CaptureBy::Slot => {
+            whole.steps[0].title =
+                "make the new table, empty and with its key alone, and a slot that keeps what is written".to_owned();
+            super::gentle_lock("SHARE UPDATE EXCLUSIVE on the table, for the publication")
+        }
+    };
     Ok(Candidate {
         spec: spec.write()?,
         no_way_back,
         undo,
         locks: vec![
-            LockNote { what: "SHARE ROW EXCLUSIVE on the table, for the triggers: writers wait".to_owned(), hold_ms: 5 },
+            capturing,
             LockNote {
                 what: "SHARE ROW EXCLUSIVE on the table for the last changes, then ACCESS EXCLUSIVE for the swap".to_owned(),
                 hold_ms: SWAP_MS,
             },
         ],
-        ..shape(table)
+        ..whole
     })
 }
 

@@ -16,7 +16,7 @@ use replank_core::value::{Change, Key, Position};
 use replank_core::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Core, Handle, apply, compare, feed, number_of, polite, snapshots, swap};
+use super::{Core, Handle, apply, compare, feed, number_of, polite, snapshots, spool, swap};
 use crate::attached::Attached;
 use crate::connect::Conn;
 use crate::holders::old_holders;
@@ -90,7 +90,10 @@ async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> 
     };
     let names = core.incoming_names();
     let attached = Attached::read(&mut aside, live, Some(written), Some(&names)).await?;
-    refuse_what_cannot_follow(&attached)?;
+    refuse_what_cannot_follow(core, &attached)?;
+    if core.captures_by_slot() {
+        spool::check_pace(core, budget).await?;
+    }
     let mut connection = core.server.connect().await?;
     let silence = (budget + Duration::from_secs(1)).as_millis();
     run(
@@ -142,13 +145,17 @@ fn first_name(line: &str) -> Option<String> {
     doubled.split('"').next().map(|name| name.replace('\u{0}', "\""))
 }
 
-fn refuse_what_cannot_follow(attached: &Attached) -> Result<()> {
-    if attached.cannot.is_empty() {
+fn refuse_what_cannot_follow(core: &Core, attached: &Attached) -> Result<()> {
+    // That of the capture ends with the swap.
+    let own = format!("the publication {}", core.slot_name());
+    let cannot: Vec<&str> =
+        attached.cannot.iter().map(String::as_str).filter(|what| !core.captures_by_slot() || *what != own).collect();
+    if cannot.is_empty() {
         return Ok(());
     }
     Err(Error::new(
         ErrorKind::ForeignDdl,
-        format!("what came since the plan was made cannot follow the table: {}", attached.cannot.join("; ")),
+        format!("what came since the plan was made cannot follow the table: {}", cannot.join("; ")),
     )
     .hint("take it away, then `replank resume`"))
 }
@@ -370,7 +377,14 @@ fn silent() -> Error {
 #[async_trait]
 impl SwapGuard for Guard {
     async fn head(&mut self) -> Result<Position> {
-        noted(&mut self.is_working, feed::head(&mut self.aside)).await
+        let Self { core, aside, is_working, .. } = self;
+        noted(is_working, async {
+            if core.captures_by_slot() {
+                spool::drain(core).await?;
+            }
+            feed::head(aside).await
+        })
+        .await
     }
 
     async fn apply(&mut self, changes: &[Change]) -> Result<Applied> {

@@ -4,7 +4,7 @@ use replank_core::engine::boundary::{Boundary, reached};
 use replank_core::{Error, ErrorKind, Result};
 
 use super::polite::{Lock, politely};
-use super::{Core, number_of, swap};
+use super::{Core, number_of, slot, swap};
 use crate::connect::Conn;
 use crate::sql::{get, rows, table, text};
 use crate::state::{ObjectRole, is_made};
@@ -19,6 +19,11 @@ pub async fn discard(core: &Core) -> Result<()> {
     }
     core.check_token(&mut connection).await?;
     swap::settle(core, &mut connection).await?;
+    for object in core.objects.of(&mut connection, ObjectRole::Slot).await? {
+        reached(Boundary::DropBegun);
+        slot::remove(core, &mut connection, &object.name).await?;
+        reached(Boundary::DropDone);
+    }
     // Triggers first: from then on nothing writes into what is removed.
     for object in core.objects.all(&mut connection).await? {
         if matches!(object.role, ObjectRole::Log | ObjectRole::LogBack | ObjectRole::Guard) {

@@ -1,4 +1,4 @@
-//! The change feed: reads the log that the capture triggers fill.
+//! The change feed: reads the log that the capture triggers fill, or [`super::spool`] from a slot.
 //!
 //! A position is a snapshot; what is new is what the present one sees and that one did not. Nothing is ever taken to be
 //! read because of its number. R1 holds by itself: a log row is part of the transaction that it tells of.
@@ -21,7 +21,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::snapshot::Snapshot;
-use super::{Core, number_of};
+use super::{Core, number_of, slot, spool};
 use crate::capture::{Capture, TRIGGERS};
 use crate::connect::Conn;
 use crate::sql::{first, get, rows, run, table, text};
@@ -81,6 +81,9 @@ impl Feed {
     async fn look(&mut self, keys_max: usize) -> Result<Vec<Entry>> {
         self.check().await?;
         let core = Arc::clone(&self.core);
+        if core.captures_by_slot() {
+            spool::keep_up(&core).await?;
+        }
         let columns = core.flow()?.key.len();
         let slots: Vec<String> = (0..columns).map(|at| format!("k{at}")).collect();
         let slots: Vec<&str> = slots.iter().map(String::as_str).collect();
@@ -191,7 +194,7 @@ pub async fn lasting_head(connection: &mut Conn) -> Result<Position> {
 }
 
 /// A commit that the server waits for the disk with: it has written something, of which nobody takes notice.
-async fn reach_the_disk(connection: &mut Conn) -> Result<()> {
+pub async fn reach_the_disk(connection: &mut Conn) -> Result<()> {
     run(connection, "SELECT pg_logical_emit_message(true, 'replank', '')").await.map(drop)
 }
 
@@ -215,8 +218,11 @@ pub fn fingerprint(capture: &Capture<'_>) -> String {
     )
 }
 
-/// Fails with [`ErrorKind::FeedGap`] unless function and triggers are as they were made.
+/// Fails with [`ErrorKind::FeedGap`] unless function and triggers, or slot and publication, are as they were made.
 pub async fn check_capture(connection: &mut Conn, core: &Core) -> Result<()> {
+    if core.captures_by_slot() {
+        return slot::check(connection, core).await.map(drop);
+    }
     let log = the_log(connection, core).await?;
     let capture = core.capture(core.job.direction, None)?;
     let now: String = match first(connection, fingerprint(&capture)).await? {

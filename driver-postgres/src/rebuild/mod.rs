@@ -12,8 +12,10 @@ mod parked;
 mod polite;
 mod prepare;
 mod range;
+mod slot;
 mod snapshot;
 mod snapshots;
+mod spool;
 mod swap;
 
 pub use compare::{grouped, listed};
@@ -38,6 +40,7 @@ use crate::spec::{Flow, Spec};
 use crate::sql::{first, get, table, text};
 use crate::state::{Names, ObjectRole, Objects, check_token};
 use snapshot::Snapshot;
+use tokio::sync::Mutex;
 
 /// Changes of different rows are applied side by side; more sessions than this only wait for each other. Chosen.
 const LANES: u16 = 4;
@@ -63,8 +66,20 @@ impl Rebuilder for Opener {
         let (fence, token) = (AtomicU64::new(job.fence.0), AtomicU64::new(job.fence.0));
         let (server, job) = (Arc::clone(&self.server), job.clone());
         let (is_analyzed, meets_rows) = (AtomicBool::new(false), AtomicBool::new(false));
+        let looked = Mutex::default();
         Ok(Arc::new(Handle {
-            core: Arc::new(Core { server, names, objects, job, spec, fence, token, is_analyzed, meets_rows }),
+            core: Arc::new(Core {
+                server,
+                names,
+                objects,
+                job,
+                spec,
+                fence,
+                token,
+                is_analyzed,
+                meets_rows,
+                looked,
+            }),
         }))
     }
 }
@@ -83,6 +98,8 @@ pub struct Core {
     is_analyzed: AtomicBool,
     /// Chunks may find rows of theirs in the written table.
     meets_rows: AtomicBool,
+    /// Of the slot: one reads it at a time.
+    looked: Mutex<spool::Looked>,
 }
 
 impl Core {
@@ -250,6 +267,9 @@ impl Rebuild for Handle {
     }
 
     async fn head(&self) -> Result<Position> {
+        if self.core.captures_by_slot() {
+            spool::drain(&self.core).await?;
+        }
         let mut connection = self.core.server.take().await?;
         let head = feed::lasting_head(&mut connection).await?;
         self.core.server.keep(connection);
@@ -311,7 +331,11 @@ impl Rebuild for Handle {
         fence::fence(&self.core, to).await
     }
 
+    /// Reads the slot as well: the feed waits for the copy, and what the slot holds of the disk must not.
     async fn check_source(&self) -> Result<()> {
+        if self.core.captures_by_slot() {
+            spool::keep_up(&self.core).await?;
+        }
         let mut connection = self.core.server.take().await?;
         self.core.check_definition(&mut connection).await?;
         feed::check_capture(&mut connection, &self.core).await?;

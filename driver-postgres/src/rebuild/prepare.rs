@@ -6,7 +6,7 @@ use replank_core::{Error, ErrorKind, Result};
 use serde_json::json;
 
 use super::polite::{Lock, politely};
-use super::{Core, feed, parked};
+use super::{Core, feed, parked, slot};
 use crate::connect::Conn;
 use crate::definition::{Definition, check_line, check_name, checks};
 use crate::empty_copy::{Place, copy};
@@ -38,8 +38,14 @@ pub async fn prepare(core: &Core) -> Result<()> {
     run(&mut connection, capture.log()).await?;
     run(&mut connection, closing(&table(&core.spec.schema, &capture.log))).await?;
     core.objects.put(&mut connection, ObjectRole::Log, &capture.log, &json!({})).await?;
+    if core.captures_by_slot() {
+        core.objects.put(&mut connection, ObjectRole::Slot, &core.slot_name(), &json!({})).await?;
+    }
     run(&mut connection, "COMMIT").await?;
     core.server.keep(connection);
+    if core.captures_by_slot() {
+        return slot::make(core, source.oid).await;
+    }
 
     let mut statements = capture.triggers();
     let extra = format!("json_build_object('fingerprint', ({}))::text", feed::fingerprint(&capture));

@@ -44,6 +44,29 @@ impl Snapshot {
         self.xmin
     }
 
+    /// No transaction from this one on was over.
+    pub fn xmax(&self) -> u64 {
+        self.xmax
+    }
+
+    /// Whether a transaction was over, of whose number only the lower half is known: the server's log has no more.
+    pub fn has_ended(&self, xid: u32) -> bool {
+        let xid = self.widened(xid);
+        xid < self.xmax && !self.open.contains(&xid)
+    }
+
+    /// The number with this lower half that is nearest to ours: no two in use are further apart than half of them.
+    fn widened(&self, xid: u32) -> u64 {
+        const HALF: u64 = 1 << 31;
+        const ALL: u64 = 1 << 32;
+        let near = (self.xmax & !(ALL - 1)) | u64::from(xid);
+        match near {
+            near if near > self.xmax + HALF => near.saturating_sub(ALL),
+            near if near + HALF < self.xmax => near + ALL,
+            near => near,
+        }
+    }
+
     /// Whether everything that `goal` sees is seen here as well.
     pub fn sees_all_of(&self, goal: &Self) -> bool {
         self.xmax >= goal.xmax && self.open.iter().all(|xid| *xid >= goal.xmax || goal.open.contains(xid))
@@ -56,6 +79,20 @@ mod tests {
 
     fn snapshot(text: &str) -> Snapshot {
         Snapshot::read(&Position(text.to_owned())).expect("a good one")
+    }
+
+    #[test]
+    fn transactions_are_known_by_half_their_number_across_its_end() {
+        let two = 2 * (1_u64 << 32);
+        let late = snapshot(&format!("{}:{}:{}", two - 5, two + 3, two - 5));
+        assert!(!late.has_ended(u32::MAX - 4), "it is open");
+        assert!(late.has_ended(u32::MAX - 5), "from before the end of the numbers");
+        assert!(late.has_ended(2));
+        assert!(!late.has_ended(3), "not begun");
+        let early = snapshot("700:710:702");
+        assert!(early.has_ended(701) && !early.has_ended(702) && !early.has_ended(710));
+        let before = snapshot(&format!("{0}:{0}:", two - 5));
+        assert!(!before.has_ended(2), "of the numbers to come");
     }
 
     #[test]

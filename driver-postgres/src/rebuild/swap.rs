@@ -7,7 +7,7 @@ use replank_core::{ErrorKind, Result};
 use serde_json::json;
 
 use super::prepare::closing;
-use super::{Core, feed};
+use super::{Core, feed, slot};
 use crate::attached::Attached;
 use crate::capture::{TRIGGERS, guard};
 use crate::connect::Conn;
@@ -91,8 +91,11 @@ pub async fn statements(
     Ok(all)
 }
 
-/// Takes a direction's triggers off the table that applications use.
+/// Takes a direction's capture off the table that applications use.
 pub fn dropping_capture(core: &Core, direction: Direction) -> Result<Vec<String>> {
+    if direction == Direction::Forward && core.captures_by_slot() {
+        return Ok(slot::ending(core));
+    }
     let capture = core.capture(direction, None)?;
     let live = core.source();
     let mut all: Vec<String> = TRIGGERS
@@ -128,6 +131,7 @@ async fn counters(core: &Core, connection: &mut Conn, written: &str) -> Result<V
 /// Does what was left for after a swap, and takes no lock that others wait for: constraints are looked at. Once more is
 /// harmless.
 pub async fn settle(core: &Core, connection: &mut Conn) -> Result<()> {
+    slot::settle(core, connection).await?;
     let Some(live) = core.objects.one(connection, ObjectRole::Live).await? else { return Ok(()) };
     let later: Vec<String> = live.extra["later"]
         .as_array()

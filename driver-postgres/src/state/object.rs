@@ -22,13 +22,23 @@ pub enum ObjectRole {
     Log,
     /// That of the way back.
     LogBack,
+    /// No table: a logical slot and a publication; `extra` says up to where the slot was read.
+    Slot,
     /// No table: a function and a trigger that refuse transactions which will never see the swap.
     Guard,
 }
 
 impl ObjectRole {
-    const ALL: [Self; 7] =
-        [Self::Shadow, Self::Retired, Self::Live, Self::Parked, Self::Log, Self::LogBack, Self::Guard];
+    const ALL: [Self; 8] = [
+        Self::Shadow,
+        Self::Retired,
+        Self::Live,
+        Self::Parked,
+        Self::Log,
+        Self::LogBack,
+        Self::Slot,
+        Self::Guard,
+    ];
 
     /// Whether the object is a table that the run made, or has taken the name from.
     pub fn is_ours(self) -> bool {
@@ -44,6 +54,7 @@ impl ObjectRole {
             Self::Parked => "parked",
             Self::Log => "log",
             Self::LogBack => "log_back",
+            Self::Slot => "slot",
             Self::Guard => "guard",
         }
     }

@@ -31,6 +31,7 @@ use size::Size;
 
 /// Makes the draft of a request.
 pub async fn draft(database: &Database, request: &Request) -> Result<Draft> {
+    request.capture(&["trigger"])?;
     let names = Names::new(&database.settings().state_name);
     let mut tx = database.read().await?;
     let mut drafting = Drafting {
@@ -40,10 +41,10 @@ pub async fn draft(database: &Database, request: &Request) -> Result<Draft> {
         names,
     };
     let draft = match request {
-        Request::Statement { text, forward, reverse } => {
+        Request::Statement { text, forward, reverse, .. } => {
             drafting.statement(text, &Given { forward, reverse }).await?
         }
-        Request::Rebuild { table, shape } => drafting.rebuild(table, shape.as_deref()).await?,
+        Request::Rebuild { table, shape, .. } => drafting.rebuild(table, shape.as_deref()).await?,
         Request::TakeBack { inverses } => drafting.take_back(inverses).await?,
     };
     drop(drafting);

@@ -37,6 +37,7 @@ impl Fixture for Sqlite {
             text: "ALTER TABLE t ALTER COLUMN v TYPE INTEGER".to_owned(),
             forward: Vec::new(),
             reverse: Vec::new(),
+            capture: None,
         }
     }
 

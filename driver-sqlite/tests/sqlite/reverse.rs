@@ -158,6 +158,7 @@ async fn expressions_go_both_ways() {
             ("last".to_owned(), "substr(t.name, instr(name, ' ') + 1)".to_owned()),
         ],
         reverse: vec![("name".to_owned(), "first || ' ' || last".to_owned())],
+        capture: None,
     };
     let mut rig = Rig::of(&database, &request).await;
     rig.copy(1).await;

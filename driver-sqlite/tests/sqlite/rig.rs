@@ -18,7 +18,7 @@ use super::application::Database;
 pub const LOCK_BUDGET: Duration = Duration::from_secs(5);
 
 pub fn statement(text: &str) -> Request {
-    Request::Statement { text: text.to_owned(), forward: Vec::new(), reverse: Vec::new() }
+    Request::Statement { text: text.to_owned(), forward: Vec::new(), reverse: Vec::new(), capture: None }
 }
 
 pub async fn draft(database: &Database, text: &str) -> Result<Draft, Error> {

@@ -94,6 +94,7 @@ impl Session for MemorySession {
     /// Understands `retype TABLE`, which is a rebuild, and `native TABLE WORD`, which is a step of the server: some
     /// words misbehave, see `native.rs`.
     async fn draft(&self, request: &Request) -> Result<Draft> {
+        request.capture(&["log"])?;
         let Request::Statement { text, .. } = request else {
             return Err(Error::new(ErrorKind::Usage, "this server rebuilds only by `retype TABLE`"));
         };

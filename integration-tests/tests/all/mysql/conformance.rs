@@ -50,6 +50,7 @@ impl Fixture for MySql {
             text: "ALTER TABLE t MODIFY v INT NOT NULL".to_owned(),
             forward: Vec::new(),
             reverse: Vec::new(),
+            capture: None,
         }
     }
 

@@ -48,6 +48,7 @@ impl Fixture for Postgres {
             text: "ALTER TABLE t ALTER COLUMN v TYPE int USING v::int".to_owned(),
             forward: Vec::new(),
             reverse: Vec::new(),
+            capture: None,
         }
     }
 

@@ -1,0 +1,218 @@
+//! The slot and its publication: made, looked at and removed. A slot is the whole server's and of no transaction, so it is
+//! registered before it is made.
+
+use std::time::Duration;
+
+use replank_core::journal::lease::TTL;
+use replank_core::run::Direction;
+use replank_core::{Error, ErrorKind, Result};
+use tokio::time::{Instant, sleep};
+
+use super::polite::{Lock, politely};
+use super::snapshot::Snapshot;
+use super::{Core, feed};
+use crate::connect::Conn;
+use crate::pgoutput::Lsn;
+use crate::slot::{identifies, publishing};
+use crate::spec::CaptureBy;
+use crate::sql::{first, get, ident, is_so, rows, run, text};
+use crate::state::{Object, ObjectRole, renew_lease};
+
+/// Older transactions are waited for, and nobody waits meanwhile. As long as for a short lock.
+const WAIT: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_millis(50);
+/// A session that was ended lets go of the slot at once.
+const DROP_WAIT: Duration = Duration::from_secs(10);
+
+/// How a slot stands.
+pub struct Standing {
+    /// Up to where the server need not keep the log.
+    pub confirmed: Lsn,
+    /// Up to where the server's log is on its disk.
+    pub flushed: Lsn,
+    /// Bytes from where the next look begins to read.
+    pub behind: i64,
+}
+
+impl Core {
+    /// Whether changes come from a slot. On the way back they never do.
+    pub(super) fn captures_by_slot(&self) -> bool {
+        self.job.direction == Direction::Forward && self.spec.capture == CaptureBy::Slot
+    }
+
+    /// The name of the slot and of the publication.
+    pub(super) fn slot_name(&self) -> String {
+        self.log_name(Direction::Forward)
+    }
+}
+
+/// Makes both. When it answers, every change is in the slot that a new snapshot does not see.
+pub async fn make(core: &Core, table: i64) -> Result<()> {
+    let name = core.slot_name();
+    let fingerprint = format!("json_build_object('fingerprint', ({}))::text", fingerprint(&name));
+    let publishing =
+        [publishing(&name, &core.source()), core.objects.putting(ObjectRole::Slot, &name, &fingerprint)];
+    politely(core, Lock::AmongReaders, &[table], &publishing).await?;
+    let until = Instant::now() + WAIT;
+    create(core, &name, until).await?;
+    // A commit may be in the server's log, before the slot's beginning, and be seen later than that: with synchronous
+    // replication for as long as no standby answers. What is under way now is over before a row is read.
+    let mut connection = core.server.take().await?;
+    let begun = Snapshot::read(&feed::head(&mut connection).await?)?;
+    while Snapshot::read(&feed::head(&mut connection).await?)?.xmin() < begun.xmax() {
+        if Instant::now() > until {
+            return Err(too_old());
+        }
+        renew_lease(&mut connection, &core.names, &core.job.table, core.fence(), TTL).await?;
+        sleep(PAUSE).await;
+    }
+    let spooled = format!(
+        "(extra::jsonb || jsonb_build_object('spooled',
+          (SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = {})))::text",
+        text(&name)
+    );
+    run(&mut connection, core.objects.changing(ObjectRole::Slot, &spooled)).await?;
+    core.server.keep(connection);
+    Ok(())
+}
+
+/// The server itself waits for transactions that are under way. A runner that was overtaken makes none: nobody would know
+/// of it.
+async fn create(core: &Core, name: &str, until: Instant) -> Result<()> {
+    let sql = format!(
+        "SELECT pg_create_logical_replication_slot({}, 'pgoutput') FROM {} WHERE table_name = {} AND token = {}",
+        text(name),
+        core.names.table("leases"),
+        text(&core.job.table.to_string()),
+        core.fence().0
+    );
+    loop {
+        let mut connection = core.server.take().await?;
+        renew_lease(&mut connection, &core.names, &core.job.table, core.fence(), TTL).await?;
+        match rows(&mut connection, sql.clone()).await {
+            Ok(made) if made.is_empty() => {
+                core.check_token(&mut connection).await?;
+                return Err(Error::new(ErrorKind::Fenced, "the lease is another runner's"));
+            }
+            Ok(_) => {
+                core.server.keep(connection);
+                return Ok(());
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::LockTimeout | ErrorKind::Retry) => {
+                if Instant::now() > until {
+                    return Err(too_old().caused_by(error));
+                }
+                tracing::info!(%error, "the slot waits for older transactions");
+            }
+            Err(error) => return Err(error),
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+fn too_old() -> Error {
+    Error::new(ErrorKind::LockTimeout, "the slot waits for transactions that were there before it")
+        .hint("end them: SELECT pid, xact_start, query FROM pg_stat_activity ORDER BY xact_start; SELECT gid FROM pg_prepared_xacts")
+}
+
+/// What shows whether the publication was changed, as a query for one text.
+fn fingerprint(name: &str) -> String {
+    format!(
+        "SELECT concat_ws(' ', concat_ws('.', p.oid, p.xmin), (SELECT string_agg(concat_ws('.', r.oid, r.xmin), ' ' ORDER BY r.oid)
+                FROM pg_publication_rel r WHERE r.prpubid = p.oid)) FROM pg_publication p WHERE p.pubname = {}",
+        text(name)
+    )
+}
+
+/// Fails with [`ErrorKind::FeedGap`] unless the slot and the publication are those that were made, and hold all that was
+/// written since.
+pub async fn check(connection: &mut Conn, core: &Core) -> Result<Standing> {
+    let name = core.slot_name();
+    let identity = format!("SELECT {}", identifies(core.spec.original, &core.flow()?.key));
+    if !is_so(connection, identity).await? {
+        // Writers fail from now on, or all that they change is not told of: they come first.
+        let mut aside = core.server.take().await?;
+        run(&mut aside, format!("DROP PUBLICATION IF EXISTS {}", ident(&name))).await?;
+        core.server.keep(aside);
+        return Err(gap(
+            "the table's replica identity was changed and no longer holds its key; so that UPDATE and DELETE do not fail, the \
+             publication was dropped",
+        ));
+    }
+    let looked = format!(
+        "SELECT s.confirmed_flush_lsn::text, s.wal_status, pg_current_wal_flush_lsn()::text,
+                pg_wal_lsn_diff(pg_current_wal_flush_lsn(), s.restart_lsn)::bigint, ({})
+         FROM pg_replication_slots s WHERE s.slot_name = {} AND s.database = current_database()",
+        fingerprint(&name),
+        text(&name)
+    );
+    let Some(row) = first(connection, looked).await? else { return Err(gap("the slot is gone")) };
+    // After the look: what was read from the slot is recorded before the slot is told.
+    let record = the_slot(connection, core).await?;
+    if get::<Option<String>>(&row, 1)?.is_none_or(|status| status == "lost") {
+        return Err(gap("the slot was given up by the server: it lagged by more than it may hold of the log"));
+    }
+    let fingerprint: Option<String> = get(&row, 4)?;
+    if record.extra["fingerprint"].as_str() != fingerprint.as_deref() {
+        return Err(gap("the publication is gone, or was changed"));
+    }
+    let at = |at| Lsn::read(&get::<Option<String>>(&row, at)?.unwrap_or_default());
+    let standing =
+        Standing { confirmed: at(0)?, flushed: at(2)?, behind: get::<Option<i64>>(&row, 3)?.unwrap_or(0) };
+    let spooled = record.extra["spooled"].as_str().map(Lsn::read).transpose()?;
+    if spooled.is_none_or(|spooled| standing.confirmed > spooled) {
+        return Err(gap("the slot is another one of the same name, or somebody else reads it"));
+    }
+    Ok(standing)
+}
+
+async fn the_slot(connection: &mut Conn, core: &Core) -> Result<Object> {
+    core.objects.one(connection, ObjectRole::Slot).await?.ok_or_else(|| gap("the slot is gone"))
+}
+
+fn gap(what: &str) -> Error {
+    Error::new(ErrorKind::FeedGap, what.to_owned()).hint(
+        "what was written since cannot be known: `replank abort`, then begin again, with more max_slot_wal_keep_size or without \
+         -D capture=slot",
+    )
+}
+
+/// The statements that let go of both in the swap; the slot itself follows once that is committed: see [`settle`].
+pub fn ending(core: &Core) -> Vec<String> {
+    vec![
+        format!("DROP PUBLICATION IF EXISTS {}", ident(&core.slot_name())),
+        core.objects.changing(ObjectRole::Slot, "(extra::jsonb || '{\"is_over\": true}')::text"),
+    ]
+}
+
+/// Removes the slot after a swap. Once more is harmless.
+pub async fn settle(core: &Core, connection: &mut Conn) -> Result<()> {
+    for object in core.objects.of(connection, ObjectRole::Slot).await? {
+        if object.extra["is_over"] == true {
+            remove(core, connection, &object.name).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes both, and whoever of ours still reads the slot or makes it.
+pub async fn remove(core: &Core, connection: &mut Conn, name: &str) -> Result<()> {
+    let until = Instant::now() + DROP_WAIT;
+    let there = format!(
+        "SELECT coalesce(a.application_name = 'replank' AND pg_terminate_backend(s.active_pid), false) FROM pg_replication_slots s
+         LEFT JOIN pg_stat_activity a ON a.pid = s.active_pid WHERE s.slot_name = {}",
+        text(name)
+    );
+    while first(connection, there.clone()).await?.is_some() {
+        match run(connection, format!("SELECT pg_drop_replication_slot({})", text(name))).await {
+            Ok(_) => break,
+            Err(error) if error.kind() == ErrorKind::Retry && Instant::now() < until => {}
+            // It was dropped just now.
+            Err(error) if error.kind() == ErrorKind::NotFound => break,
+            Err(error) => return Err(error),
+        }
+        sleep(PAUSE).await;
+    }
+    run(connection, format!("DROP PUBLICATION IF EXISTS {}", ident(name))).await?;
+    core.objects.remove(connection, ObjectRole::Slot, name).await
+}

@@ -1,0 +1,79 @@
+//! What capture by a logical slot needs of the server, the login and the table.
+
+use replank_core::Result;
+
+use crate::connect::Conn;
+use crate::spec::KeyColumn;
+use crate::sql::{get, ident, rows, text};
+
+/// Why a slot cannot be had for a table, each with what mends it. A slot that nothing limits would fill the server's disk
+/// while nobody reads it.
+pub async fn refusals(connection: &mut Conn, table: i64, key: &[KeyColumn]) -> Result<Vec<String>> {
+    const RESTART: &str = "and restart the server";
+    let needs = [
+        (
+            "current_setting('wal_level') = 'logical'",
+            format!("a slot needs ALTER SYSTEM SET wal_level = logical, {RESTART}"),
+        ),
+        (
+            "(SELECT setting::bigint FROM pg_settings WHERE name = 'max_slot_wal_keep_size') >= 0",
+            "a slot that nobody reads would fill the disk: ALTER SYSTEM SET max_slot_wal_keep_size = '16GB', as much as \
+             there is room for, and SELECT pg_reload_conf()"
+                .to_owned(),
+        ),
+        (
+            "(SELECT count(*) FROM pg_replication_slots) < current_setting('max_replication_slots')::int",
+            format!("no slot is free: ALTER SYSTEM SET max_replication_slots, {RESTART}"),
+        ),
+        (
+            "coalesce('pgoutput' = ANY (regexp_split_to_array(current_setting('output_plugin_libraries', true), '[\" ,]+')), true)",
+            "output_plugin_libraries does not list pgoutput".to_owned(),
+        ),
+        (
+            "EXISTS (SELECT FROM pg_roles WHERE rolname = current_user AND (rolreplication OR rolsuper))
+             OR EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_replication' AND pg_has_role(oid, 'USAGE'))",
+            "the login makes no slots: ALTER ROLE … REPLICATION".to_owned(),
+        ),
+        (
+            "has_database_privilege(current_database(), 'CREATE')",
+            "the login makes no publications: GRANT CREATE ON DATABASE".to_owned(),
+        ),
+        (
+            "(SELECT relpersistence = 'p' FROM pg_class WHERE oid = {table})",
+            "the table is UNLOGGED, and its changes are in no log".to_owned(),
+        ),
+        (
+            "{identity}",
+            "the table's replica identity does not hold the key that rows are told apart by, and an application's UPDATE and \
+             DELETE would fail: ALTER TABLE … REPLICA IDENTITY DEFAULT, or USING INDEX, or FULL"
+                .to_owned(),
+        ),
+    ];
+    let identity = identifies(table, key);
+    let parts: Vec<String> = needs
+        .iter()
+        .map(|(is_met, why)| {
+            let is_met = is_met.replace("{table}", &table.to_string()).replace("{identity}", &identity);
+            format!("SELECT {} WHERE NOT ({is_met})", text(why))
+        })
+        .collect();
+    rows(connection, parts.join(" UNION ALL ")).await?.iter().map(|row| get(row, 0)).collect()
+}
+
+/// A condition: what an UPDATE or DELETE leaves in the log has the key.
+pub fn identifies(table: i64, key: &[KeyColumn]) -> String {
+    let columns: Vec<String> = key.iter().map(|column| text(&column.source)).collect();
+    format!(
+        "EXISTS (SELECT FROM pg_class c WHERE c.oid = {table} AND (c.relreplident = 'f' OR NOT EXISTS (
+             SELECT FROM unnest(ARRAY[{}]) AS k WHERE k NOT IN (
+                 SELECT a.attname::text FROM pg_index i JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
+                 WHERE i.indrelid = c.oid AND i.indisvalid
+                 AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END))))",
+        columns.join(", ")
+    )
+}
+
+/// The statement that makes changes of a table, quoted, be told of.
+pub fn publishing(name: &str, table: &str) -> String {
+    format!("CREATE PUBLICATION {} FOR TABLE ONLY {table}", ident(name))
+}
