@@ -313,7 +313,9 @@ mod tests {
     fn places_in_the_log_are_numbers() {
         let place = Lsn::read("16/B374D848").expect("a place");
         assert_eq!(place.to_string(), "16/B374D848");
-        assert!(place > Lsn::read("16/B374D847").expect("a place") && place > Lsn::read("F/0").expect("a place"));
+        assert!(
+            place > Lsn::read("16/B374D847").expect("a place") && place > Lsn::read("F/0").expect("a place")
+        );
         assert!(Lsn::read("16").is_err() && Lsn::read("x/1").is_err());
     }
 }

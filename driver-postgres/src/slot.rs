@@ -26,7 +26,9 @@ pub async fn refusals(connection: &mut Conn, table: i64, key: &[KeyColumn]) -> R
             format!("no slot is free: ALTER SYSTEM SET max_replication_slots, {RESTART}"),
         ),
         (
-            "coalesce('pgoutput' = ANY (regexp_split_to_array(current_setting('output_plugin_libraries', true), '[\" ,]+')), true)",
+            // Not everybody is shown it.
+            "coalesce('pgoutput' = ANY ((SELECT regexp_split_to_array(setting, '[\" ,]+') FROM pg_settings
+                                         WHERE name = 'output_plugin_libraries')::text[]), true)",
             "output_plugin_libraries does not list pgoutput".to_owned(),
         ),
         (

@@ -52,8 +52,7 @@ pub async fn draft(server: &Server, request: &Request) -> Result<Draft> {
     let mut connection = server.connect().await?;
     let names = Names::new(&server.settings().state_name);
     let capture = CaptureBy::of(request.capture(&CaptureBy::WORDS)?);
-    let mut drafting =
-        Drafting { connection: &mut connection, names, version: server.version(), capture };
+    let mut drafting = Drafting { connection: &mut connection, names, version: server.version(), capture };
     match request {
         Request::Statement { text, forward, reverse, .. } => {
             drafting.statement(text, &Given { forward, reverse }).await

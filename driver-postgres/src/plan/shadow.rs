@@ -322,12 +322,14 @@ fn candidate(table: &Table, spec: &Spec, no_way_back: Option<String>, added: &[&
     }
     let mut whole = shape(table);
     let capturing = match spec.capture {
-        CaptureBy::Trigger => {
-            LockNote { what: "SHARE ROW EXCLUSIVE on the table, for the triggers: writers wait".to_owned(), hold_ms: 5 }
-        }
+        CaptureBy::Trigger => LockNote {
+            what: "SHARE ROW EXCLUSIVE on the table, for the triggers: writers wait".to_owned(),
+            hold_ms: 5,
+        },
         CaptureBy::Slot => {
             whole.steps[0].title =
-                "make the new table, empty and with its key alone, and a slot that keeps what is written".to_owned();
+                "make the new table, empty and with its key alone, and a slot that keeps what is written"
+                    .to_owned();
             super::gentle_lock("SHARE UPDATE EXCLUSIVE on the table, for the publication")
         }
     };

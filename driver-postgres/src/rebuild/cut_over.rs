@@ -148,8 +148,12 @@ fn first_name(line: &str) -> Option<String> {
 fn refuse_what_cannot_follow(core: &Core, attached: &Attached) -> Result<()> {
     // That of the capture ends with the swap.
     let own = format!("the publication {}", core.slot_name());
-    let cannot: Vec<&str> =
-        attached.cannot.iter().map(String::as_str).filter(|what| !core.captures_by_slot() || *what != own).collect();
+    let cannot: Vec<&str> = attached
+        .cannot
+        .iter()
+        .map(String::as_str)
+        .filter(|what| !core.captures_by_slot() || *what != own)
+        .collect();
     if cannot.is_empty() {
         return Ok(());
     }

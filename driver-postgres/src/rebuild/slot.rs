@@ -8,14 +8,13 @@ use replank_core::run::Direction;
 use replank_core::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep};
 
+use super::Core;
 use super::polite::{Lock, politely};
-use super::snapshot::Snapshot;
-use super::{Core, feed};
 use crate::connect::Conn;
 use crate::pgoutput::Lsn;
 use crate::slot::{identifies, publishing};
 use crate::spec::CaptureBy;
-use crate::sql::{first, get, ident, is_so, rows, run, text};
+use crate::sql::{first, get, ident, is_so, run, text};
 use crate::state::{Object, ObjectRole, renew_lease};
 
 /// Older transactions are waited for, and nobody waits meanwhile. As long as for a short lock.
@@ -58,8 +57,13 @@ pub async fn make(core: &Core, table: i64) -> Result<()> {
     // A commit may be in the server's log, before the slot's beginning, and be seen later than that: with synchronous
     // replication for as long as no standby answers. What is under way now is over before a row is read.
     let mut connection = core.server.take().await?;
-    let begun = Snapshot::read(&feed::head(&mut connection).await?)?;
-    while Snapshot::read(&feed::head(&mut connection).await?)?.xmin() < begun.xmax() {
+    // A snapshot knows no number of a transaction that is newer than all that are over; one of ours is newer than those.
+    let ours = match first(&mut connection, "SELECT pg_current_xact_id()::text").await? {
+        Some(row) => get::<String>(&row, 0)?,
+        None => String::new(),
+    };
+    let all_over = format!("SELECT pg_snapshot_xmin(pg_current_snapshot()) > {}::xid8", text(&ours));
+    while !is_so(&mut connection, all_over.clone()).await? {
         if Instant::now() > until {
             return Err(too_old());
         }
@@ -76,25 +80,19 @@ pub async fn make(core: &Core, table: i64) -> Result<()> {
     Ok(())
 }
 
-/// The server itself waits for transactions that are under way. A runner that was overtaken makes none: nobody would know
-/// of it.
+/// The server itself waits for transactions that are under way. A runner that was overtaken meanwhile leaves none: nobody
+/// would know of it. Not a condition of the statement: the server loses track of a table that is open beside it.
 async fn create(core: &Core, name: &str, until: Instant) -> Result<()> {
-    let sql = format!(
-        "SELECT pg_create_logical_replication_slot({}, 'pgoutput') FROM {} WHERE table_name = {} AND token = {}",
-        text(name),
-        core.names.table("leases"),
-        text(&core.job.table.to_string()),
-        core.fence().0
-    );
+    let sql = format!("SELECT pg_create_logical_replication_slot({}, 'pgoutput')", text(name));
     loop {
         let mut connection = core.server.take().await?;
         renew_lease(&mut connection, &core.names, &core.job.table, core.fence(), TTL).await?;
-        match rows(&mut connection, sql.clone()).await {
-            Ok(made) if made.is_empty() => {
-                core.check_token(&mut connection).await?;
-                return Err(Error::new(ErrorKind::Fenced, "the lease is another runner's"));
-            }
+        match run(&mut connection, sql.clone()).await {
             Ok(_) => {
+                if let Err(error) = core.check_token(&mut connection).await {
+                    run(&mut connection, format!("SELECT pg_drop_replication_slot({})", text(name))).await?;
+                    return Err(error);
+                }
                 core.server.keep(connection);
                 return Ok(());
             }
@@ -150,7 +148,9 @@ pub async fn check(connection: &mut Conn, core: &Core) -> Result<Standing> {
     // After the look: what was read from the slot is recorded before the slot is told.
     let record = the_slot(connection, core).await?;
     if get::<Option<String>>(&row, 1)?.is_none_or(|status| status == "lost") {
-        return Err(gap("the slot was given up by the server: it lagged by more than it may hold of the log"));
+        return Err(gap(
+            "the slot was given up by the server: it lagged by more than it may hold of the log",
+        ));
     }
     let fingerprint: Option<String> = get(&row, 4)?;
     if record.extra["fingerprint"].as_str() != fingerprint.as_deref() {

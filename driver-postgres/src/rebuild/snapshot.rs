@@ -44,11 +44,6 @@ impl Snapshot {
         self.xmin
     }
 
-    /// No transaction from this one on was over.
-    pub fn xmax(&self) -> u64 {
-        self.xmax
-    }
-
     /// Whether a transaction was over, of whose number only the lower half is known: the server's log has no more.
     pub fn has_ended(&self, xid: u32) -> bool {
         let xid = self.widened(xid);

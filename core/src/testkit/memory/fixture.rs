@@ -45,7 +45,12 @@ impl Fixture for MemoryFixture {
     }
 
     fn change(&self) -> Request {
-        Request::Statement { text: format!("retype {TABLE}"), forward: Vec::new(), reverse: Vec::new(), capture: None }
+        Request::Statement {
+            text: format!("retype {TABLE}"),
+            forward: Vec::new(),
+            reverse: Vec::new(),
+            capture: None,
+        }
     }
 
     async fn write(&self, table: &TableId, writes: &[Write]) {

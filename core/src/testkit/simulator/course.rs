@@ -107,8 +107,12 @@ pub(super) async fn run(scenario: Scenario, mut chance: Chance, seed: u64) -> Ou
 /// The plan, made in quiet times: a session that nothing happens to.
 async fn plan(server: &Server) -> Plan {
     let session = server.connect();
-    let request =
-        Request::Statement { text: format!("retype {TABLE}"), forward: Vec::new(), reverse: Vec::new(), capture: None };
+    let request = Request::Statement {
+        text: format!("retype {TABLE}"),
+        forward: Vec::new(),
+        reverse: Vec::new(),
+        capture: None,
+    };
     let draft = session.draft(&request).await.expect("the statement is understood");
     let options =
         PlanOptions { revertible: true, lock_budget: Duration::from_millis(200), ..PlanOptions::default() };

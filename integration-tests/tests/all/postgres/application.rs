@@ -119,7 +119,7 @@ impl Orders {
         described(&mut self.connect().await, "public", "orders").await
     }
 
-    /// The names of all relations, functions and triggers outside our records.
+    /// The names of all relations, functions, triggers, publications and slots outside our records.
     pub async fn names(&self) -> Vec<String> {
         let sql = "SELECT * FROM (
              SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -135,6 +135,10 @@ impl Orders {
              AND o.connamespace NOT IN (SELECT oid FROM pg_namespace WHERE nspname IN ('pg_catalog', '_replank'))
              UNION ALL
              SELECT s.stxnamespace::regnamespace || ' ' || s.stxname FROM pg_statistic_ext s
+             UNION ALL
+             SELECT 'publication ' || p.pubname FROM pg_publication p
+             UNION ALL
+             SELECT 'slot ' || s.slot_name FROM pg_replication_slots s WHERE s.database = current_database()
              ) AS all_names ORDER BY 1";
         query(&mut self.connect().await, sql).await.iter().map(|row| row.get(0)).collect()
     }

@@ -15,16 +15,17 @@ use crate::server::{Database, postgres_database_on, postgres_own_server};
 /// A table in a database of its own.
 pub struct Postgres {
     pub database: Database,
+    capture: &'static str,
 }
 
 impl Postgres {
-    /// On a server.
-    pub async fn new(server: &str) -> Self {
+    /// On a server; changes are captured in this way.
+    pub async fn new(server: &str, capture: &'static str) -> Self {
         let database = postgres_database_on(server).await;
         let mut connection = connect(&database.url).await;
         let table = "CREATE TABLE t (k varchar(20) NOT NULL PRIMARY KEY, v varchar(20) NOT NULL)";
         run(&mut connection, table).await.expect(table);
-        Self { database }
+        Self { database, capture }
     }
 }
 
@@ -48,7 +49,7 @@ impl Fixture for Postgres {
             text: "ALTER TABLE t ALTER COLUMN v TYPE int USING v::int".to_owned(),
             forward: Vec::new(),
             reverse: Vec::new(),
-            capture: None,
+            capture: Some(self.capture.to_owned()),
         }
     }
 
@@ -97,15 +98,26 @@ impl Hold for Holding {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_postgres_every_sentence_of_the_contract_holds() {
+    hold_every_sentence("trigger").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_every_sentence_of_the_contract_holds_with_a_slot() {
+    hold_every_sentence("slot").await;
+}
+
+async fn hold_every_sentence(capture: &'static str) {
     // A position is of the whole server, and some cases say that nothing happens meanwhile.
-    let own = postgres_own_server(&[]).await;
+    let own =
+        postgres_own_server(&["-c", "max_slot_wal_keep_size=1GB", "-c", "max_replication_slots=50"]).await;
     let server = own.url_of("").trim_end_matches('/').to_owned();
     let mut broken = Vec::new();
     let cases = cases();
     assert!(!cases.is_empty());
     for case in cases {
         let server = server.clone();
-        let outcome = tokio::spawn(async move { (case.run)(&Postgres::new(&server).await).await }).await;
+        let outcome =
+            tokio::spawn(async move { (case.run)(&Postgres::new(&server, capture).await).await }).await;
         if let Err(error) = outcome {
             broken.push(format!("{}: {error}", case.name));
         }

@@ -14,7 +14,7 @@ async fn on_postgres_a_position_from_before_a_crash_passes_nothing_by_that_comes
     // The server takes it to the disk by itself before long.
     let server = postgres_own_server(&["-c", "wal_writer_delay=10s", "-c", "autovacuum=off"]).await;
     for is_of_a_feed in [true, false] {
-        let fixture = Postgres::new(server.url_of("").trim_end_matches('/')).await;
+        let fixture = Postgres::new(server.url_of("").trim_end_matches('/'), "trigger").await;
         let rig = Rig::prepared(&fixture, &[]).await;
         let from = rig.head().await;
         let mut feed = rig.feed(&from).await;

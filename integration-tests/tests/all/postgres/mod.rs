@@ -20,6 +20,7 @@ mod reshape;
 mod round_trips;
 mod rules;
 mod server_kills;
+mod slot;
 mod standby;
 mod statements;
 mod subscriber;
