@@ -6,7 +6,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::str::FromStr as _;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use replank_core::driver::Settings;
@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use crate::error::from_sqlx;
+use crate::lookout::Lookout;
 use crate::sql::{first, get, is_so, run};
 
 /// A server that is there answers a handshake at once; a paused one takes the connection and says nothing.
@@ -34,13 +35,18 @@ const IDLE_TRANSACTION_SECONDS: u32 = 5;
 /// A session.
 pub struct Conn {
     inner: PgConnection,
-    pid: i32,
+    lookout: Lookout,
 }
 
 impl Conn {
     /// The number of its server process.
     pub fn pid(&self) -> i32 {
-        self.pid
+        self.lookout.pid
+    }
+
+    /// How its answers are waited for.
+    pub fn lookout(&self) -> Lookout {
+        self.lookout.clone()
     }
 }
 
@@ -60,7 +66,7 @@ impl DerefMut for Conn {
 
 /// A server, and the sessions on it.
 pub struct Server {
-    opts: PgConnectOptions,
+    opts: Arc<PgConnectOptions>,
     /// As `SHOW server_version_num` has it: 180006 is 18.6.
     version: u32,
     /// Which cluster and database it was when this was opened.
@@ -82,7 +88,7 @@ impl Server {
         // With two providers linked rustls cannot choose, and panics at the first connection. Somebody
         // else may have installed it: that is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
-        let opts = options(url)?;
+        let opts = Arc::new(options(url)?);
         let mut connection =
             again_when_lost(|| opened(&opts)).await.map_err(|error| refused(error, &opts))?;
         let version = first(&mut connection, "SELECT current_setting('server_version_num')::int").await?;
@@ -265,14 +271,15 @@ fn options(url: &str) -> Result<PgConnectOptions> {
     Ok(opts.disable_statement_logging())
 }
 
-async fn opened(opts: &PgConnectOptions) -> Result<Conn> {
+async fn opened(opts: &Arc<PgConnectOptions>) -> Result<Conn> {
     let inner = match timeout(CONNECT_DEADLINE, PgConnection::connect_with(opts)).await {
         Ok(opened) => opened.map_err(from_sqlx)?,
         Err(_elapsed) => return Err(Error::new(ErrorKind::ConnectionLost, "the server did not answer")),
     };
-    let mut connection = Conn { inner, pid: 0 };
+    let lookout = Lookout { opts: Arc::clone(opts), pid: 0 };
+    let mut connection = Conn { inner, lookout };
     let row = first(&mut connection, "SELECT pg_backend_pid()").await?;
-    connection.pid = row.map(|row| get(&row, 0)).transpose()?.unwrap_or_default();
+    connection.lookout.pid = row.map(|row| get(&row, 0)).transpose()?.unwrap_or_default();
     Ok(connection)
 }
 

@@ -13,6 +13,7 @@ mod holders;
 mod inspect;
 mod lint;
 mod load;
+mod lookout;
 mod native;
 mod object;
 mod parse;

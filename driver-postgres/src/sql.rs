@@ -9,7 +9,6 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Decode, Postgres, Row as _, Type, raw_sql};
 
 use crate::connect::Conn;
-use crate::error::from_sqlx;
 
 /// A name, quoted so that no character of it means anything.
 pub fn ident(name: &str) -> String {
@@ -28,13 +27,15 @@ pub fn text(value: &str) -> String {
 
 /// Runs a statement; answers how many rows it changed. Several in one text are one transaction.
 pub async fn run(connection: &mut Conn, sql: impl Into<String> + Send) -> Result<u64> {
-    let done = raw_sql(AssertSqlSafe(sql.into())).execute(&mut **connection).await.map_err(from_sqlx)?;
+    let lookout = connection.lookout();
+    let done = lookout.answer(raw_sql(AssertSqlSafe(sql.into())).execute(&mut **connection)).await?;
     Ok(done.rows_affected())
 }
 
 /// Runs a query.
 pub async fn rows(connection: &mut Conn, sql: impl Into<String> + Send) -> Result<Vec<PgRow>> {
-    raw_sql(AssertSqlSafe(sql.into())).fetch_all(&mut **connection).await.map_err(from_sqlx)
+    let lookout = connection.lookout();
+    lookout.answer(raw_sql(AssertSqlSafe(sql.into())).fetch_all(&mut **connection)).await
 }
 
 /// The first row of a query, if there is one.
