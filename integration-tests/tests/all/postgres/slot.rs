@@ -43,7 +43,7 @@ fn with_slot(url: &str) -> [&str; 8] {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_postgres_with_a_slot_a_retype_and_its_revert_under_load_lose_nothing() {
     let test = "on_postgres_with_a_slot_a_retype_and_its_revert_under_load_lose_nothing";
-    let orders = orders(30_000).await;
+    let orders = orders(10_000).await;
     let before = orders.definition().await;
     let writers = Application::start(&orders, seed(test), 4).await;
     let url = orders.url();
@@ -68,7 +68,7 @@ async fn slots(orders: &Orders) -> String {
 async fn on_postgres_with_a_slot_killed_at_a_boundary_it_goes_on_and_loses_nothing() {
     let mut random = Random::new(seed("boundaries"), 0);
     let mut boundaries = vec![Boundary::ShadowCreated, Boundary::SwapAcknowledged];
-    while boundaries.len() < 5 {
+    while boundaries.len() < 4 {
         let at = usize::try_from(random.below(FORWARD.len() as u64)).expect("small");
         if !boundaries.contains(&FORWARD[at]) {
             boundaries.push(FORWARD[at]);
