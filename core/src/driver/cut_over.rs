@@ -60,7 +60,7 @@ pub trait SwapGuard: Send {
     async fn release(self: Box<Self>) -> Result<()>;
 }
 
-/// The context of an error with which [`SwapGuard::commit`] gives up within moments, since waiting would only have made
+/// The context of an error with which [`CutOver::lock`] or [`SwapGuard::commit`] gives up within moments, since waiting would only have made
 /// others wait: another attempt may go better very soon.
 pub const GAVE_WAY: &str = "gave way to";
 

@@ -384,7 +384,7 @@ impl SwapGuard for Guard {
         let Self { core, aside, is_working, .. } = self;
         noted(is_working, async {
             if core.captures_by_slot() {
-                spool::drain(core).await?;
+                spool::drain(core, spool::After::Nothing).await?;
             }
             feed::head(aside).await
         })

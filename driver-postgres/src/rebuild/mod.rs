@@ -268,7 +268,7 @@ impl Rebuild for Handle {
 
     async fn head(&self) -> Result<Position> {
         if self.core.captures_by_slot() {
-            spool::drain(&self.core).await?;
+            spool::drain(&self.core, spool::After::Telling).await?;
         }
         let mut connection = self.core.server.take().await?;
         let head = feed::lasting_head(&mut connection).await?;

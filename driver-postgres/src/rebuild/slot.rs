@@ -126,8 +126,17 @@ fn fingerprint(name: &str) -> String {
 /// written since.
 pub async fn check(connection: &mut Conn, core: &Core) -> Result<Standing> {
     let name = core.slot_name();
-    let identity = format!("SELECT {}", identifies(core.spec.original, &core.flow()?.key));
-    if !is_so(connection, identity).await? {
+    let looked = format!(
+        "SELECT s.confirmed_flush_lsn::text, s.wal_status, pg_current_wal_flush_lsn()::text,
+                pg_wal_lsn_diff(pg_current_wal_flush_lsn(), s.restart_lsn)::bigint, ({}), {}
+         FROM (SELECT) AS one
+         LEFT JOIN pg_replication_slots s ON s.slot_name = {} AND s.database = current_database()",
+        fingerprint(&name),
+        identifies(core.spec.original, &core.flow()?.key),
+        text(&name)
+    );
+    let Some(row) = first(connection, looked).await? else { return Err(gap("the slot is gone")) };
+    if !get::<bool>(&row, 5)? {
         // Writers fail from now on, or all that they change is not told of: they come first.
         let mut aside = core.server.take().await?;
         run(&mut aside, format!("DROP PUBLICATION IF EXISTS {}", ident(&name))).await?;
@@ -137,14 +146,8 @@ pub async fn check(connection: &mut Conn, core: &Core) -> Result<Standing> {
              publication was dropped",
         ));
     }
-    let looked = format!(
-        "SELECT s.confirmed_flush_lsn::text, s.wal_status, pg_current_wal_flush_lsn()::text,
-                pg_wal_lsn_diff(pg_current_wal_flush_lsn(), s.restart_lsn)::bigint, ({})
-         FROM pg_replication_slots s WHERE s.slot_name = {} AND s.database = current_database()",
-        fingerprint(&name),
-        text(&name)
-    );
-    let Some(row) = first(connection, looked).await? else { return Err(gap("the slot is gone")) };
+    let confirmed: Option<String> = get(&row, 0)?;
+    let Some(confirmed) = confirmed.as_deref() else { return Err(gap("the slot is gone")) };
     // After the look: what was read from the slot is recorded before the slot is told.
     let record = the_slot(connection, core).await?;
     if get::<Option<String>>(&row, 1)?.is_none_or(|status| status == "lost") {
@@ -156,9 +159,11 @@ pub async fn check(connection: &mut Conn, core: &Core) -> Result<Standing> {
     if record.extra["fingerprint"].as_str() != fingerprint.as_deref() {
         return Err(gap("the publication is gone, or was changed"));
     }
-    let at = |at| Lsn::read(&get::<Option<String>>(&row, at)?.unwrap_or_default());
-    let standing =
-        Standing { confirmed: at(0)?, flushed: at(2)?, behind: get::<Option<i64>>(&row, 3)?.unwrap_or(0) };
+    let standing = Standing {
+        confirmed: Lsn::read(confirmed)?,
+        flushed: Lsn::read(&get::<String>(&row, 2)?)?,
+        behind: get::<Option<i64>>(&row, 3)?.unwrap_or(0),
+    };
     let spooled = record.extra["spooled"].as_str().map(Lsn::read).transpose()?;
     if spooled.is_none_or(|spooled| standing.confirmed > spooled) {
         return Err(gap("the slot is another one of the same name, or somebody else reads it"));

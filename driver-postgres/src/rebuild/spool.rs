@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use replank_core::driver::GAVE_WAY;
 use replank_core::run::Direction;
 use replank_core::value::Key;
 use replank_core::{Error, ErrorKind, Result};
@@ -20,7 +21,7 @@ use super::snapshot::Snapshot;
 use super::{Core, feed, slot};
 use crate::connect::Conn;
 use crate::pgoutput::{Decoder, Lsn, Message};
-use crate::sql::{get, ident, is_so, rows, run, table, text};
+use crate::sql::{first, get, ident, is_so, rows, run, table, text};
 use crate::state::ObjectRole;
 
 /// Messages in a look, but for a last transaction that is longer. Each look reads the server's log from the oldest open
@@ -57,7 +58,7 @@ struct Came {
 /// One look, if one is due and nobody else is at it.
 pub async fn keep_up(core: &Core) -> Result<()> {
     match core.looked.try_lock() {
-        Ok(mut looked) if looked.is_due() => look(core, &mut looked).await.map(drop),
+        Ok(mut looked) if looked.is_due() => look(core, &mut looked, After::Telling).await.map(drop),
         _ => Ok(()),
     }
 }
@@ -66,20 +67,21 @@ pub async fn keep_up(core: &Core) -> Result<()> {
 ///
 /// # Errors
 /// [`ErrorKind::Retry`] when that takes too long; what was brought over stays.
-pub async fn drain(core: &Core) -> Result<()> {
+pub async fn drain(core: &Core, after: After) -> Result<()> {
     let until = Instant::now() + DRAIN;
     let mut connection = core.server.take().await?;
-    // Commits that nobody waits for reach the disk later, and only from there they are read: a commit of ours takes them
-    // along. Where there are none it would be one itself, after which the end of the log is another one.
-    if is_so(&mut connection, "SELECT pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn()").await? {
+    let mut goal = end_of_log(&mut connection).await?;
+    if goal.1 {
+        // Commits that nobody waits for reach the disk later, and only from there they are read: a commit of ours takes
+        // them along. Where there are none it would be one itself, after which the end of the log is another one.
         feed::reach_the_disk(&mut connection).await?;
+        goal = end_of_log(&mut connection).await?;
     }
-    let goal = slot::check(&mut connection, core).await?.flushed;
     core.server.keep(connection);
     loop {
         let mut looked = core.looked.lock().await;
-        match look(core, &mut looked).await {
-            Ok(came) if came.upto >= goal => return Ok(()),
+        match look(core, &mut looked, after).await {
+            Ok(came) if came.upto >= goal.0 => return Ok(()),
             Ok(came) if !came.is_held => {}
             Ok(_) => sleep(PAUSE_HELD).await,
             // Somebody whose call was dropped half-way still reads it.
@@ -94,65 +96,76 @@ pub async fn drain(core: &Core) -> Result<()> {
     }
 }
 
+/// Up to where the server's log is on its disk, and whether there is more of it.
+async fn end_of_log(connection: &mut Conn) -> Result<(Lsn, bool)> {
+    let sql =
+        "SELECT pg_current_wal_flush_lsn()::text, pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn()";
+    match first(connection, sql).await? {
+        Some(row) => Ok((Lsn::read(&get::<String>(&row, 0)?)?, get(&row, 1)?)),
+        None => Err(Error::new(ErrorKind::Internal, "the server's log has no end")),
+    }
+}
+
+/// What follows a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// The slot is told how far it was read, for which the server reads its log again.
+    Telling,
+    /// It need not know: others wait, or it is over soon.
+    Nothing,
+}
+
 /// A commit that others do not see yet takes milliseconds, if no standby is waited for.
 const PAUSE_HELD: Duration = Duration::from_millis(5);
 
 /// Fails with [`ErrorKind::LockTimeout`] when a look takes so long that the swap's lock would be held beyond its budget.
 pub async fn check_pace(core: &Core, budget: Duration) -> Result<()> {
-    drain(core).await?;
+    drain(core, After::Telling).await?;
     let began = Instant::now();
-    drain(core).await?;
+    drain(core, After::Nothing).await?;
     let took = began.elapsed();
-    if took * 3 <= budget {
+    if took * 2 <= budget {
         return Ok(());
     }
-    Err(Error::new(
-        ErrorKind::LockTimeout,
-        format!(
-            "a look at the slot takes {} ms: a long transaction, or much that is written",
-            took.as_millis()
-        ),
-    ))
+    let what = format!(
+        "a look at the slot takes {} ms: a long transaction, or much that is written",
+        took.as_millis()
+    );
+    // Nobody was kept waiting for it.
+    Err(Error::new(ErrorKind::LockTimeout, what).with(GAVE_WAY, "the slot"))
 }
 
-async fn look(core: &Core, looked: &mut MutexGuard<'_, Looked>) -> Result<Came> {
+async fn look(core: &Core, looked: &mut MutexGuard<'_, Looked>, after: After) -> Result<Came> {
     let began = Instant::now();
-    let came = look_once(core).await;
+    let came = look_once(core, after).await;
     looked.0 = Some((Instant::now(), began.elapsed()));
     came
 }
 
-async fn look_once(core: &Core) -> Result<Came> {
+async fn look_once(core: &Core, after: After) -> Result<Came> {
     let mut connection = core.server.take().await?;
     let standing = slot::check(&mut connection, core).await?;
     if standing.behind > FAR {
         shorten(core, &mut connection).await?;
     }
     let name = text(&core.slot_name());
-    run(
-        &mut connection,
-        format!(
-            "BEGIN; DECLARE rp_slot NO SCROLL CURSOR FOR SELECT data FROM pg_logical_slot_peek_binary_changes(
-             {name}, '{}', {LOOK}, 'proto_version', '1', 'publication_names', {name})",
-            standing.flushed
-        ),
-    )
-    .await?;
     let number = u32::try_from(core.spec.original)
         .map_err(|error| Error::new(ErrorKind::Internal, "the table has no number").caused_by(error))?;
     let mut reading = Reading::new(Decoder::new(number, core.source_key()?));
-    let mut visible = None;
+    let fetching = format!("FETCH {PIECE} FROM rp_slot");
+    let beginning = format!(
+        "BEGIN; DECLARE rp_slot NO SCROLL CURSOR FOR SELECT data FROM pg_logical_slot_peek_binary_changes(
+         {name}, '{}', {LOOK}, 'proto_version', '1', 'publication_names', {name}); {fetching}",
+        standing.flushed
+    );
+    // The first piece has read the whole look.
+    let mut found = rows(&mut connection, beginning).await?;
+    let visible = Snapshot::read(&feed::head(&mut connection).await?)?;
     let mut messages = 0;
     loop {
-        let found = rows(&mut connection, format!("FETCH {PIECE} FROM rp_slot")).await?;
-        // The first piece has read the whole look.
-        let visible = match &mut visible {
-            Some(visible) => &*visible,
-            none => &*none.insert(Snapshot::read(&feed::head(&mut connection).await?)?),
-        };
         messages += found.len();
         for row in &found {
-            reading.take(&get::<Vec<u8>>(row, 0)?, visible)?;
+            reading.take(&get::<Vec<u8>>(row, 0)?, &visible)?;
             if reading.keys.len() >= PIECE || reading.is_emptied {
                 reading.write(&mut connection, core).await?;
             }
@@ -160,6 +173,7 @@ async fn look_once(core: &Core) -> Result<Came> {
         if found.len() < PIECE || reading.is_held {
             break;
         }
+        found = rows(&mut connection, fetching.clone()).await?;
     }
     reading.write(&mut connection, core).await?;
     let is_whole = !reading.is_held && messages < LOOK;
@@ -175,6 +189,10 @@ async fn look_once(core: &Core) -> Result<Came> {
     );
     run(&mut connection, core.objects.changing(ObjectRole::Slot, &spooled)).await?;
     run(&mut connection, "COMMIT").await?;
+    if after == After::Nothing {
+        core.server.keep(connection);
+        return Ok(came);
+    }
     match run(&mut connection, format!("SELECT pg_replication_slot_advance({name}, '{upto}')")).await {
         Ok(_) => core.server.keep(connection),
         // Somebody else has come as far, or is at it: the next look finds out.
