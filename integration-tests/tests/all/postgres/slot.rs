@@ -45,7 +45,7 @@ async fn on_postgres_with_a_slot_a_retype_and_its_revert_under_load_lose_nothing
     let test = "on_postgres_with_a_slot_a_retype_and_its_revert_under_load_lose_nothing";
     // A look reads what is written to the whole server: those who write much have one of their own.
     let server = postgres_own_server(SLOTS).await;
-    let orders = Orders::in_database(database_on(&server).await, 10_000).await;
+    let orders = Orders::within(database_on(&server).await, 10_000).await;
     let before = orders.definition().await;
     let writers = Application::start(&orders, seed(test), 4).await;
     let url = orders.url();
@@ -79,7 +79,7 @@ async fn on_postgres_with_a_slot_killed_at_a_boundary_it_goes_on_and_loses_nothi
     let server = postgres_own_server(SLOTS).await;
     for boundary in boundaries {
         println!("{}", boundary.name());
-        let orders = Orders::in_database(database_on(&server).await, 2_000).await;
+        let orders = Orders::within(database_on(&server).await, 2_000).await;
         let url = orders.url();
         let writers = Application::start(&orders, seed(boundary.name()), 3).await;
         run_beside(&with_slot(&url), &[("REPLANK_KILL_AT", boundary.name())]).await.was_killed();
@@ -210,7 +210,7 @@ async fn on_postgres_with_a_slot_every_kind_of_change_arrives_and_nothing_that_w
 async fn on_postgres_with_a_slot_writers_that_do_not_wait_for_the_disk_lose_nothing() {
     let server = postgres_own_server(SLOTS).await;
     for round in 0..2 {
-        let orders = Orders::in_database(database_on(&server).await, 200).await;
+        let orders = Orders::within(database_on(&server).await, 200).await;
         orders.execute(&format!("ALTER DATABASE {} SET synchronous_commit = off", orders.name())).await;
         let url = orders.url();
         let test = format!("no waiting {round}");
