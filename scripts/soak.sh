@@ -27,8 +27,13 @@ case "$case" in
     # Every message to a server goes wrong once, in each way: some hours. N names ways, as CutBefore,Reset.
     REPLANK_ROUND_TRIPS=${number:-all} cargo test -p replank-integration-tests --test all -- every_round_trip_may_fail_once --nocapture
     ;;
+  faults)
+    # What `make test` tries on one version of PostgreSQL, on another: N is its row of servers.toml.
+    REPLANK_TEST_SERVER=${number:?N=postgres-15, say} RUST_TEST_THREADS=4 cargo test -p replank-integration-tests --test all -- \
+      postgres::server_kills:: postgres::round_trips::
+    ;;
   *)
-    echo "usage: make soak CASE=simulation|model|kills|roundtrips N=…" >&2
+    echo "usage: make soak CASE=simulation|model|kills|roundtrips|faults N=…" >&2
     exit 2
     ;;
 esac

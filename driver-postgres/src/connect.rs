@@ -89,13 +89,16 @@ impl Server {
         // else may have installed it: that is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
         let opts = Arc::new(options(url)?);
-        let mut connection =
-            again_when_lost(|| opened(&opts)).await.map_err(|error| refused(error, &opts))?;
+        again_when_lost(|| Self::open_once(&opts, settings)).await.map_err(|error| refused(error, &opts))
+    }
+
+    async fn open_once(opts: &Arc<PgConnectOptions>, settings: &Settings) -> Result<Self> {
+        let mut connection = opened(opts).await?;
         let version = first(&mut connection, "SELECT current_setting('server_version_num')::int").await?;
         let version = version.map(|row| get::<i32>(&row, 0)).transpose()?.unwrap_or_default();
         let identity = Identity::read(&mut connection).await?;
         let server = Self {
-            opts,
+            opts: Arc::clone(opts),
             version: u32::try_from(version).unwrap_or_default(),
             cluster: identity.cluster,
             timeline: identity.timeline.map_or_else(OnceLock::new, OnceLock::from),

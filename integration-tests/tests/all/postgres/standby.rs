@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+
 use super::application::{Application, Orders, assert_same};
 use super::oracle::RETYPE;
 use super::table::{connect, run};
@@ -30,15 +32,18 @@ async fn on_postgres_a_promoted_standby_stops_the_run_until_somebody_lets_it_go_
         all[0].1.execute(statement).await;
     }
     let proxy = Proxy::of(&all[0].1.url()).await;
-    let mut runs = Vec::new();
+    let mut begun = JoinSet::new();
     for (before, orders) in all {
         let url = proxy.url(&orders.url());
-        let writers = Application::start_as(&orders, &url, seed(test), 2).await;
-        let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes", "--throttle", "chunk_rows_max=100"];
-        let stopped = Stopped::at("chunk_committed:3", &apply).await;
-        writers.write_on(BETWEEN).await;
-        runs.push((before, orders, url, writers, stopped));
+        // Side by side: one that stands still for long loses its lease.
+        begun.spawn(async move {
+            let writers = Application::start_as(&orders, &url, seed(test), 2).await;
+            let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes", "--throttle", "chunk_rows_max=100"];
+            let stopped = Stopped::at("chunk_committed:3", &apply).await;
+            (before, orders, url, writers, stopped)
+        });
     }
+    let runs = begun.join_all().await;
     primary.kill().await;
     proxy.lead_to(&standby.url_of("postgres"));
     for (.., stopped) in &runs {
