@@ -93,18 +93,23 @@ async fn shadow(
         let flaw = flawed.flaw.as_deref().unwrap_or_default();
         return no(format!("index {} cannot be made again: {flaw}", flawed.name));
     }
+    // In front of the copy, whose constraints have names that the server would not give twice.
+    let reshaped = match wanted {
+        Wanted::Given(shape) => Some(given_shape(connection, table, shape, &old).await?),
+        Wanted::Altered(_) => None,
+    };
     let before = copy(connection, table, Place::Temporary("_rp_before")).await?;
     let before_number = mapping::number(connection, &before).await?;
     let mut old_columns = Column::all(connection, before_number).await?;
     let mut kept_actions = Vec::new();
-    let after = match wanted {
-        Wanted::Given(shape) => given_shape(connection, table, shape, &old).await?,
-        Wanted::Altered(actions) => {
+    let after = match reshaped {
+        Some(reshaped) => reshaped,
+        None => {
             let after = copy(connection, table, Place::Temporary(&table.name)).await?;
             for index in &old.indexes {
                 run(connection, index.making(&after, &ident(&index.name))).await?;
             }
-            for action in *actions {
+            for action in wanted.actions() {
                 match on_copy(connection, &after, action).await? {
                     Ok(some) => kept_actions.extend(some),
                     Err(why) => return no(why),
