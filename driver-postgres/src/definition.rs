@@ -50,8 +50,11 @@ impl Definition {
     /// What one has and the other lacks, and the other way round.
     pub fn differences<'a>(&'a self, other: &'a Self) -> (Vec<String>, Vec<String>) {
         let said = |definition: &Self| {
-            let indexes =
-                definition.indexes.iter().map(|index| format!("index {} {}", index.name, index.tail));
+            let indexes = definition.indexes.iter().map(|index| {
+                let unique = if index.is_unique { "unique " } else { "" };
+                let constraint = index.constraint.as_deref().unwrap_or_default();
+                format!("{unique}index {} {} {constraint}", index.name, index.tail).trim_end().to_owned()
+            });
             definition.lines.iter().cloned().chain(indexes).collect::<Vec<_>>()
         };
         let (own, others) = (said(self), said(other));

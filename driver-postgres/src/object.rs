@@ -81,9 +81,18 @@ pub fn object(statement: &Stmt) -> Result<Option<Object>> {
         let drop = (!replaces).then(|| format!("DROP {kind} {name}"));
         of(name, Vec::new(), What::Made { drop, is_long: false })
     };
-    let cascades = text.to_uppercase().ends_with(" CASCADE");
-    if cascades && text.to_uppercase().starts_with("DROP ") {
+    let words = words(statement);
+    let begins_with = |word: &str| words.first().is_some_and(|first| first == word);
+    if begins_with("DROP") && words.iter().any(|word| word == "CASCADE") {
         return Err(refused("DROP … CASCADE", "drop what depends on it first, one by one"));
+    }
+    let kind =
+        words.iter().skip(1).find(|word| !["OR", "REPLACE", "LOCAL", "GLOBAL"].contains(&word.as_str()));
+    if begins_with("CREATE") && kind.is_some_and(|kind| kind == "TEMP" || kind == "TEMPORARY") {
+        return Err(refused(
+            "CREATE TEMPORARY",
+            "it ends with the session that makes it: make it in your own",
+        ));
     }
     match statement {
         Stmt::CreateTable(create)
@@ -127,7 +136,7 @@ pub fn object(statement: &Stmt) -> Result<Option<Object>> {
         Stmt::CreateView(create) => {
             let name = text_of(&needed(create.view(), "a view")?);
             let replaces = create.or_replace().is_some();
-            let drop = Some(format!("DROP VIEW {name}"));
+            let drop = (!replaces).then(|| format!("DROP VIEW {name}"));
             let locks = if replaces { vec![name.clone()] } else { Vec::new() };
             of(name, locks, What::Made { drop, is_long: false })
         }
@@ -148,7 +157,8 @@ pub fn object(statement: &Stmt) -> Result<Option<Object>> {
         }
         Stmt::CreateExtension(create) => {
             let name = text_of(&needed(create.extension(), "an extension")?);
-            made("EXTENSION", name, create.if_not_exists().is_some() || create.cascade_token().is_some())
+            // What it has made would go with it, rows among it.
+            made("EXTENSION", name, true)
         }
         Stmt::CreateFunction(create) => {
             let name = text_of(&needed(create.name(), "a function")?);
@@ -185,9 +195,10 @@ pub fn object(statement: &Stmt) -> Result<Option<Object>> {
             let drop = Some(format!("DROP POLICY {name} ON {table}"));
             of(table.clone(), vec![table], What::Made { drop, is_long: false })
         }
-        Stmt::CreatePublication(create) => {
-            made("PUBLICATION", text_of(&needed(create.publication(), "a publication")?), false)
-        }
+        Stmt::CreatePublication(_) | Stmt::AlterPublication(_) => Err(refused(
+            "CREATE or ALTER PUBLICATION",
+            "UPDATE and DELETE of a table without a replica identity fail from then on: look at each, and run it yourself",
+        )),
         Stmt::CommentOn(comment) => {
             let object = text_of(&needed(comment.comment_object(), "what to comment on")?);
             let (kind, name) = match object.to_uppercase().strip_prefix("MATERIALIZED VIEW ") {
@@ -269,7 +280,6 @@ pub fn object(statement: &Stmt) -> Result<Option<Object>> {
         Stmt::Grant(_)
         | Stmt::Revoke(_)
         | Stmt::AlterDefaultPrivileges(_)
-        | Stmt::AlterPublication(_)
         | Stmt::DropView(_)
         | Stmt::DropMaterializedView(_)
         | Stmt::DropSequence(_)
@@ -286,6 +296,13 @@ pub fn object(statement: &Stmt) -> Result<Option<Object>> {
         }
         _ => Ok(None),
     }
+}
+
+/// The words of a statement, without comments, in capitals; quoted names keep their quotes.
+fn words(statement: &Stmt) -> Vec<String> {
+    let tokens = statement.syntax().descendants_with_tokens().filter_map(|part| part.into_token());
+    let words = tokens.filter(|token| !token.kind().is_trivia());
+    words.map(|word| word.text().to_uppercase()).collect()
 }
 
 fn repacked(
@@ -328,6 +345,9 @@ mod tests {
             ("CREATE EXTENSION IF NOT EXISTS hstore", None),
             ("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", Some("DROP FUNCTION f()")),
             ("CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", None),
+            ("CREATE OR\nREPLACE VIEW seen AS SELECT 1", None),
+            ("CREATE VIEW temp AS SELECT 1", Some("DROP VIEW temp")),
+            ("CREATE EXTENSION hstore", None),
             ("CREATE FUNCTION f(a int) RETURNS int LANGUAGE sql AS 'SELECT 1'", None),
             (
                 "CREATE TRIGGER x AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION f()",
@@ -372,6 +392,10 @@ mod tests {
         for text in [
             "DROP TABLE a, b",
             "DROP TABLE a CASCADE",
+            "DROP SCHEMA a\n\tcascade",
+            "DROP TYPE a CASCADE -- all of it",
+            "CREATE OR REPLACE\nTEMP VIEW v AS SELECT 1",
+            "CREATE TEMPORARY SEQUENCE s",
             "VACUUM t",
             "REFRESH MATERIALIZED VIEW m WITH NO DATA",
         ] {

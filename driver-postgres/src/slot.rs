@@ -68,7 +68,7 @@ pub fn identifies(table: i64, key: &[KeyColumn]) -> String {
     format!(
         "EXISTS (SELECT FROM pg_class c WHERE c.oid = {table} AND (c.relreplident = 'f' OR NOT EXISTS (
              SELECT FROM unnest(ARRAY[{}]) AS k WHERE k NOT IN (
-                 SELECT a.attname::text FROM pg_index i JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
+                 SELECT a.attname::text FROM pg_index i JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
                  WHERE i.indrelid = c.oid AND i.indisvalid
                  AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END))))",
         columns.join(", ")

@@ -1,5 +1,6 @@
 //! Sequences, statistics, and what marks an index of the table.
 
+use super::publications::columns;
 use super::{Part, naming, part};
 
 /// The parts.
@@ -39,5 +40,16 @@ pub fn parts() -> Vec<Part> {
              FROM l, pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace WHERE s.stxrelid = l.oid"),
         part(2, "SELECT 'later', format('ANALYZE %s', l.name) FROM l
              WHERE EXISTS (SELECT FROM pg_statistic_ext s WHERE s.stxrelid = l.oid)"),
+        part(1, format!(
+            "SELECT 'cannot', format('the replica identity, which is the index %I', x.relname)
+             FROM l JOIN pg_class c ON c.oid = l.oid AND c.relreplident = 'i' CROSS JOIN i
+             JOIN pg_index o ON o.indrelid = l.oid AND o.indisreplident JOIN pg_class x ON x.oid = o.indexrelid
+             WHERE i.oid <> l.oid AND NOT EXISTS (
+                 SELECT FROM pg_index n JOIN pg_class y ON y.oid = n.indexrelid
+                 WHERE n.indrelid = i.oid AND n.indisunique AND n.indpred IS NULL AND n.indexprs IS NULL
+                 AND (y.relname = x.relname OR starts_with(y.relname, '_rp_')) AND {} = {})",
+            columns("n"),
+            columns("o")
+        )),
     ]
 }

@@ -24,6 +24,17 @@ pub fn parts() -> Vec<Part> {
             "SELECT 'cannot', format('the publication %I, which belongs to another login', p.pubname)
              FROM {PUBLISHED} WHERE NOT pg_has_role(p.pubowner, 'USAGE')"
         )),
+        // Without a replica identity, or with one that a list of columns or a filter does not cover, writes would fail.
+        // https://www.postgresql.org/docs/current/logical-replication-publication.html
+        part(1, format!(
+            "SELECT 'cannot', format('the publication %I, since the primary key becomes another one', p.pubname)
+             FROM {PUBLISHED} JOIN pg_class c ON c.oid = l.oid CROSS JOIN i
+             WHERE (p.pubupdate OR p.pubdelete) AND c.relreplident = 'd' AND i.oid <> l.oid AND NOT EXISTS (
+                 SELECT FROM pg_index o JOIN pg_index n ON n.indrelid = i.oid AND n.indisprimary
+                 WHERE o.indrelid = l.oid AND o.indisprimary AND {} = {})",
+            columns("n"),
+            columns("o")
+        )),
         // The table that is not live would be in it as well, and its rows would be sent.
         part(1, "SELECT 'cannot', format('the publication %I, which is of all tables', p.pubname) FROM pg_publication p
                  WHERE p.puballtables
@@ -34,6 +45,14 @@ pub fn parts() -> Vec<Part> {
         part(1, "SELECT 'cannot', 'a subscription that writes the table' FROM l
                  WHERE EXISTS (SELECT FROM pg_subscription_rel r WHERE r.srrelid = l.oid)"),
     ]
+}
+
+/// The names of the columns by which an index tells rows apart.
+pub fn columns(index: &str) -> String {
+    format!(
+        "ARRAY(SELECT a.attname FROM pg_attribute a WHERE a.attrelid = {index}.indrelid
+               AND a.attnum = ANY (({index}.indkey::int2[])[0:{index}.indnkeyatts - 1]) ORDER BY 1)"
+    )
 }
 
 /// Publications that name the table, without ours.

@@ -26,7 +26,7 @@ use crate::holders::old_holders;
 use crate::inspect::Table;
 use crate::lint::{Facts, Seen};
 use crate::parse::{self, Statement, parse, parse_all, parse_shape};
-use crate::preflight::refuse_pooler;
+use crate::preflight::{refuse_pooler, refuse_publication_of_all};
 use crate::spec::{CaptureBy, Spec};
 use crate::sql::is_so;
 use crate::state::{Names, all_runs};
@@ -53,6 +53,9 @@ pub async fn draft(server: &Server, request: &Request) -> Result<Draft> {
     let names = Names::new(&server.settings().state_name);
     let capture = CaptureBy::of(request.capture(&CaptureBy::WORDS)?);
     let mut drafting = Drafting { connection: &mut connection, names, version: server.version(), capture };
+    if !matches!(request, Request::TakeBack { .. }) {
+        refuse_publication_of_all(drafting.connection).await?;
+    }
     match request {
         Request::Statement { text, forward, reverse, .. } => {
             drafting.statement(text, &Given { forward, reverse }).await

@@ -36,12 +36,10 @@ impl Drafting<'_> {
             What::Repacked { by } => return self.repack(text, &object.name, by.as_deref()).await,
             What::Refreshed => return self.refresh(text, object).await,
             What::Made { drop, is_long } => {
-                // A view that is there is replaced: its columns decide whether that can be taken back.
-                let replaces =
-                    object.text.to_uppercase().starts_with("CREATE OR REPLACE") && !locked.is_empty();
-                let inverse = drop.clone().filter(|_| !replaces).unwrap_or_default();
+                let inverse = drop.clone().unwrap_or_default();
                 if inverse.is_empty() {
-                    way.no_way_back = Some("something that was there may be replaced, or kept".to_owned());
+                    let why = "something that was there may be replaced or kept, or more would go with it";
+                    way.no_way_back = Some(why.to_owned());
                 }
                 if *is_long {
                     way.strategy = Strategy::NativeOnline;

@@ -290,7 +290,7 @@ fn hold(way: &mut Way, oid: i64, table: &str, name: &str, condition: &str, what:
         format!("keep {what}"),
         oid,
         format!("ALTER TABLE {table} ADD CONSTRAINT {name} CHECK ({condition}) NOT VALID"),
-        format!("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}"),
+        format!("ALTER TABLE IF EXISTS {table} DROP CONSTRAINT IF EXISTS {name}"),
     ));
     way.steps.push(long(
         format!("look for {what}"),

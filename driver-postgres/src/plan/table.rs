@@ -84,7 +84,13 @@ impl Drafting<'_> {
         if let Some((table, helper)) = &cleared {
             attach.push_str(&format!("; ALTER TABLE {table} DROP CONSTRAINT {helper}"));
         }
-        let detach = format!("ALTER TABLE {} DETACH PARTITION {}", parent.full_name(), object.name);
+        // Rows that came would be gone from the parent, and nobody would have asked for that.
+        let detach = format!(
+            "LOCK TABLE {0} IN ACCESS EXCLUSIVE MODE; {1}; ALTER TABLE {0} DETACH PARTITION {2}",
+            parent.full_name(),
+            empty(&object.name),
+            object.name
+        );
         let attached = recorded(format!("attach {}", object.name), 0, attach, detach);
         let others: Vec<i64> = default.iter().map(|default| default.oid).collect();
         way.steps.push(locking_back(locking(attached, &others), &[parent.oid]));
@@ -103,6 +109,19 @@ impl Drafting<'_> {
         if let Some(user) = self.user_of_table(&table).await? {
             return Err(Error::new(ErrorKind::Refused, format!("{user} uses {name}"))
                 .hint("drop or change that first: DROP TABLE without CASCADE would not do it either"));
+        }
+        // Out of the way it would still hold rows of the other table, or lose some with them.
+        let key = format!(
+            "SELECT conname::text FROM pg_constraint WHERE contype = 'f' AND conrelid = {0} AND confrelid <> {0} LIMIT 1",
+            table.oid
+        );
+        if let Some(row) = first(self.connection, key).await? {
+            let key = get::<String>(&row, 0)?;
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!("the foreign key {key} of {name} would be kept with it"),
+            )
+            .hint(format!("first: ALTER TABLE {name} DROP CONSTRAINT {}", ident(&key))));
         }
         let all = if table.is_partitioned() { self.partitions(&table).await? } else { Vec::new() };
         let full = table.full_name();
@@ -188,9 +207,14 @@ impl Drafting<'_> {
 
 /// Drops a table that nobody has written.
 fn dropped_if_empty(name: &str) -> String {
+    format!("{}; DROP TABLE {name}", empty(name))
+}
+
+/// Fails for a table with rows, and keeps others from writing some.
+fn empty(name: &str) -> String {
     format!(
         "LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE; DO $$ BEGIN IF EXISTS (SELECT FROM {name}) THEN
-         RAISE EXCEPTION 'the table % has rows, and is not dropped: keep it, or drop it yourself', {}; END IF; END $$; DROP TABLE {name}",
+         RAISE EXCEPTION 'the table % has rows, and is not dropped: keep it, or drop it yourself', {}; END IF; END $$",
         text(name)
     )
 }

@@ -43,7 +43,12 @@ pub async fn make(connection: &mut Conn, core: &Core) -> Result<()> {
     let key: Vec<String> = back.key.iter().map(|column| ident(&column.written)).collect();
     run(
         connection,
-        format!("CREATE TABLE {} (LIKE {}, PRIMARY KEY ({}))", core.parked(), core.source(), key.join(", ")),
+        format!(
+            "CREATE TABLE {} (LIKE {} INCLUDING GENERATED, PRIMARY KEY ({}))",
+            core.parked(),
+            core.source(),
+            key.join(", ")
+        ),
     )
     .await?;
     run(connection, closing(&core.parked())).await?;

@@ -67,7 +67,9 @@ async fn holders(connection: &mut Conn, locker: i32, before: &str) -> Result<BTr
          WHERE a.datid = (SELECT oid FROM pg_database WHERE datname = current_database())
          AND a.pid NOT IN (pg_backend_pid(), {locker}) AND a.backend_xmin IS NOT NULL
          AND coalesce(a.xact_start, '-infinity') < {before}
-         AND coalesce(a.backend_type, '') NOT IN ('autovacuum worker', 'autovacuum launcher', 'walsender')
+         AND coalesce(a.backend_type, '') NOT IN ('autovacuum worker', 'autovacuum launcher')
+         -- One that copies a table for a subscriber reads it by its name, with a snapshot of its own.
+         AND NOT EXISTS (SELECT FROM pg_stat_replication r WHERE r.pid = a.pid AND r.state IN ('catchup', 'streaming', 'backup'))
          AND NOT (a.wait_event_type IS NOT DISTINCT FROM 'Lock' AND {locker} = ANY (pg_blocking_pids(a.pid)))"
     );
     rows(connection, sql)

@@ -297,7 +297,7 @@ impl<'a> Reading<'a> {
         let slots = slots.join(", ");
         let sql = format!(
             "INSERT INTO {} (removed, at, {slots})
-             SELECT {removed}, '2000-01-01 00:00:00Z'::timestamptz + interval '{} microseconds', {slots} FROM ({keys}) AS k",
+             SELECT {removed}, '2000-01-01 00:00:00Z'::timestamptz + {} * interval '1 microsecond', {slots} FROM ({keys}) AS k",
             table(&core.spec.schema, &core.log_name(Direction::Forward)),
             self.at
         );

@@ -60,14 +60,12 @@ async fn on_postgres_objects_are_made_and_changed_under_load_and_taken_back() {
         "CREATE TYPE pair AS (a int, b int)",
         "CREATE DOMAIN small AS int CHECK (VALUE < 10)",
         "CREATE SCHEMA side",
-        "CREATE EXTENSION pg_trgm",
         "CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'",
         "CREATE STATISTICS linked ON customer, amount FROM orders",
         "CREATE TRIGGER more AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION touched()",
         "DROP TRIGGER watched ON orders",
         "CREATE POLICY open ON plain USING (true)",
         "ALTER TABLE plain ENABLE ROW LEVEL SECURITY",
-        "CREATE PUBLICATION told",
         "COMMENT ON TABLE orders IS 'theirs'",
         "COMMENT ON COLUMN orders.note IS 'a word'",
         "ALTER INDEX orders_note RENAME TO orders_remark",
@@ -87,6 +85,8 @@ async fn on_postgres_objects_are_made_and_changed_under_load_and_taken_back() {
         "CREATE OR REPLACE FUNCTION touched() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
         "ALTER INDEX orders_note SET (fillfactor = 80)",
         "DROP SEQUENCE counter",
+        "CREATE EXTENSION pg_trgm",
+        "CREATE  OR\nREPLACE VIEW fresh AS SELECT 1 AS a",
     ] {
         println!("{statement}");
         run_beside(&["apply", "-t", &url, "-e", statement, "--yes"], &[]).await.exits(3).says("no way back");
@@ -106,9 +106,15 @@ async fn on_postgres_objects_are_made_and_changed_under_load_and_taken_back() {
 async fn on_postgres_objects_that_would_hold_others_up_or_lose_something_are_refused_with_what_to_write() {
     let table = table_with_things().await;
     let url = table.url();
+    table.execute("CREATE TABLE referring (customer int CONSTRAINT \"Whose\" REFERENCES customers)").await;
     let before = everything(&table).await;
     for (statement, exit, says) in [
         ("DROP TABLE plain, customers", 3, "one table in each statement"),
+        ("DROP TABLE referring", 3, "DROP CONSTRAINT \"Whose\""),
+        ("DROP SCHEMA public\n\tCASCADE", 3, "one by one"),
+        ("DROP TYPE mood CASCADE /* all of it */ -- now", 3, "one by one"),
+        ("CREATE\nTEMP VIEW plain AS SELECT 1", 3, "the session that makes it"),
+        ("CREATE PUBLICATION told FOR ALL TABLES", 3, "replica identity"),
         ("DROP TABLE plain CASCADE", 3, "one by one"),
         ("DROP TABLE orders", 3, "totals"),
         ("DROP TABLE nowhere", 2, "nowhere"),
