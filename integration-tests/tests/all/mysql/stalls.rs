@@ -357,7 +357,8 @@ async fn on_mysql_a_comparison_that_pauses_for_longer_than_the_servers_patience_
     );
     let rows = async || table.text(&compared).await.parse::<u64>().expect("a number");
     let before_pause = rows().await;
-    assert!((1..3_000).contains(&before_pause), "{before_pause} rows were compared before the pause");
+    // Chunks were compared: it was stopped at the fifth. What is saved may still wait for a row of the first that is written.
+    assert!(before_pause < 3_000, "{before_pause} rows were compared before the pause");
     run_beside(&["resume", "last", "-t", &url, "--yes"], &[]).await.exits(0);
     let ended = tokio::spawn(stopped.end());
     let mut last = before_pause;
