@@ -6,7 +6,7 @@ use squawk_syntax::ast::{
     AlterIndexAction, AlterTypeAction, AstNode as _, ForeignKeyConstraint, ReferencesConstraint, Stmt,
 };
 
-use crate::parse::{needed, refused, text_of};
+use crate::parse::{needed, refused, text_after, text_of};
 
 /// A statement about one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,11 +101,7 @@ pub fn object(statement: &Stmt) -> Result<Option<Object>> {
             let name = text_of(&needed(create.table_name(), "a table")?);
             let part = match (create.partition_of(), create.partition_type()) {
                 (Some(of), Some(bound)) => {
-                    let whole = create.syntax().text_range().start();
-                    let rest = usize::from(bound.syntax().text_range().end() - whole);
-                    let body = create.syntax().text().to_string();
-                    let rest =
-                        body.get(rest..).unwrap_or_default().trim().trim_end_matches(';').trim().to_owned();
+                    let rest = text_after(create, &bound);
                     let is_plain = create.table_arg_list().is_none();
                     let parent = text_of(&needed(of.table_name_ref(), "a table")?);
                     Some((parent, text_of(&bound), is_plain.then_some(rest)))

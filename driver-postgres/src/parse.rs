@@ -481,7 +481,10 @@ fn added(constraint: &Constraint, column: Option<&str>) -> Option<Added> {
 }
 
 /// What stands in a statement behind a part of it.
-fn text_after(whole: &impl squawk_syntax::ast::AstNode, part: &impl squawk_syntax::ast::AstNode) -> String {
+pub fn text_after(
+    whole: &impl squawk_syntax::ast::AstNode,
+    part: &impl squawk_syntax::ast::AstNode,
+) -> String {
     let after = part.syntax().text_range().end() - whole.syntax().text_range().start();
     let text = whole.syntax().text().to_string();
     let tail = text.get(usize::from(after)..).unwrap_or_default();

@@ -55,6 +55,6 @@ pub fn columns(index: &str) -> String {
     )
 }
 
-/// Publications that name the table, without ours.
+/// Publications that name the table, without ours: that of a capture ends with the swap.
 const PUBLISHED: &str = "l JOIN pg_publication_rel r ON r.prrelid = l.oid
              JOIN pg_publication p ON p.oid = r.prpubid AND NOT starts_with(p.pubname, '_rp_')";

@@ -5,6 +5,7 @@ use replank_core::{Error, ErrorKind, Result};
 use super::alter::{NO_REBUILD, alter, long, recorded, unquoted};
 use super::step::{NOTHING, locking};
 use super::{Drafting, Way, catalogue_lock};
+use crate::connect::Conn;
 use crate::inspect::Table;
 use crate::parse::{Action, Added, AddedKind, CreateIndex};
 use crate::sql::{first, get, ident, is_so, rows, run, text};
@@ -296,21 +297,19 @@ impl Drafting<'_> {
             return Err(Error::new(ErrorKind::Usage, "a foreign key needs a name here")
                 .hint("write ADD CONSTRAINT name FOREIGN KEY …: it is added and looked at in two steps"));
         }
-        let before = self.constraint_names(trial).await?;
+        let before = constraint_names(self.connection, trial.name()).await?;
         run(self.connection, "SAVEPOINT name").await?;
         trial.alter(self.connection, &format!("ADD {}", added.text)).await?;
-        let after = self.constraint_names(trial).await?;
+        let after = constraint_names(self.connection, trial.name()).await?;
         run(self.connection, "ROLLBACK TO SAVEPOINT name").await?;
         let name = after.into_iter().find(|name| !before.contains(name));
         name.map(|name| ident(&name))
             .ok_or_else(|| Error::new(ErrorKind::Internal, "a constraint was made and is not there"))
     }
+}
 
-    async fn constraint_names(&mut self, trial: &Trial) -> Result<Vec<String>> {
-        let sql = format!(
-            "SELECT conname::text FROM pg_constraint WHERE conrelid = to_regclass({})",
-            text(trial.name())
-        );
-        rows(self.connection, sql).await?.iter().map(|row| get(row, 0)).collect()
-    }
+/// Those of a copy.
+pub async fn constraint_names(connection: &mut Conn, copy: &str) -> Result<Vec<String>> {
+    let sql = format!("SELECT conname::text FROM pg_constraint WHERE conrelid = to_regclass({})", text(copy));
+    rows(connection, sql).await?.iter().map(|row| get(row, 0)).collect()
 }

@@ -337,7 +337,8 @@ pub fn server_name(part: &str, table: &str, index: &str) -> String {
 /// Bytes of a name.
 const NAME_MAX: usize = 63;
 
-fn in_schema(table: &Table, name: &str) -> String {
+/// The name of an index, which is in the schema of its table.
+pub fn in_schema(table: &Table, name: &str) -> String {
     format!("{}.{name}", ident(&table.schema))
 }
 

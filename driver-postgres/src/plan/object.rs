@@ -6,9 +6,10 @@ use replank_core::ident::TableId;
 use replank_core::plan::{Draft, Strategy};
 use replank_core::{Error, ErrorKind, Result};
 
+use super::index::in_schema;
 use super::step::{NOTHING, locking, long, recorded};
 use super::{Drafting, Way, catalogue_lock, gentle_lock, nothing};
-use crate::inspect::{Table, index};
+use crate::inspect::index;
 use crate::object::{Object, What};
 use crate::sql::{first, get, ident, number, rows, table as qualified, text};
 
@@ -163,7 +164,7 @@ impl Drafting<'_> {
     async fn repack(&mut self, text: &str, name: &str, by: Option<&str>) -> Result<Draft> {
         let table = self.table(name).await?;
         if let Some(by) = by {
-            let found = index(self.connection, &in_schema_of(&table, by)).await?;
+            let found = index(self.connection, &in_schema(&table, by)).await?;
             let is_key = format!(
                 "SELECT 1 FROM pg_index WHERE indexrelid = {} AND indisprimary",
                 found.map_or(0, |i| i.oid)
@@ -234,10 +235,6 @@ pub fn unknown(name: &str) -> TableFacts {
         key: Vec::new(),
         dependants: Vec::new(),
     }
-}
-
-fn in_schema_of(table: &Table, name: &str) -> String {
-    if name.contains('.') { name.to_owned() } else { format!("{}.{name}", ident(&table.schema)) }
 }
 
 /// The beginning of a statement.

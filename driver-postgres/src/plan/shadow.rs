@@ -6,6 +6,7 @@ use replank_core::{Error, ErrorKind, Result};
 use serde_json::Value as Json;
 
 use super::Drafting;
+use super::constraint::constraint_names;
 use super::mapping::{self, Column, Given, Shapes};
 use crate::attached::{Attached, place_query};
 use crate::connect::Conn;
@@ -290,13 +291,13 @@ async fn on_copy(
         let named = |name: &str| format!("ADD CONSTRAINT {name} {}", added.text);
         match added.kind {
             AddedKind::Check => {
-                let before = names_of_checks(connection, copy).await?;
+                let before = constraint_names(connection, copy).await?;
                 let plain = match &added.name {
                     Some(name) => named(name),
                     None => format!("ADD {}", added.text),
                 };
                 run(connection, format!("ALTER TABLE {copy} {plain}")).await?;
-                let after = names_of_checks(connection, copy).await?;
+                let after = constraint_names(connection, copy).await?;
                 let new = after.into_iter().find(|name| !before.contains(name));
                 kept.push(new.map_or(plain, |name| named(&ident(&name))));
             }
@@ -312,14 +313,6 @@ async fn on_copy(
         }
     }
     Ok(Ok(kept))
-}
-
-async fn names_of_checks(connection: &mut Conn, copy: &str) -> Result<Vec<String>> {
-    let sql = format!(
-        "SELECT conname::text FROM pg_constraint WHERE conrelid = to_regclass({}) AND contype = 'c'",
-        text(copy)
-    );
-    rows(connection, sql).await?.iter().map(|row| get(row, 0)).collect()
 }
 
 async fn side(connection: &mut Conn, number: i64, definition: Definition, key_index: String) -> Result<Side> {

@@ -90,7 +90,7 @@ async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> 
     };
     let names = core.incoming_names();
     let attached = Attached::read(&mut aside, live, Some(written), Some(&names)).await?;
-    refuse_what_cannot_follow(core, &attached)?;
+    refuse_what_cannot_follow(&attached)?;
     if core.captures_by_slot() {
         spool::check_pace(core, budget).await?;
     }
@@ -145,21 +145,13 @@ fn first_name(line: &str) -> Option<String> {
     doubled.split('"').next().map(|name| name.replace('\u{0}', "\""))
 }
 
-fn refuse_what_cannot_follow(core: &Core, attached: &Attached) -> Result<()> {
-    // That of the capture ends with the swap.
-    let own = format!("the publication {}", core.slot_name());
-    let cannot: Vec<&str> = attached
-        .cannot
-        .iter()
-        .map(String::as_str)
-        .filter(|what| !core.captures_by_slot() || *what != own)
-        .collect();
-    if cannot.is_empty() {
+fn refuse_what_cannot_follow(attached: &Attached) -> Result<()> {
+    if attached.cannot.is_empty() {
         return Ok(());
     }
     Err(Error::new(
         ErrorKind::ForeignDdl,
-        format!("what came since the plan was made cannot follow the table: {}", cannot.join("; ")),
+        format!("what came since the plan was made cannot follow the table: {}", attached.cannot.join("; ")),
     )
     .hint("take it away, then `replank resume`"))
 }

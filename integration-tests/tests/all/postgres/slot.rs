@@ -15,7 +15,7 @@ use crate::binary::{Ended, run_beside};
 use crate::kills::{BETWEEN, FORWARD, go_on};
 use crate::oracle::judge;
 use crate::random::{Random, seed};
-use crate::server::{Database, OwnServer, postgres_database_on, postgres_own_server};
+use crate::server::{Database, OwnServer, postgres_own_server};
 use crate::stopped::Stopped;
 
 const SLOTS: &[&str] = &["-c", "max_slot_wal_keep_size=4GB", "-c", "max_replication_slots=20"];
@@ -24,12 +24,7 @@ const SLOTS: &[&str] = &["-c", "max_slot_wal_keep_size=4GB", "-c", "max_replicat
 static SERVER: OnceCell<OwnServer> = OnceCell::const_new();
 
 async fn database() -> Database {
-    let server = SERVER.get_or_init(|| postgres_own_server(SLOTS)).await;
-    database_on(server).await
-}
-
-async fn database_on(server: &OwnServer) -> Database {
-    postgres_database_on(server.url_of("").trim_end_matches('/')).await
+    SERVER.get_or_init(|| postgres_own_server(SLOTS)).await.database().await
 }
 
 async fn orders(rows: u64) -> Orders {
@@ -45,7 +40,7 @@ async fn on_postgres_with_a_slot_a_retype_and_its_revert_under_load_lose_nothing
     let test = "on_postgres_with_a_slot_a_retype_and_its_revert_under_load_lose_nothing";
     // A look reads what is written to the whole server: those who write much have one of their own.
     let server = postgres_own_server(SLOTS).await;
-    let orders = Orders::within(database_on(&server).await, 10_000).await;
+    let orders = Orders::within(server.database().await, 10_000).await;
     let before = orders.definition().await;
     let writers = Application::start(&orders, seed(test), 4).await;
     let url = orders.url();
@@ -79,7 +74,7 @@ async fn on_postgres_with_a_slot_killed_at_a_boundary_it_goes_on_and_loses_nothi
     let server = postgres_own_server(SLOTS).await;
     for boundary in boundaries {
         println!("{}", boundary.name());
-        let orders = Orders::within(database_on(&server).await, 2_000).await;
+        let orders = Orders::within(server.database().await, 2_000).await;
         let url = orders.url();
         let writers = Application::start(&orders, seed(boundary.name()), 3).await;
         run_beside(&with_slot(&url), &[("REPLANK_KILL_AT", boundary.name())]).await.was_killed();
@@ -210,7 +205,7 @@ async fn on_postgres_with_a_slot_every_kind_of_change_arrives_and_nothing_that_w
 async fn on_postgres_with_a_slot_writers_that_do_not_wait_for_the_disk_lose_nothing() {
     let server = postgres_own_server(SLOTS).await;
     for round in 0..2 {
-        let orders = Orders::within(database_on(&server).await, 200).await;
+        let orders = Orders::within(server.database().await, 200).await;
         orders.execute(&format!("ALTER DATABASE {} SET synchronous_commit = off", orders.name())).await;
         let url = orders.url();
         let test = format!("no waiting {round}");
@@ -256,7 +251,7 @@ const RELOAD: &str = "SELECT pg_reload_conf()";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_postgres_a_commit_that_the_slot_tells_before_others_see_it_is_not_lost() {
     let server = postgres_own_server(SLOTS).await;
-    let orders = Orders::within(database_on(&server).await, 2_000).await;
+    let orders = Orders::within(server.database().await, 2_000).await;
     let url = orders.url();
     let mut watcher = orders.connect().await;
     run(&mut watcher, "SET synchronous_commit = local").await.expect("set");
@@ -289,7 +284,7 @@ async fn on_postgres_a_commit_that_the_slot_tells_before_others_see_it_is_not_lo
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_postgres_a_commit_that_is_older_than_the_slot_and_seen_later_is_not_lost() {
     let server = postgres_own_server(SLOTS).await;
-    let orders = Orders::within(database_on(&server).await, 500).await;
+    let orders = Orders::within(server.database().await, 500).await;
     let url = orders.url();
     let mut watcher = orders.connect().await;
     run(&mut watcher, "SET synchronous_commit = local").await.expect("set");
@@ -332,7 +327,7 @@ async fn stops(orders: &Orders, stopped: Stopped, why: &str) -> Ended {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_postgres_a_slot_that_has_lost_history_stops_the_run_and_is_never_made_anew() {
     let server = postgres_own_server(&["-c", "max_slot_wal_keep_size=16MB", "-c", "max_wal_size=64MB"]).await;
-    let orders = Orders::within(database_on(&server).await, 300).await;
+    let orders = Orders::within(server.database().await, 300).await;
     let url = orders.url();
     let name = "(SELECT slot_name FROM pg_replication_slots WHERE database = current_database())";
     // Given up by the server.
@@ -389,7 +384,7 @@ async fn on_postgres_a_replica_identity_that_is_taken_away_stops_the_run_and_wri
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_postgres_a_slot_that_cannot_be_had_is_refused_with_what_to_type() {
     let server = postgres_own_server(&["-c", "max_replication_slots=1"]).await;
-    let orders = Orders::within(database_on(&server).await, 50).await;
+    let orders = Orders::within(server.database().await, 50).await;
     let url = orders.url();
     let before = orders.names().await;
     run_beside(&with_slot(&url), &[]).await.exits(3).says("ALTER SYSTEM SET max_slot_wal_keep_size");
