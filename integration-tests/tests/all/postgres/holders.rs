@@ -137,10 +137,12 @@ async fn on_postgres_a_vacuum_against_wraparound_that_holds_the_table_is_named()
         postgres_own_server(&["-c", "autovacuum_freeze_max_age=100000", "-c", "autovacuum_naptime=1s"]).await;
     let table = Table::within(server.database().await, 8_000).await;
     let url = table.url();
-    // Slow enough to be met.
+    // Slow enough to be met; and with work to do, whatever an ordinary vacuum has frozen before.
     table
         .execute(
-            "ALTER TABLE orders SET (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)",
+            "ALTER TABLE orders SET (autovacuum_enabled = off,
+                                     autovacuum_vacuum_cost_delay = 20, autovacuum_vacuum_cost_limit = 1);
+             UPDATE orders SET customer = customer",
         )
         .await;
     let stopped = Stopped::at("verify_chunk_done", &["apply", "-t", &url, "-e", RETYPE, "--yes"]).await;
