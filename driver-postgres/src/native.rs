@@ -62,17 +62,18 @@ impl Native {
         let whole = if is_long { 0 } else { wait * 2 };
         let sql = format!(
             "BEGIN; SET LOCAL lock_timeout = {wait}; SET LOCAL statement_timeout = {whole}; SET LOCAL TimeZone TO DEFAULT;
-             {};
+             SET LOCAL search_path = {}; {};
              {record}; COMMIT",
+            notes.path,
             marked(step, notes)
         );
         run(&mut connection, sql).await.map(drop).map_err(|error| too_long(error, is_long))
     }
 
     /// On a session of its own: it waits for transactions that are older, and no setting of ours may end that wait.
-    async fn alone(&self, sql: String) -> Result<()> {
+    async fn alone(&self, notes: &Notes, sql: String) -> Result<()> {
         let mut connection = self.server.connect().await?;
-        run(&mut connection, "SET lock_timeout = 0").await?;
+        run(&mut connection, format!("SET lock_timeout = 0; SET search_path = {}", notes.path)).await?;
         run(&mut connection, sql).await.map(drop)
     }
 
@@ -82,21 +83,36 @@ impl Native {
         &self,
         step: &Step,
         notes: &Notes,
-        parent: i64,
-        rest: &str,
+        (parent, name, rest): (i64, &str, &str),
         budget: Duration,
     ) -> Result<()> {
         let mut connection = self.server.connect().await?;
+        let is_it = format!("SELECT to_regclass({}) = {}", text(name), notes.table);
+        if !is_so(&mut connection, is_it).await? {
+            let what = format!("the table {name} is another one than the plan was made for, or gone");
+            return Err(Error::new(ErrorKind::ForeignDdl, what));
+        }
         let at = membership(&mut connection, parent, notes.table).await?;
         refuse_to_queue(&mut connection, step, notes, budget).await?;
         let wait = budget.as_millis().max(1);
-        run(&mut connection, format!("SET lock_timeout = {wait}; SET TimeZone TO DEFAULT")).await?;
-        let statement = match (notes.is_forward(step), at) {
-            (_, Membership::Going) => rest,
-            (true, Membership::None) | (false, Membership::Whole) => return Ok(()),
-            _ => &step.statement,
-        };
-        run(&mut connection, format!("{} {statement}", comment(notes))).await.map(drop)
+        let settings =
+            format!("SET lock_timeout = {wait}; SET TimeZone TO DEFAULT; SET search_path = {}", notes.path);
+        run(&mut connection, settings).await?;
+        match (notes.is_forward(step), at) {
+            (_, Membership::Going) => {
+                run(&mut connection, format!("{} {rest}", comment(notes))).await.map(drop)
+            }
+            (true, Membership::None) | (false, Membership::Whole) => Ok(()),
+            (true, Membership::Whole) => run(&mut connection, marked(step, notes)).await.map(drop),
+            // A default partition that came since is looked through under its lock, an index that came since is built.
+            (false, Membership::None) => {
+                run(&mut connection, format!("SET statement_timeout = {}", wait * 2)).await?;
+                run(&mut connection, marked(step, notes))
+                    .await
+                    .map(drop)
+                    .map_err(|error| too_long(error, false))
+            }
+        }
     }
 
     /// Says which partitions the index of a partitioned table lacks.
@@ -141,7 +157,7 @@ impl Native {
                 return Err(Error::new(ErrorKind::ForeignDdl, what).with("index", other.definition));
             }
         }
-        let made = self.alone(marked(step, notes)).await;
+        let made = self.alone(notes, marked(step, notes)).await;
         let found = find_at_rest(&mut connection, notes).await;
         // Ended from outside, it is left to the next try: what it waited for would hold the removal up as well.
         if let Err(error) = &made
@@ -162,13 +178,17 @@ impl Native {
 
     /// Found by the step's mark, as its own statement is: it may wait for as long.
     async fn drop_invalid(&self, notes: &Notes, left: &Index) -> Result<()> {
-        self.alone(format!("{} DROP INDEX CONCURRENTLY IF EXISTS {}", comment(notes), left.full_name())).await
+        self.alone(
+            notes,
+            format!("{} DROP INDEX CONCURRENTLY IF EXISTS {}", comment(notes), left.full_name()),
+        )
+        .await
     }
 
     /// What an interrupted REINDEX has left is dropped before it is tried again.
     async fn renew(&self, step: &Step, notes: &Notes) -> Result<()> {
         self.drop_left_by_reindex(notes).await?;
-        self.alone(marked(step, notes)).await
+        self.alone(notes, marked(step, notes)).await
     }
 
     async fn drop_left_by_reindex(&self, notes: &Notes) -> Result<()> {
@@ -192,12 +212,12 @@ impl NativeDdl for Native {
             (Kind::RecordedLong, _) => self.recorded(step, &notes, lock_budget, true).await,
             (Kind::IndexMade, true) | (Kind::IndexDropped, false) => self.make_index(step, &notes).await,
             (Kind::IndexMade, false) | (Kind::IndexDropped | Kind::RemainderDropped, true) => {
-                self.alone(marked(step, &notes)).await
+                self.alone(&notes, marked(step, &notes)).await
             }
             (Kind::RemainderDropped, false) => Ok(()),
             (Kind::IndexWhole, _) => self.see_whole(&notes).await,
-            (Kind::Detached { parent, rest }, _) => {
-                self.detach(step, &notes, *parent, rest, lock_budget).await
+            (Kind::Detached { parent, name, rest }, _) => {
+                self.detach(step, &notes, (*parent, name, rest), lock_budget).await
             }
             (Kind::IndexesRenewed { .. }, true) => self.renew(step, &notes).await,
             (Kind::IndexesRenewed { .. }, false) => self.drop_left_by_reindex(&notes).await,
@@ -333,9 +353,15 @@ async fn find(connection: &mut Conn, notes: &Notes) -> Result<Found> {
     if found.is_valid {
         return Ok(if is_ours { Found::Whole } else { Found::Foreign(found) });
     }
+    // Of other logins' sessions one may not see what they do, but always what they lock.
     let built = format!(
-        "SELECT EXISTS (SELECT 1 FROM pg_stat_progress_create_index WHERE index_relid = {})",
-        found.oid
+        "SELECT EXISTS (SELECT FROM pg_stat_progress_create_index WHERE index_relid = {})
+             OR NOT pg_has_role('pg_read_all_stats', 'USAGE')
+                AND EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+                            WHERE l.locktype = 'relation' AND l.relation = {} AND l.granted AND l.mode = 'ShareUpdateExclusiveLock'
+                            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                            AND a.usename <> current_user)",
+        found.oid, notes.table
     );
     Ok(match is_so(connection, built).await? {
         true => Found::Built(found),

@@ -3,7 +3,7 @@
 
 use replank_core::{Error, ErrorKind, Result};
 use squawk_syntax::ast::{
-    AlterIndexAction, AlterTypeAction, AstNode as _, ForeignKeyConstraint, ReferencesConstraint, Stmt,
+    AlterIndexAction, AlterTypeAction, AstNode, ForeignKeyConstraint, ReferencesConstraint, Stmt,
 };
 
 use crate::parse::{needed, refused, text_after, text_of};
@@ -273,12 +273,12 @@ pub fn object(statement: &Stmt) -> Result<Option<Object>> {
                 None => Err(refused("CLUSTER of every table", "name the table")),
             }
         }
+        Stmt::DropView(drop) => of(String::new(), names(drop.view_refs()), What::Changed),
+        Stmt::DropMaterializedView(drop) => of(String::new(), names(drop.view_refs()), What::Changed),
+        Stmt::DropSequence(drop) => of(String::new(), names(drop.sequence_refs()), What::Changed),
         Stmt::Grant(_)
         | Stmt::Revoke(_)
         | Stmt::AlterDefaultPrivileges(_)
-        | Stmt::DropView(_)
-        | Stmt::DropMaterializedView(_)
-        | Stmt::DropSequence(_)
         | Stmt::DropType(_)
         | Stmt::DropDomain(_)
         | Stmt::DropFunction(_)
@@ -292,6 +292,10 @@ pub fn object(statement: &Stmt) -> Result<Option<Object>> {
         }
         _ => Ok(None),
     }
+}
+
+fn names<T: AstNode>(nodes: impl Iterator<Item = T>) -> Vec<String> {
+    nodes.map(|node| text_of(&node)).collect()
 }
 
 /// The words of a statement, without comments, in capitals; quoted names keep their quotes.

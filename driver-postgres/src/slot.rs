@@ -75,7 +75,29 @@ pub fn identifies(table: i64, key: &[KeyColumn]) -> String {
     )
 }
 
-/// The statement that makes changes of a table, quoted, be told of.
-pub fn publishing(name: &str, table: &str) -> String {
-    format!("CREATE PUBLICATION {} FOR TABLE ONLY {table}", ident(name))
+/// The columns by which an UPDATE or DELETE tells its row, and which are therefore all that need be sent; none where that is all
+/// of them, or the server cannot leave any out.
+pub async fn sent(connection: &mut Conn, version: u32, table: i64) -> Result<Vec<String>> {
+    if version < 150_000 {
+        return Ok(Vec::new());
+    }
+    let sql = format!("SELECT unnest({})", identity_columns(table));
+    rows(connection, sql).await?.iter().map(|row| get(row, 0)).collect()
+}
+
+/// An expression for the columns of the index by which rows are told; none where all columns do it.
+pub fn identity_columns(table: i64) -> String {
+    format!(
+        "ARRAY(SELECT a.attname::text FROM pg_class c JOIN pg_index i ON i.indrelid = c.oid AND i.indisvalid
+                   AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END
+               JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
+               WHERE c.oid = {table} ORDER BY a.attnum)"
+    )
+}
+
+/// The statement that makes changes of a table, quoted, be told of, by some of its columns or all.
+pub fn publishing(name: &str, table: &str, columns: &[String]) -> String {
+    let columns: Vec<String> = columns.iter().map(|column| ident(column)).collect();
+    let columns = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
+    format!("CREATE PUBLICATION {} FOR TABLE ONLY {table}{columns}", ident(name))
 }

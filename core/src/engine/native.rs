@@ -149,10 +149,22 @@ async fn end(record: &Record, step: &Step, stop: &watch::Receiver<bool>) -> Resu
     }
 }
 
-/// Runs what makes the steps final.
+/// Runs what makes the steps final. From the first of them on there is no way back, also after a crash: what the server has
+/// would look as if it had been taken back.
+///
+/// # Errors
+/// [`ErrorKind::Refused`] when everything was taken back by a runner that could not record it.
 pub async fn finalize(record: &mut Record, stop: &watch::Receiver<bool>) -> Result<()> {
-    let steps = record.run.plan.steps.clone();
-    for step in steps.iter().filter(|step| !step.finalize.is_empty()) {
+    let all = record.run.plan.steps.len();
+    if record.run.options.revertible {
+        see_what_stands(record).await?;
+        record.run.options.revertible = false;
+        record.run.note = Some("being made final".to_owned());
+        record.save().await?;
+    }
+    let steps = record.run.plan.steps.iter().take(record.run.steps_done);
+    let steps: Vec<Step> = steps.filter(|step| !step.finalize.is_empty()).cloned().collect();
+    for step in &steps {
         let last = Step {
             title: format!("make final: {}", step.title),
             statement: step.finalize.clone(),
@@ -165,8 +177,32 @@ pub async fn finalize(record: &mut Record, stop: &watch::Receiver<bool>) -> Resu
         one(record, &last, stop, false).await?;
         record.pass(Boundary::DropDone);
     }
+    record.run.note = None;
     record.run.ended = Some(jiff::Timestamp::now());
-    record.enter(RunState::Finalized, "final").await
+    let done = record.run.steps_done;
+    let how = match done == all {
+        true => "final".to_owned(),
+        false => format!("final; {} of its {all} steps had been taken back", all - done),
+    };
+    record.enter(RunState::Finalized, &how).await
+}
+
+/// A way back that was cut short may have taken back the last of the steps that count as done.
+async fn see_what_stands(record: &mut Record) -> Result<()> {
+    let Some(last) = record.run.steps_done.checked_sub(1) else { return Ok(()) };
+    let Some(step) = record.run.plan.steps.get(last).filter(|step| !step.finalize.is_empty()).cloned() else {
+        return Ok(());
+    };
+    if native(record)?.probe(&inverse(&step)).await? != Probe::Done {
+        return Ok(());
+    }
+    if last == 0 {
+        let what = format!("run {} has been taken back, by somebody who could not record it", record.run.id);
+        return Err(Error::new(ErrorKind::Refused, what)
+            .hint(format!("`replank revert {}` records it", record.run.id)));
+    }
+    record.run.steps_done = last;
+    record.save().await
 }
 
 /// How a step came out, if it did not fail.

@@ -17,7 +17,9 @@ use std::collections::BTreeSet;
 use replank_core::{Error, ErrorKind, Result};
 
 use crate::connect::Conn;
+use crate::rebuild::closing;
 use crate::sql::{get, rows};
+use views::GONE;
 
 /// What hangs on a table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,6 +59,7 @@ impl Attached {
             match kind.as_str() {
                 "off" => attached.off.push(statement),
                 "on" => attached.on.push(statement),
+                "closed" => attached.on.push(closing(&statement)),
                 "later" => attached.later.push(statement),
                 "cannot" => attached.cannot.push(statement),
                 "related" => attached.related.push(statement.parse().map_err(|_| {
@@ -117,9 +120,10 @@ fn query(live: i64, incoming: i64) -> String {
         })
         .collect();
     format!(
-        "WITH l AS (SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name
+        "WITH RECURSIVE l AS (SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name
                     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = {live}),
-              i AS (SELECT {incoming}::oid AS oid)
+              i AS (SELECT {incoming}::oid AS oid),
+              {GONE}
          SELECT kind, statement, needs FROM ({}) AS a ORDER BY place, statement",
         parts.join(" UNION ALL ")
     )

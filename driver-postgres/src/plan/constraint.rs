@@ -245,7 +245,11 @@ impl Drafting<'_> {
                 .get_or_insert("DROP CONSTRAINT … CASCADE: drop what depends on it first".to_owned());
         }
         let mut inverse = String::new();
-        if matches!(kind.as_str(), "c" | "f") {
+        if kind == "f" && table.is_partitioned() && self.version < 180_000 {
+            way.no_way_back.get_or_insert(format!(
+                "before PostgreSQL 18 the foreign key {name} of a partitioned table could only come back with a look at every row under a lock"
+            ));
+        } else if matches!(kind.as_str(), "c" | "f") {
             let not_valid = if definition.ends_with("NOT VALID") { "" } else { " NOT VALID" };
             inverse = alter(table, &format!("ADD CONSTRAINT {name} {definition}{not_valid}"));
             if is_valid {

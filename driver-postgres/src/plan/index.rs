@@ -214,6 +214,7 @@ impl Drafting<'_> {
             )
             .hint(format!("DROP INDEX {whole}")));
         }
+        self.keep_identity_index(&table, &found.definition).await?;
         if table.is_partitioned() {
             return self.drop_parent_index(text, &table, &found).await;
         }

@@ -200,7 +200,7 @@ fn expression<'a>(given: &'a [(String, String)], column: &str) -> Option<&'a str
 }
 
 /// Runs something that may fail, and leaves nothing of it.
-async fn tried(connection: &mut Conn, sql: String) -> Result<Option<Error>> {
+pub async fn tried(connection: &mut Conn, sql: String) -> Result<Option<Error>> {
     run(connection, "SAVEPOINT rp_tried").await?;
     let done = run(connection, sql).await;
     run(connection, "ROLLBACK TO SAVEPOINT rp_tried").await?;

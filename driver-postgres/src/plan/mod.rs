@@ -1,8 +1,11 @@
 //! From a statement to the steps that carry it out.
 
 mod alter;
+mod aside;
 mod bounds;
 mod constraint;
+mod foresight;
+mod identity;
 mod index;
 mod mapping;
 mod object;
@@ -28,7 +31,7 @@ use crate::lint::{Facts, Seen};
 use crate::parse::{self, Statement, parse, parse_all, parse_shape};
 use crate::preflight::{refuse_pooler, refuse_publication_of_all};
 use crate::spec::{CaptureBy, Spec};
-use crate::sql::is_so;
+use crate::sql::{first, get, is_so};
 use crate::state::{Names, all_runs};
 use index::nothing;
 use mapping::Given;
@@ -272,7 +275,13 @@ impl Drafting<'_> {
         let mut evidence = Evidence::default();
         let mut changes = Vec::new();
         let mut driver_facts = serde_json::Value::Null;
-        if let Some(way) = way {
+        if let Some(mut way) = way {
+            // Steps may run, and be taken back, when the login has another one, or another login does it.
+            let path = "SELECT string_agg(quote_ident(s), ', ') FROM unnest(current_schemas(false)) AS s";
+            let path =
+                first(self.connection, path).await?.map(|row| get::<Option<String>>(&row, 0)).transpose()?;
+            let path = path.flatten().unwrap_or_else(|| "''".to_owned());
+            way.steps = way.steps.into_iter().map(|step| step::along(step, &path)).collect();
             driver_facts = Facts::written(way.seen);
             evidence = way.evidence;
             changes = way.changes;

@@ -64,14 +64,37 @@ impl Drafting<'_> {
         for (table, helper) in ready.iter().chain(&cleared) {
             statement.push_str(&format!("; ALTER TABLE {table} DROP CONSTRAINT {helper}"));
         }
-        let inverse = format!("ALTER TABLE {} DETACH PARTITION {}", parent.full_name(), child.full_name());
+        let mut inverse =
+            format!("ALTER TABLE {} DETACH PARTITION {}", parent.full_name(), child.full_name());
+        if self.is_referred_to(parent).await? {
+            inverse.clear();
+            way.no_way_back = Some(referred_to(parent));
+        }
         let attached = recorded(format!("attach {}", child.name), child.oid, statement, inverse);
-        let others: Vec<i64> = default.iter().map(|default| default.oid).collect();
+        let mut others: Vec<i64> = default.iter().map(|default| default.oid).collect();
+        others.extend(self.referred_to(parent).await?);
         way.steps.push(locking_back(locking(attached, &others), &[parent.oid]));
         way.seen("P126", format!("every row of {} would be looked at under a lock", child.name));
         way.locks.push(gentle_lock(&format!("SHARE UPDATE EXCLUSIVE on {}", parent.name)));
         way.locks.push(catalogue_lock(&format!("ACCESS EXCLUSIVE on {}", child.name)));
         self.finish(text, parent, Some(way), None).await
+    }
+
+    async fn is_referred_to(&mut self, parent: &Table) -> Result<bool> {
+        let sql = format!(
+            "SELECT EXISTS (SELECT FROM pg_constraint WHERE contype = 'f' AND confrelid = {})",
+            parent.oid
+        );
+        is_so(self.connection, sql).await
+    }
+
+    /// Tables that foreign keys of the parent refer to: they get a trigger for each partition.
+    async fn referred_to(&mut self, parent: &Table) -> Result<Vec<i64>> {
+        let sql = format!(
+            "SELECT DISTINCT confrelid::bigint FROM pg_constraint WHERE contype = 'f' AND conrelid = {}",
+            parent.oid
+        );
+        rows(self.connection, sql).await?.iter().map(|row| get(row, 0)).collect()
     }
 
     /// What the parent has and the server would otherwise build or look at while it attaches.
@@ -224,8 +247,7 @@ impl Drafting<'_> {
         refuse_plain(parent)?;
         let child = self.table(child).await?;
         let sql = format!(
-            "SELECT pg_get_expr(c.relpartbound, c.oid), i.inhdetachpending, pg_get_partition_constraintdef(c.oid),
-                    EXISTS (SELECT FROM pg_constraint o WHERE o.contype = 'f' AND o.confrelid = i.inhparent)
+            "SELECT pg_get_expr(c.relpartbound, c.oid), i.inhdetachpending, pg_get_partition_constraintdef(c.oid)
              FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = {} AND i.inhrelid = {}",
             parent.oid, child.oid
         );
@@ -240,11 +262,8 @@ impl Drafting<'_> {
             strategy: Strategy::NativeOnline,
             ..nothing()
         };
-        if get(&row, 3)? {
-            way.impossible = Some(format!(
-                "foreign keys refer to {}, and the server would look at every row that has them under a lock",
-                parent.name
-            ));
+        if self.is_referred_to(parent).await? {
+            way.impossible = Some(referred_to(parent));
         }
         way.seen("P126", format!("whoever uses {} would wait", parent.name));
         let detach = format!("ALTER TABLE {} DETACH PARTITION {}", parent.full_name(), child.full_name());
@@ -277,7 +296,11 @@ impl Drafting<'_> {
         }
         way.locks.push(gentle_lock(&format!("SHARE UPDATE EXCLUSIVE on {}", parent.name)));
         way.locks.push(catalogue_lock(&format!("ACCESS EXCLUSIVE on {}", child.name)));
-        let kind = Kind::Detached { parent: parent.oid, rest: format!("{detach} FINALIZE") };
+        let kind = Kind::Detached {
+            parent: parent.oid,
+            name: child.full_name(),
+            rest: format!("{detach} FINALIZE"),
+        };
         let detached = step(title, child.oid, format!("{detach} CONCURRENTLY"), attach, kind, String::new());
         way.steps.push(locking(detached, &[parent.oid]));
         self.finish(text, parent, Some(way), None).await
@@ -298,6 +321,14 @@ fn hold(way: &mut Way, oid: i64, table: &str, name: &str, condition: &str, what:
         format!("ALTER TABLE {table} VALIDATE CONSTRAINT {name}"),
         NOTHING.to_owned(),
     ));
+}
+
+/// Why a partition cannot be detached.
+fn referred_to(parent: &Table) -> String {
+    format!(
+        "foreign keys refer to {}, and to detach a partition of it the server would look at every row that has them under a lock",
+        parent.name
+    )
 }
 
 fn helper(oid: i64, what: &str) -> String {

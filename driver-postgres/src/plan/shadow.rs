@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 
 use super::Drafting;
 use super::constraint::constraint_names;
+use super::foresight::{self, After};
 use super::mapping::{self, Column, Given, Shapes};
 use crate::attached::{Attached, place_query};
 use crate::connect::Conn;
@@ -190,11 +191,30 @@ async fn shadow(
             return no(format!("{}; or leave out -D capture=slot", refusals.join("; ")));
         }
     }
-    let evidence = evidence(connection, table, &spec, &old_columns, &new_columns).await?;
+    let made = After { name: &after, number: after_number };
+    if let Some(why) = foresight::obstacle(connection, table, &spec, made, &attached).await? {
+        return no(why);
+    }
+    let mut evidence = evidence(connection, table, &spec, &old_columns, &new_columns).await?;
+    if evidence.unfit.is_empty() {
+        foresight::ask_rows(connection, table, &spec, made, &mut evidence).await?;
+    }
     let is_new = |column: &&Column| !old_columns.iter().any(|old| old.number == column.number);
     let added = new_columns.iter().filter(|column| !column.is_generated).filter(is_new);
     let added: Vec<&str> = added.map(|column| column.name.as_str()).collect();
-    Ok((Ok(candidate(table, &spec, mapped.backward.err(), &added)?), evidence))
+    let mut candidate = candidate(table, &spec, mapped.backward.err(), &added)?;
+    if let Some(back) = &spec.backward
+        && let owed = foresight::owed_back(connection, table, &back.kept).await?
+        && let Some(first) = owed.first()
+    {
+        candidate.undo = format!(
+            "{}; after the first INSERT there is no way back, since the old table takes no row without {}: say what it gets \
+             with -D reverse={first}=…",
+            candidate.undo,
+            owed.join(", ")
+        );
+    }
+    Ok((Ok(candidate), evidence))
 }
 
 /// An empty table of the shape that a person gave. Indexes that stand behind no constraint stay, unless the file says

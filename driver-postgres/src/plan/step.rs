@@ -25,6 +25,8 @@ pub enum Kind {
     Detached {
         /// Of which table.
         parent: i64,
+        /// The partition, as the statements name it.
+        name: String,
         /// What does the second transaction's part after it was interrupted.
         rest: String,
     },
@@ -52,12 +54,20 @@ pub struct Notes {
     /// Other tables that its inverse locks.
     #[serde(default)]
     pub others_back: Vec<i64>,
+    /// The `search_path` that its statements were written for.
+    #[serde(default = "own_path")]
+    pub path: String,
     /// The index that it is about, as it is typed.
     #[serde(default)]
     pub index: String,
     /// What that index is, apart from its name: another one of that name is not ours.
     #[serde(default)]
     pub shape: String,
+}
+
+/// That of the login.
+fn own_path() -> String {
+    "DEFAULT".to_owned()
 }
 
 impl Notes {
@@ -93,6 +103,7 @@ pub fn step(
         kind,
         others: Vec::new(),
         others_back: Vec::new(),
+        path: own_path(),
         index,
         shape: String::new(),
     };
@@ -114,6 +125,11 @@ pub fn locking(step: Step, others: &[i64]) -> Step {
 /// The same step, with other tables that its inverse locks.
 pub fn locking_back(step: Step, others: &[i64]) -> Step {
     noted(step, |notes| notes.others_back.extend(others))
+}
+
+/// The same step, with what its names are looked up in.
+pub fn along(step: Step, path: &str) -> Step {
+    noted(step, |notes| path.clone_into(&mut notes.path))
 }
 
 /// The same step, about an index of such a shape.

@@ -1,16 +1,14 @@
-//! Tables that come and go.
+//! Tables that come.
 
-use replank_core::ident::aside_name;
-use replank_core::plan::{Candidate, Draft, Strategy};
+use replank_core::plan::Draft;
 use replank_core::{Error, ErrorKind, Result};
 
 use super::bounds;
 use super::object::unknown;
-use super::step::{Kind, locking, locking_back, recorded, step};
+use super::step::{locking, locking_back, recorded};
 use super::{Drafting, Way, catalogue_lock, nothing};
-use crate::inspect::Table;
 use crate::object::Object;
-use crate::sql::{first, get, ident, is_so, table as qualified, text};
+use crate::sql::{is_so, text};
 
 impl Drafting<'_> {
     pub(super) async fn make_table(
@@ -96,112 +94,6 @@ impl Drafting<'_> {
         way.steps.push(locking_back(locking(attached, &others), &[parent.oid]));
         way.locks.push(super::gentle_lock(&format!("SHARE UPDATE EXCLUSIVE on {}", parent.name)));
         self.finish(statement, &parent, Some(way), None).await
-    }
-
-    /// For good where the person gave up the way back, else out of the way until `finalize`.
-    pub(super) async fn drop_table(&mut self, statement: &str, name: &str, if_exists: bool) -> Result<Draft> {
-        let table = match self.table(name).await {
-            Err(error) if if_exists && error.kind() == ErrorKind::NotFound => {
-                return self.nothing_to_do(statement, name).await;
-            }
-            table => table?,
-        };
-        if let Some(user) = self.user_of_table(&table).await? {
-            return Err(Error::new(ErrorKind::Refused, format!("{user} uses {name}"))
-                .hint("drop or change that first: DROP TABLE without CASCADE would not do it either"));
-        }
-        // Out of the way it would still hold rows of the other table, or lose some with them.
-        let key = format!(
-            "SELECT conname::text FROM pg_constraint WHERE contype = 'f' AND conrelid = {0} AND confrelid <> {0} LIMIT 1",
-            table.oid
-        );
-        if let Some(row) = first(self.connection, key).await? {
-            let key = get::<String>(&row, 0)?;
-            return Err(Error::new(
-                ErrorKind::Refused,
-                format!("the foreign key {key} of {name} would be kept with it"),
-            )
-            .hint(format!("first: ALTER TABLE {name} DROP CONSTRAINT {}", ident(&key))));
-        }
-        let all = if table.is_partitioned() { self.partitions(&table).await? } else { Vec::new() };
-        let full = table.full_name();
-        let aside = aside_name(&format!("{full} {}", table.oid));
-        let (schema, kept) = (ident(self.names.schema()), qualified(self.names.schema(), &aside));
-        let moved = recorded(
-            format!("take table {} out of the way as {kept}", table.name),
-            0,
-            format!(
-                "ALTER TABLE {full} RENAME TO {0}; ALTER TABLE {1}.{0} SET SCHEMA {schema}",
-                ident(&aside),
-                ident(&table.schema)
-            ),
-            format!(
-                "ALTER TABLE {kept} SET SCHEMA {0}; ALTER TABLE {0}.{1} RENAME TO {2}",
-                ident(&table.schema),
-                ident(&aside),
-                ident(&table.name)
-            ),
-        );
-        let mut moved = locking(locking(moved, &all), &[table.oid]);
-        moved.finalize = format!("DROP TABLE {kept}");
-        let way = Way {
-            changes: vec![format!("table {} is dropped", table.name)],
-            steps: vec![moved],
-            reason: "the table is put out of the way, and dropped by `finalize`".to_owned(),
-            locks: vec![catalogue_lock("ACCESS EXCLUSIVE on the table")],
-            undo: "`revert` gives it its name again; its rows are kept until `finalize`".to_owned(),
-            ..nothing()
-        };
-        let gone = step(
-            format!("drop table {}", table.name),
-            0,
-            format!("DROP TABLE {full}"),
-            String::new(),
-            Kind::Recorded,
-            String::new(),
-        );
-        let gone = locking(locking(gone, &all), &[table.oid]);
-        let mut draft = self.finish(statement, &table, Some(way), None).await?;
-        draft.candidates.insert(
-            0,
-            Candidate {
-                strategy: Strategy::Instant,
-                impossible: None,
-                unasked: None,
-                reason: "its files are removed".to_owned(),
-                steps: vec![gone],
-                locks: vec![catalogue_lock("ACCESS EXCLUSIVE on the table")],
-                discards: vec![format!("table {}", table.name)],
-                no_way_back: None,
-                disk_bytes: None,
-                undo: "cannot be undone".to_owned(),
-                spec: serde_json::Value::Null,
-            },
-        );
-        Ok(draft)
-    }
-
-    /// What would be in the way of a table's going.
-    async fn user_of_table(&mut self, table: &Table) -> Result<Option<String>> {
-        let sql = format!(
-            "SELECT 'the view ' || w.ev_class::regclass::text FROM pg_depend d
-             JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid AND w.ev_class <> d.refobjid
-             WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = {oid}
-             UNION ALL
-             SELECT 'the foreign key ' || conname || ' of ' || conrelid::regclass::text FROM pg_constraint
-             WHERE contype = 'f' AND confrelid = {oid} AND conrelid <> {oid}
-             UNION ALL
-             SELECT 'the partitioned table ' || inhparent::regclass::text FROM pg_inherits WHERE inhrelid = {oid}
-             UNION ALL
-             SELECT 'the table ' || i.inhrelid::regclass::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-             WHERE i.inhparent = {oid} AND NOT c.relispartition
-             UNION ALL
-             SELECT 'triggers of an earlier run, which is not final,' FROM pg_trigger
-             WHERE tgrelid = {oid} AND starts_with(tgname, '_rp_')
-             LIMIT 1",
-            oid = table.oid
-        );
-        first(self.connection, sql).await?.map(|row| get(&row, 0)).transpose()
     }
 }
 

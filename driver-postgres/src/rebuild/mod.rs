@@ -19,7 +19,7 @@ mod spool;
 mod swap;
 
 pub use compare::{grouped, listed};
-pub use prepare::not_nulls;
+pub use prepare::{closing, not_nulls};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

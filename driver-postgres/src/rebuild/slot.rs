@@ -12,7 +12,7 @@ use super::Core;
 use super::polite::{Lock, politely};
 use crate::connect::Conn;
 use crate::pgoutput::Lsn;
-use crate::slot::{identifies, publishing};
+use crate::slot::{identifies, identity_columns, publishing, sent};
 use crate::spec::CaptureBy;
 use crate::sql::{first, get, ident, is_so, run, text};
 use crate::state::{Object, ObjectRole, renew_lease};
@@ -48,9 +48,20 @@ impl Core {
 /// Makes both. When it answers, every change is in the slot that a new snapshot does not see.
 pub async fn make(core: &Core, table: i64) -> Result<()> {
     let name = core.slot_name();
-    let fingerprint = format!("json_build_object('fingerprint', ({}))::text", fingerprint(&name));
-    let publishing =
-        [publishing(&name, &core.source()), core.objects.putting(ObjectRole::Slot, &name, &fingerprint)];
+    let mut connection = core.server.take().await?;
+    let sent = sent(&mut connection, core.server.version(), table).await?;
+    core.server.keep(connection);
+    let listed = serde_json::to_string(&sent).unwrap_or_default();
+    let fingerprint = format!(
+        "jsonb_build_object('fingerprint', ({}), 'sent', {}::jsonb)::text",
+        fingerprint(&name),
+        text(&listed)
+    );
+    let publishing = [
+        publishing(&name, &core.source(), &sent),
+        still_identifies(core, table)?,
+        core.objects.putting(ObjectRole::Slot, &name, &fingerprint),
+    ];
     politely(core, Lock::AmongReaders, &[table], &publishing).await?;
     let until = Instant::now() + WAIT;
     create(core, &name, until).await?;
@@ -78,6 +89,23 @@ pub async fn make(core: &Core, table: i64) -> Result<()> {
     run(&mut connection, core.objects.changing(ObjectRole::Slot, &spooled)).await?;
     core.server.keep(connection);
     Ok(())
+}
+
+/// The plan has asked, and somebody may have changed it since. Under the lock that a publication takes nobody does.
+fn still_identifies(core: &Core, table: i64) -> Result<String> {
+    let body = format!(
+        "BEGIN IF NOT {} THEN RAISE EXCEPTION 'the replica identity of the table was changed since the plan was made, and does \
+         not hold its key any more' USING ERRCODE = 'object_not_in_prerequisite_state'; END IF; END",
+        identifies(table, &core.flow()?.key)
+    );
+    Ok(format!("DO {}", text(&body)))
+}
+
+/// Whether the slot's messages hold keys and no other columns.
+pub async fn sends_keys_only(connection: &mut Conn, core: &Core) -> Result<bool> {
+    let listed = "SELECT EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+                  WHERE to_jsonb(r) ->> 'prattrs' IS NOT NULL AND p.pubname = ";
+    is_so(connection, format!("{listed}{})", text(&core.slot_name()))).await
 }
 
 /// The server itself waits for transactions that are under way. A runner that was overtaken meanwhile leaves none: nobody
@@ -128,15 +156,23 @@ pub async fn check(connection: &mut Conn, core: &Core) -> Result<Standing> {
     let name = core.slot_name();
     let looked = format!(
         "SELECT s.confirmed_flush_lsn::text, s.wal_status, pg_current_wal_flush_lsn()::text,
-                pg_wal_lsn_diff(pg_current_wal_flush_lsn(), s.restart_lsn)::bigint, ({}), {}
+                pg_wal_lsn_diff(pg_current_wal_flush_lsn(), s.restart_lsn)::bigint, ({}), {}, {}
          FROM (SELECT) AS one
          LEFT JOIN pg_replication_slots s ON s.slot_name = {} AND s.database = current_database()",
         fingerprint(&name),
         identifies(core.spec.original, &core.flow()?.key),
+        identity_columns(core.spec.original),
         text(&name)
     );
     let Some(row) = first(connection, looked).await? else { return Err(gap("the slot is gone")) };
-    if !get::<bool>(&row, 5)? {
+    let known = the_slot(connection, core).await?;
+    let is_covered = match known.extra["sent"].as_array().map(Vec::as_slice) {
+        None | Some([]) => true,
+        Some(sent) => {
+            get::<Vec<String>>(&row, 6)?.iter().eq(sent.iter().filter_map(serde_json::Value::as_str))
+        }
+    };
+    if !get::<bool>(&row, 5)? || !is_covered {
         // Writers fail from now on, or all that they change is not told of: they come first.
         let mut aside = core.server.take().await?;
         run(&mut aside, format!("DROP PUBLICATION IF EXISTS {}", ident(&name))).await?;

@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use replank_core::driver::GAVE_WAY;
+use replank_core::journal::lease::TTL;
 use replank_core::run::Direction;
 use replank_core::value::Key;
 use replank_core::{Error, ErrorKind, Result};
 use tokio::sync::MutexGuard;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::range::keys;
 use super::snapshot::Snapshot;
@@ -22,13 +23,15 @@ use super::{Core, feed, slot};
 use crate::connect::Conn;
 use crate::pgoutput::{Decoder, Lsn, Message};
 use crate::sql::{first, get, ident, is_so, rows, run, table, text};
-use crate::state::ObjectRole;
+use crate::state::{ObjectRole, renew_lease};
 
 /// Messages in a look, but for a last transaction that is longer. Each look reads the server's log from the oldest open
 /// transaction on, so it must not be few. Chosen; some 0.4 s.
 const LOOK: usize = 20_000;
-/// Messages and keys in memory at a time. Chosen.
+/// Keys in memory at a time, and messages that hold nothing else. Chosen.
 const PIECE: usize = 2_000;
+/// Messages in memory at a time where they hold whole rows, of whatever size. Chosen.
+const PIECE_OF_ROWS: usize = 50;
 /// A look reads the log from where the server thinks it must, so looks rest for twice as long as they take. Chosen.
 const REST: Duration = Duration::from_millis(50);
 /// Of the server's log without a change to the table: less is not worth a commit. Chosen.
@@ -55,11 +58,23 @@ struct Came {
     is_held: bool,
 }
 
-/// One look, if one is due and nobody else is at it.
+/// One look, if one is due and nobody else is at it. Behind a long transaction it may take minutes, and the lease is kept.
 pub async fn keep_up(core: &Core) -> Result<()> {
-    match core.looked.try_lock() {
-        Ok(mut looked) if looked.is_due() => look(core, &mut looked, After::Telling).await.map(drop),
-        _ => Ok(()),
+    let Ok(mut looked) = core.looked.try_lock() else { return Ok(()) };
+    if !looked.is_due() {
+        return Ok(());
+    }
+    let looking = look(core, &mut looked, After::Telling);
+    tokio::pin!(looking);
+    loop {
+        match timeout(TTL / 4, &mut looking).await {
+            Ok(came) => return came.map(drop),
+            Err(_elapsed) => {
+                let mut connection = core.server.take().await?;
+                renew_lease(&mut connection, &core.names, &core.job.table, core.fence(), TTL).await?;
+                core.server.keep(connection);
+            }
+        }
     }
 }
 
@@ -152,7 +167,8 @@ async fn look_once(core: &Core, after: After) -> Result<Came> {
     let number = u32::try_from(core.spec.original)
         .map_err(|error| Error::new(ErrorKind::Internal, "the table has no number").caused_by(error))?;
     let mut reading = Reading::new(Decoder::new(number, core.source_key()?));
-    let fetching = format!("FETCH {PIECE} FROM rp_slot");
+    let piece = if slot::sends_keys_only(&mut connection, core).await? { PIECE } else { PIECE_OF_ROWS };
+    let fetching = format!("FETCH {piece} FROM rp_slot");
     let beginning = format!(
         "BEGIN; DECLARE rp_slot NO SCROLL CURSOR FOR SELECT data FROM pg_logical_slot_peek_binary_changes(
          {name}, '{}', {LOOK}, 'proto_version', '1', 'publication_names', {name}); {fetching}",
@@ -170,7 +186,7 @@ async fn look_once(core: &Core, after: After) -> Result<Came> {
                 reading.write(&mut connection, core).await?;
             }
         }
-        if found.len() < PIECE || reading.is_held {
+        if found.len() < piece || reading.is_held {
             break;
         }
         found = rows(&mut connection, fetching.clone()).await?;

@@ -110,6 +110,19 @@ CREATE TRIGGER "instead" INSTEAD OF DELETE ON "Seen" FOR EACH ROW EXECUTE FUNCTI
 GRANT SELECT, UPDATE ON "Seen" TO ROLE_reader;
 GRANT SELECT (note) ON "Seen Twice" TO ROLE_clerk;
 
+CREATE VIEW "Chosen" WITH (security_barrier = true) AS SELECT "Id", "select", amount FROM "Order Items" WHERE "select" > 0;
+CREATE VIEW "Chosen Once" AS SELECT sum("select") AS "all" FROM "Chosen";
+CREATE VIEW "A Chosen" AS SELECT c."Id", o."all", s.note FROM "Chosen" AS c, "Chosen Once" AS o, "Seen" AS s;
+ALTER VIEW "Chosen" ALTER COLUMN amount SET DEFAULT 7;
+ALTER VIEW "Chosen Once" OWNER TO ROLE_clerk;
+CREATE TRIGGER "instead too" INSTEAD OF UPDATE ON "Chosen" FOR EACH ROW EXECUTE FUNCTION noted('chosen');
+GRANT SELECT, UPDATE ON "Chosen" TO ROLE_reader WITH GRANT OPTION;
+GRANT SELECT ("Id") ON "A Chosen" TO ROLE_clerk;
+REVOKE TRUNCATE ON "Chosen" FROM CURRENT_USER;
+COMMENT ON VIEW "Chosen" IS 'shows what changes';
+COMMENT ON COLUMN "Chosen"."select" IS 'and it''s this';
+COMMENT ON TRIGGER "instead too" ON "Chosen" IS 'of a view';
+
 CREATE PUBLICATION "Told" FOR TABLE "Order Items", "Customers" WITH (publish = 'delete, truncate');
 CREATE PUBLICATION inserted FOR TABLE "Order Items" (line, "select", "Id") WHERE (amount > 3 OR state = 'it''s') WITH (publish = 'insert');
 
@@ -454,7 +467,21 @@ const IN_THE_WAY: &[(&str, &str, &str)] = &[
         "DROP MATERIALIZED VIEW m",
         "materialized view public.m",
     ),
-    ("CREATE VIEW seen AS SELECT n FROM t", "DROP VIEW seen", "view"),
+    (
+        "CREATE VIEW seen AS SELECT n FROM t; CREATE MATERIALIZED VIEW m AS SELECT n FROM seen",
+        "DROP VIEW seen CASCADE",
+        "uses the view public.seen",
+    ),
+    (
+        "CREATE VIEW seen AS SELECT n FROM t; CREATE FUNCTION f() RETURNS SETOF seen LANGUAGE sql AS 'SELECT * FROM seen'",
+        "DROP VIEW seen CASCADE",
+        "uses the view public.seen",
+    ),
+    (
+        "CREATE VIEW seen AS SELECT n FROM t; CREATE RULE noted AS ON DELETE TO seen DO INSTEAD NOTHING",
+        "DROP VIEW seen",
+        "a rule on the view public.seen",
+    ),
     ("CREATE VIEW whole AS SELECT t FROM t", "DROP VIEW whole", "whole"),
     ("CREATE RULE noted AS ON INSERT TO t DO ALSO NOTIFY t", "DROP RULE noted ON t", "rule"),
     (

@@ -181,6 +181,48 @@ async fn on_postgres_somebody_elses_index_of_the_same_name_is_not_taken_for_ours
     assert_eq!(table.schema().await, theirs);
 }
 
+/// Who is not shown what others do sees what they lock: a build that goes on is no remainder.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_a_build_of_another_login_is_not_taken_for_a_remainder() {
+    let table = Table::with_rows(100).await;
+    let plain = format!("plain_{}", std::process::id());
+    table
+        .execute(&format!(
+            "CREATE ROLE {plain} LOGIN PASSWORD 'plain'; ALTER TABLE orders OWNER TO {plain};
+             GRANT ALL ON SCHEMA public TO {plain};
+             DO $$ BEGIN EXECUTE format('GRANT ALL ON DATABASE %I TO {plain}', current_database()); END $$"
+        ))
+        .await;
+    let url = table.url().replacen("postgres:replank@", &format!("{plain}:plain@"), 1);
+    let apply = ["apply", "-t", &url, "-e", "CREATE INDEX late ON orders (amount)", "--yes"];
+    let stopped = Stopped::at("run_saved", &apply).await;
+    // It waits for this one, with an index that is not valid yet.
+    let mut holder = table.connect().await;
+    run(&mut holder, "BEGIN; UPDATE orders SET customer = 1 WHERE id = 1").await.expect("held");
+    let mut other = table.connect().await;
+    let theirs =
+        tokio::spawn(
+            async move { run(&mut other, "CREATE INDEX CONCURRENTLY late ON orders (customer)").await },
+        );
+    wait_for(&table, "SELECT count(*)::text FROM pg_index WHERE NOT indisvalid", "1").await;
+    let ended = stopped.go_on().await.exits(3);
+    ended.says("somebody else builds an index late");
+    run(&mut holder, "COMMIT").await.expect("let go");
+    theirs.await.expect("joined").expect("their index is built");
+    assert_eq!(
+        table.text("SELECT indisvalid::text FROM pg_index WHERE indexrelid = 'late'::regclass").await,
+        "true"
+    );
+    run_beside(&["abort", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    assert_eq!(
+        table.text("SELECT indisvalid::text FROM pg_index WHERE indexrelid = 'late'::regclass").await,
+        "true"
+    );
+    table
+        .execute(&format!("REASSIGN OWNED BY {plain} TO postgres; DROP OWNED BY {plain}; DROP ROLE {plain}"))
+        .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_postgres_equal_rows_refuse_a_unique_index_and_nothing_of_it_stays() {
     let table = Table::with_rows(100).await;

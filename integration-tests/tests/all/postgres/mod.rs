@@ -9,6 +9,7 @@ mod conformance;
 mod crashed_positions;
 mod cuts;
 mod ended;
+mod foreseen;
 mod holders;
 mod index;
 mod known_failures;

@@ -391,3 +391,32 @@ async fn on_postgres_lists_hashes_times_and_defaults_are_attached_as_ranges_are(
     let attach = "ALTER TABLE w ATTACH PARTITION w_new FOR VALUES WITH (MODULUS 2, REMAINDER 0)";
     run_beside(&["apply", "-t", &url, "-e", attach, "--yes"], &[]).await.exits(3).says("hash of text");
 }
+
+/// What came since may make the server look at rows, or build, under the lock of the way back: no longer than a moment. And
+/// another table of that name is not attached.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_a_detached_partition_comes_back_within_a_moment_or_not_at_all() {
+    let table = Table::with_rows(1).await;
+    let url = table.url();
+    // Each look at a row takes 2 ms.
+    table
+        .execute(
+            "CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.002); RETURN $1; END';
+             CREATE TABLE parts (id int) PARTITION BY RANGE (slow(id));
+             CREATE TABLE low PARTITION OF parts FOR VALUES FROM (0) TO (100); INSERT INTO parts SELECT generate_series(1, 10)",
+        )
+        .await;
+    run_beside(&["apply", "-t", &url, "-e", "ALTER TABLE parts DETACH PARTITION low", "--yes"], &[])
+        .await
+        .exits(0);
+    table
+        .execute("CREATE TABLE rest PARTITION OF parts DEFAULT; INSERT INTO parts SELECT generate_series(1001, 1500)")
+        .await;
+    let revert = ["revert", "last", "-t", &url, "--yes"];
+    run_beside(&revert, &[]).await.exits(5).says("longer under its lock");
+    table.execute("DROP TABLE rest; ALTER TABLE low RENAME TO kept; CREATE TABLE low (id int)").await;
+    run_beside(&revert, &[]).await.exits(1).says("another one than the plan was made for");
+    table.execute("DROP TABLE low; ALTER TABLE kept RENAME TO low").await;
+    run_beside(&revert, &[]).await.exits(0);
+    assert_eq!(table.text("SELECT count(*)::text FROM parts").await, "10");
+}

@@ -22,12 +22,22 @@ async fn everything(table: &Table) -> Vec<String> {
          UNION ALL SELECT concat_ws(' ', 'function', p.oid::regprocedure) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE {own}
          UNION ALL SELECT concat_ws(' ', 'trigger', pg_get_triggerdef(oid), tgenabled) FROM pg_trigger WHERE NOT tgisinternal
          UNION ALL SELECT concat_ws(' ', 'policy', polname, polrelid::regclass) FROM pg_policy
-         UNION ALL SELECT concat_ws(' ', 'statistics', stxname) FROM pg_statistic_ext
+         UNION ALL SELECT concat_ws(' ', 'statistics', stxname) FROM pg_statistic_ext JOIN pg_namespace n ON n.oid = stxnamespace WHERE {own}
          UNION ALL SELECT concat_ws(' ', 'extension', extname) FROM pg_extension
          UNION ALL SELECT concat_ws(' ', 'publication', pubname) FROM pg_publication
          ORDER BY 1"
     );
     query(&mut connection, &sql).await.iter().map(|row| row.get(0)).collect()
+}
+
+/// The newest run that can be taken back.
+async fn newest(table: &Table) -> String {
+    table
+        .text(
+            "SELECT id FROM _replank.runs WHERE body::jsonb ->> 'state' = 'reversible'
+             ORDER BY body::jsonb ->> 'started' DESC LIMIT 1",
+        )
+        .await
 }
 
 async fn table_with_things() -> Table {
@@ -190,6 +200,91 @@ async fn on_postgres_tables_that_come_and_go_keep_their_rows_whatever_is_killed(
     taken.says("already exists");
     table.execute("DROP TABLE plain").await;
     run_beside(&revert, &first).await.was_killed();
+    // Killed on its way back it is not made final: that would say that the rows are gone.
+    let last = ["finalize", "last", "-t", &url, "--yes"];
+    run_beside(&last, &[]).await.exits(3).says("has been taken back");
     run_beside(&revert, &[]).await.exits(0);
     assert_eq!(table.text("SELECT b FROM plain").await, "kept");
+    for boundary in ["drop_begun", "step_done"] {
+        run_beside(&gone, &[]).await.exits(0);
+        run_beside(&last, &[("REPLANK_KILL_AT", boundary)]).await.was_killed();
+        run_beside(&revert, &[]).await.exits(3).says("being made final");
+        run_beside(&last, &[]).await.exits(0);
+        let left = "SELECT count(*)::text FROM pg_class WHERE relname ~ '^_rp_' AND relkind = 'r'";
+        assert_eq!(table.text(left).await, "0");
+        table.execute("CREATE TABLE plain (b text)").await;
+    }
+}
+
+/// Tables of the same names go one after another, and what has a name with them; each comes back as it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_tables_that_go_are_in_nobodys_way_and_come_back_whole() {
+    let table = Table::with_rows(5).await;
+    let url = table.url();
+    // Its name, and that of its key, are those of a table of replank's own.
+    let make = "CREATE TABLE runs (id serial PRIMARY KEY, part int GENERATED ALWAYS AS IDENTITY, \"At\" int UNIQUE);
+                CREATE INDEX ON runs (part); CREATE STATISTICS linked ON id, part FROM runs;
+                CREATE TABLE days (id serial, day date, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
+                CREATE TABLE days_1 PARTITION OF days FOR VALUES FROM ('2024-01-01') TO ('2025-01-01') PARTITION BY LIST (id);
+                CREATE TABLE days_2 PARTITION OF days_1 DEFAULT; INSERT INTO days VALUES (1, '2024-05-05'); CREATE INDEX ON days (day)";
+    table.execute(make).await;
+    table.execute("INSERT INTO runs (\"At\") VALUES (7)").await;
+    let whole = everything(&table).await;
+    for name in ["runs", "days"] {
+        let drop = format!("DROP TABLE {name}");
+        run_beside(&["apply", "-t", &url, "-e", &drop, "--yes"], &[]).await.exits(0);
+    }
+    let without = everything(&table).await;
+    table.execute(make).await;
+    for name in ["days", "runs"] {
+        let drop = format!("DROP TABLE {name}");
+        run_beside(&["apply", "-t", &url, "-e", &drop, "--yes"], &[]).await.exits(0);
+    }
+    assert_eq!(everything(&table).await, without);
+    for how in ["finalize", "finalize", "revert", "revert"] {
+        run_beside(&[how, &newest(&table).await, "-t", &url, "--yes"], &[]).await.exits(0);
+    }
+    assert_eq!(everything(&table).await, whole);
+    assert_eq!(table.text("SELECT concat_ws(' ', id, part, \"At\") FROM runs").await, "1 1 7");
+    table.execute("INSERT INTO runs DEFAULT VALUES; INSERT INTO days (day) VALUES ('2024-06-06')").await;
+    for (statement, user) in [
+        ("CREATE TABLE more (id int DEFAULT nextval('runs_id_seq'))", "the default of more"),
+        ("CREATE TABLE more (of runs)", "column of of table more"),
+        ("CREATE TABLE more (of runs[])", "column of of table more"),
+        ("CREATE FUNCTION more() RETURNS SETOF runs LANGUAGE sql AS 'SELECT * FROM runs'", "function more()"),
+        ("CREATE POLICY more ON orders USING (EXISTS (SELECT FROM runs))", "policy more"),
+        ("CREATE VIEW more AS SELECT FROM days_2", "the view more"),
+    ] {
+        table.execute(statement).await;
+        let name = if statement.contains("days") { "days" } else { "runs" };
+        let drop = format!("DROP TABLE {name}");
+        run_beside(&["apply", "-t", &url, "-e", &drop, "--yes"], &[]).await.exits(3).says(user);
+        let words: Vec<&str> = statement.split_whitespace().collect();
+        let on = if words[1] == "POLICY" { " ON orders" } else { "" };
+        table.execute(&format!("DROP {} {}{on}", words[1], words[2])).await;
+    }
+}
+
+/// Names without a schema mean on the way back what they meant on the way there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_names_mean_the_same_whatever_the_login_looks_through_later() {
+    let table = Table::with_rows(5).await;
+    let url = table.url();
+    run_beside(&["apply", "-t", &url, "-e", "CREATE SEQUENCE counter", "--yes"], &[]).await.exits(0);
+    run_beside(&["apply", "-t", &url, "-e", "CREATE INDEX late ON orders (amount)", "--yes"], &[])
+        .await
+        .exits(0);
+    table
+        .execute(
+            "CREATE SCHEMA side; CREATE SEQUENCE side.counter; CREATE TABLE side.orders (amount int);
+             CREATE INDEX late ON side.orders (amount);
+             DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = side, public', current_database()); END $$",
+        )
+        .await;
+    for _ in 0..2 {
+        run_beside(&["revert", &newest(&table).await, "-t", &url, "--yes"], &[]).await.exits(0);
+    }
+    let left = "SELECT concat_ws(' ', to_regclass('public.counter'), to_regclass('public.late'), to_regclass('side.counter'),
+                                 to_regclass('side.late'))";
+    assert_eq!(table.text(left).await, "counter late");
 }

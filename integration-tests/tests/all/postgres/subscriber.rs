@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::application::{Application, Orders, text};
 use super::oracle::RETYPE;
-use super::table::{connect, run};
+use super::table::{Table, connect, run};
 use crate::binary::run_beside;
 use crate::oracle::judge;
 use crate::random::seed;
@@ -64,4 +64,42 @@ async fn on_postgres_a_subscriber_follows_through_the_swap_and_back() {
         assert!(Instant::now() < until, "{error}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// Without what a subscriber tells rows by, the next UPDATE of an application fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_what_a_subscriber_tells_rows_by_does_not_go() {
+    let table = Table::with_rows(10).await;
+    let url = table.url();
+    table
+        .execute(
+            "CREATE TABLE told (id int PRIMARY KEY, code int NOT NULL, note text);
+             CREATE UNIQUE INDEX told_code ON told (code);
+             CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY RANGE (id);
+             CREATE TABLE part PARTITION OF parts DEFAULT; INSERT INTO parts VALUES (1);
+             INSERT INTO told VALUES (1, 1, ''); CREATE PUBLICATION telling FOR TABLE told, parts",
+        )
+        .await;
+    let refused = async |statement: &str| {
+        run_beside(&["apply", "-t", &url, "-e", statement, "--yes"], &[])
+            .await
+            .exits(3)
+            .says("telling needs its replica identity");
+        table.execute("UPDATE told SET note = 'written'; UPDATE parts SET id = id").await;
+    };
+    for statement in [
+        "ALTER TABLE told DROP CONSTRAINT told_pkey",
+        "ALTER TABLE told DROP COLUMN id",
+        "ALTER TABLE told REPLICA IDENTITY NOTHING",
+        "ALTER TABLE parts DROP CONSTRAINT parts_pkey",
+    ] {
+        refused(statement).await;
+    }
+    let done = async |statement: &str| {
+        run_beside(&["apply", "-t", &url, "-e", statement, "--yes", "--no-revert"], &[]).await.exits(0);
+    };
+    done("ALTER TABLE told REPLICA IDENTITY USING INDEX told_code").await;
+    refused("DROP INDEX told_code").await;
+    done("ALTER TABLE told DROP CONSTRAINT told_pkey").await;
+    refused("ALTER TABLE told REPLICA IDENTITY DEFAULT").await;
 }
