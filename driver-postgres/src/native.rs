@@ -58,7 +58,7 @@ impl Native {
         // Nobody who reads or writes waits behind a lock of the gentle kind. Autovacuum gives way after a second.
         let wait = if is_long { budget.max(self.server.settings().busy_timeout) } else { budget };
         let wait = wait.as_millis().max(1);
-        // The wait for the lock and what is done under it, together.
+        // Of each statement: the wait for its lock and what is done under it, together.
         let whole = if is_long { 0 } else { wait * 2 };
         let sql = format!(
             "BEGIN; SET LOCAL lock_timeout = {wait}; SET LOCAL statement_timeout = {whole}; SET LOCAL TimeZone TO DEFAULT;
@@ -353,14 +353,12 @@ async fn find(connection: &mut Conn, notes: &Notes) -> Result<Found> {
     if found.is_valid {
         return Ok(if is_ours { Found::Whole } else { Found::Foreign(found) });
     }
-    // Of other logins' sessions one may not see what they do, but always what they lock.
+    // Of other logins' sessions one may not see what they build, but always that they do, and what they lock.
     let built = format!(
-        "SELECT EXISTS (SELECT FROM pg_stat_progress_create_index WHERE index_relid = {})
-             OR NOT pg_has_role('pg_read_all_stats', 'USAGE')
-                AND EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-                            WHERE l.locktype = 'relation' AND l.relation = {} AND l.granted AND l.mode = 'ShareUpdateExclusiveLock'
-                            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                            AND a.usename <> current_user)",
+        "SELECT EXISTS (SELECT FROM pg_stat_progress_create_index p
+                        WHERE p.index_relid = {} OR p.relid IS NULL AND EXISTS (
+                            SELECT FROM pg_locks l WHERE l.pid = p.pid AND l.locktype = 'relation' AND l.relation = {}
+                            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())))",
         found.oid, notes.table
     );
     Ok(match is_so(connection, built).await? {

@@ -189,20 +189,33 @@ pub async fn finalize(record: &mut Record, stop: &watch::Receiver<bool>) -> Resu
 
 /// A way back that was cut short may have taken back the last of the steps that count as done.
 async fn see_what_stands(record: &mut Record) -> Result<()> {
-    let Some(last) = record.run.steps_done.checked_sub(1) else { return Ok(()) };
-    let Some(step) = record.run.plan.steps.get(last).filter(|step| !step.finalize.is_empty()).cloned() else {
-        return Ok(());
-    };
-    if native(record)?.probe(&inverse(&step)).await? != Probe::Done {
-        return Ok(());
+    let mut stands = record.run.steps_done;
+    let last = stands.checked_sub(1).and_then(|last| record.run.plan.steps.get(last)).cloned();
+    if let Some(step) = last.filter(|step| !step.inverse.is_empty())
+        && is_done(record, &inverse(&step)).await?
+        // Of a step that leaves nothing, both ways are done.
+        && !is_done(record, &step).await?
+    {
+        stands -= 1;
     }
-    if last == 0 {
+    if stands == 0 && !record.run.plan.steps.is_empty() {
         let what = format!("run {} has been taken back, by somebody who could not record it", record.run.id);
         return Err(Error::new(ErrorKind::Refused, what)
             .hint(format!("`replank revert {}` records it", record.run.id)));
     }
-    record.run.steps_done = last;
-    record.save().await
+    if stands < record.run.steps_done {
+        record.run.steps_done = stands;
+        record.save().await?;
+    }
+    Ok(())
+}
+
+/// Not so where something else is in its place.
+async fn is_done(record: &Record, step: &Step) -> Result<bool> {
+    match native(record)?.probe(step).await {
+        Err(error) if error.kind() == ErrorKind::ForeignDdl => Ok(false),
+        probe => Ok(probe? == Probe::Done),
+    }
 }
 
 /// How a step came out, if it did not fail.

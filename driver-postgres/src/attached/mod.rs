@@ -120,12 +120,37 @@ fn query(live: i64, incoming: i64) -> String {
         })
         .collect();
     format!(
+        "{}
+         SELECT kind, statement, needs FROM ({}) AS a ORDER BY place, statement",
+        beginning(live, incoming),
+        parts.join(" UNION ALL ")
+    )
+}
+
+/// What the parts are queries over.
+fn beginning(live: i64, incoming: i64) -> String {
+    format!(
         "WITH RECURSIVE l AS (SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name
                     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = {live}),
               i AS (SELECT {incoming}::oid AS oid),
-              {GONE}
-         SELECT kind, statement, needs FROM ({}) AS a ORDER BY place, statement",
-        parts.join(" UNION ALL ")
+              {GONE}"
+    )
+}
+
+/// A query for the views that are made anew, each after those that it is on top of: the number, the name, and what their
+/// login, or ours, lacks to make them.
+pub fn views_made_anew(live: i64, incoming: i64) -> String {
+    format!(
+        "{}
+         SELECT v.oid::bigint, v.relname::text,
+                CASE WHEN v.relpersistence = 't' THEN format('the view %s is a temporary one of a session', g.name)
+                     WHEN NOT has_schema_privilege(n.oid, 'CREATE')
+                     THEN format('the view %s is made anew: GRANT CREATE ON SCHEMA %I TO the login', g.name, n.nspname)
+                     WHEN NOT has_schema_privilege(v.relowner, n.oid, 'CREATE') AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+                     THEN format('the view %s is made anew: GRANT CREATE ON SCHEMA %I TO %I', g.name, n.nspname, pg_get_userbyid(v.relowner))
+                END
+         FROM gone g JOIN pg_class v ON v.oid = g.oid JOIN pg_namespace n ON n.oid = v.relnamespace ORDER BY g.depth, g.name",
+        beginning(live, incoming)
     )
 }
 

@@ -11,11 +11,12 @@ pub const GONE: &str = "gone_at AS (
          JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
          JOIN pg_attribute b ON b.attrelid = (SELECT oid FROM i) AND b.attname = a.attname AND NOT b.attisdropped
          WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = l.oid AND v.relkind = 'v'
-         AND (b.atttypid, b.atttypmod, b.attcollation) IS DISTINCT FROM (a.atttypid, a.atttypmod, a.attcollation)
+         AND w.rulename = '_RETURN' AND (b.atttypid, b.atttypmod, b.attcollation) IS DISTINCT FROM (a.atttypid, a.atttypmod, a.attcollation)
          UNION
          SELECT v.oid, g.depth + 1
          FROM gone_at g JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = g.oid AND d.classid = 'pg_rewrite'::regclass
-         JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class v ON v.oid = w.ev_class AND v.relkind = 'v' AND v.oid <> g.oid),
+         JOIN pg_rewrite w ON w.oid = d.objid AND w.rulename = '_RETURN'
+         JOIN pg_class v ON v.oid = w.ev_class AND v.relkind = 'v' AND v.oid <> g.oid),
      gone AS (SELECT v.oid, v.oid::regclass::text AS name, max(g.depth) AS depth, v.relowner, v.relacl, v.reloptions
               FROM gone_at g JOIN pg_class v USING (oid) GROUP BY v.oid)";
 

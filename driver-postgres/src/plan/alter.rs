@@ -42,7 +42,7 @@ impl Drafting<'_> {
                 way.changes.push(action.text.clone());
             }
         }
-        self.keep_identity(&trial, table, actions).await?;
+        self.keep_identity(table, actions).await?;
         trial.end(self.connection).await?;
         if table.is_partitioned() {
             let all = self.partitions(table).await?;

@@ -45,6 +45,18 @@ impl Drafting<'_> {
             )
             .hint(format!("first: ALTER TABLE {of} DROP CONSTRAINT {}", ident(&key))));
         }
+        let theirs = format!(
+            "{} SELECT oid::regclass::text FROM pg_class WHERE oid IN (SELECT oid FROM whole) AND NOT pg_has_role(relowner, 'USAGE') LIMIT 1",
+            whole(&table)
+        );
+        if let Some(row) = first(self.connection, theirs).await? {
+            let part = get::<String>(&row, 0)?;
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!("the partition {part} belongs to another login"),
+            )
+            .hint("a member of its owner can drop the table"));
+        }
         let all = if table.is_partitioned() { self.partitions(&table).await? } else { Vec::new() };
         let aside = self.aside(&table).await?;
         let title = format!("take table {} out of the way as {}", table.name, aside.kept);
@@ -102,12 +114,13 @@ impl Drafting<'_> {
              FROM parts JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace
              UNION ALL
              SELECT n.nspname::text, stxname::text, s.oid::bigint, 'STATISTICS', stxrelid, -3
-             FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = stxnamespace WHERE stxrelid IN (SELECT oid FROM whole)
+             FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = stxnamespace
+             WHERE stxrelid IN (SELECT oid FROM whole) AND pg_has_role(stxowner, 'USAGE')
              ORDER BY 5, 6, 3",
             whole(table)
         );
         let kept_in = ident(self.names.schema());
-        let (mut there, mut back, mut kept) = (Vec::new(), Vec::new(), String::new());
+        let (mut there, mut back, mut kept, mut all) = (Vec::new(), Vec::new(), String::new(), Vec::new());
         for row in rows(self.connection, sql).await? {
             let (schema, name, oid, kind): (String, String, i64, String) =
                 (get(&row, 0)?, get(&row, 1)?, get(&row, 2)?, get(&row, 3)?);
@@ -119,12 +132,17 @@ impl Drafting<'_> {
             if matches!(kind.as_str(), "TABLE" | "STATISTICS") {
                 there.push(format!("ALTER {kind} {schema}.{other} SET SCHEMA {kept_in}"));
                 back.push(format!("ALTER {kind} {kept_in}.{other} SET SCHEMA {schema}"));
+                if kind == "TABLE" {
+                    all.push(format!("{schema}.{name}"));
+                }
                 if kind == "TABLE" && oid == table.oid {
                     kept = format!("{kept_in}.{other}");
                 }
             }
         }
         back.reverse();
+        // All of them within one wait: whoever uses the first would wait for each of the others.
+        there.insert(0, format!("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE", all.join(", ONLY ")));
         Ok(Aside { there: there.join("; "), back: back.join("; "), kept })
     }
 

@@ -3,6 +3,7 @@
 use replank_core::{Error, ErrorKind, Result};
 
 use super::alter::{NO_REBUILD, alter, long, recorded, unquoted};
+use super::parent_key::Key;
 use super::step::{NOTHING, locking};
 use super::{Drafting, Way, catalogue_lock};
 use crate::connect::Conn;
@@ -150,14 +151,6 @@ impl Drafting<'_> {
 
     /// By an index that is built while others write.
     async fn add_key(&mut self, trial: &Trial, table: &Table, added: &Added, way: &mut Way) -> Result<()> {
-        if table.is_partitioned() {
-            way.impossible.get_or_insert(format!(
-                "the server takes no index for a key of a partitioned table: ALTER TABLE ONLY {0} ADD {1}, the same on each \
-                 partition by replank, then ALTER INDEX … ATTACH PARTITION",
-                table.name, added.text
-            ));
-            return Ok(());
-        }
         let is_primary = added.kind == AddedKind::PrimaryKey;
         let word = if is_primary { "PRIMARY KEY" } else { "UNIQUE" };
         let columns = added.text.get(word.len()..).unwrap_or_default().trim();
@@ -179,14 +172,26 @@ impl Drafting<'_> {
                 way.impossible.get_or_insert("the table has a primary key".to_owned());
                 return Ok(());
             }
-            for column in columns[1..columns.len() - 1].split(',') {
-                self.set_not_null(trial, table, column.trim(), way).await?;
+            let names: Vec<&str> = columns[1..columns.len() - 1].split(',').map(str::trim).collect();
+            if table.is_partitioned() {
+                self.remember_nullable(table, &names, way).await?;
+            }
+            for column in names {
+                self.set_not_null(trial, table, column, way).await?;
             }
         }
         let name = match &added.name {
             Some(name) => name.clone(),
             None => self.constraint_name(trial, added).await?,
         };
+        let rule = if is_primary { "P107" } else { "P109" };
+        way.seen(rule, format!("the index of {name} would be built under a lock"));
+        if table.is_partitioned() {
+            let key = Key { name: &name, word, columns, options: options.trim() };
+            self.parent_key(trial, table, &key, way).await?;
+            self.looks_at_rows(way);
+            return Ok(());
+        }
         let wanted = CreateIndex {
             name: Some(name.clone()),
             table: table.full_name(),
@@ -196,8 +201,6 @@ impl Drafting<'_> {
             is_concurrent: true,
             tail: columns.to_owned(),
         };
-        let rule = if is_primary { "P107" } else { "P109" };
-        way.seen(rule, format!("the index of {name} would be built under a lock"));
         let index = self.create_index_on(trial, table, &wanted).await?;
         way.evidence.collisions.extend(index.evidence.collisions);
         way.steps.extend(index.steps);

@@ -3,14 +3,14 @@
 
 use replank_core::plan::{Evidence, NullColumn, Unfit};
 use replank_core::run::Direction;
-use replank_core::{Error, Result};
+use replank_core::{Error, ErrorKind, Result};
 
 use super::mapping::tried;
 use crate::attached::Attached;
 use crate::connect::Conn;
 use crate::inspect::Table;
 use crate::spec::Spec;
-use crate::sql::{first, get, ident, number, rows, text};
+use crate::sql::{first, get, ident, number, rows, run, text};
 
 /// The empty table of the new shape.
 #[derive(Clone, Copy)]
@@ -48,7 +48,7 @@ pub async fn obstacle(
         }
         let only = on_copy.split_once("; COMMENT ON ").map_or(on_copy.as_str(), |(only, _)| only);
         let only = only.split_once("; ALTER TABLE ").map_or(only, |(only, _)| only);
-        if let Some(error) = tried(connection, only.to_owned()).await? {
+        if let Some(error) = tried(connection, only.to_owned()).await?.filter(is_of_shape) {
             return Ok(Some(would_fail(statement, &error)));
         }
     }
@@ -61,11 +61,17 @@ pub async fn obstacle(
     for row in rows(connection, filters).await? {
         let (publication, filter): (String, String) = (get(&row, 0)?, get(&row, 1)?);
         let asked = format!("SELECT FROM {} WHERE {filter}", after.name);
-        if let Some(error) = tried(connection, asked).await? {
+        if let Some(error) = tried(connection, asked).await?.filter(is_of_shape) {
             return Ok(Some(would_fail(&format!("the filter of the publication {publication}"), &error)));
         }
     }
     foreign_keys(connection, table, after).await
+}
+
+/// What the server says of columns, types and names, and not of rights or of what is locked just now.
+pub fn is_of_shape(error: &Error) -> bool {
+    let code = error.context().iter().find(|(name, _)| *name == "code").map(|(_, code)| code.to_string());
+    code.is_some_and(|code| code.starts_with("42") && code != "42501")
 }
 
 fn would_fail(what: &str, error: &Error) -> String {
@@ -121,7 +127,7 @@ async fn foreign_keys(connection: &mut Conn, table: &Table, after: After<'_>) ->
         let definition = definition.replacen(&references, &format!(" REFERENCES {onto_copy}("), 1);
         let definition = definition.trim_end_matches(" NOT VALID");
         let made = format!("{copied}ALTER TABLE {from_copy} ADD {definition}");
-        if let Some(error) = tried(connection, made).await? {
+        if let Some(error) = tried(connection, made).await?.filter(is_of_shape) {
             return Ok(Some(would_fail(&format!("foreign key {name} of {from}"), &error)));
         }
     }
@@ -146,8 +152,8 @@ pub async fn ask_rows(
     let mut computed = String::new();
     let all = format!(
         "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attgenerated <> '', a.attidentity <> '',
-                pg_get_expr(d.adbin, d.adrelid)
-         FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+                coalesce(pg_get_expr(d.adbin, d.adrelid), t.typdefault), CASE t.typtype WHEN 'd' THEN format_type(t.typbasetype, t.typtypmod) END
+         FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
          WHERE a.attrelid = {} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
         after.number
     );
@@ -158,23 +164,24 @@ pub async fn ask_rows(
         }
         let (is_computed, counts): (bool, bool) = (get(&row, 3)?, get(&row, 4)?);
         let default = get::<Option<String>>(&row, 5)?;
+        // A domain may refuse NULL by itself.
+        let plain = get::<Option<String>>(&row, 6)?.unwrap_or_else(|| kind.clone());
         let quoted = ident(&name);
-        match default {
+        match &default {
             Some(expression) if is_computed => computed.push_str(&format!(", ({expression}) AS {quoted}")),
-            // To ask it would use it up.
-            Some(default) if !default.contains("nextval(") => {
+            Some(default) if is_constant(connection, after, default, &kind).await? => {
                 values.push(format!("({default})::{kind} AS {quoted}"));
             }
-            _ => values.push(format!("NULL::{kind} AS {quoted}")),
+            _ => values.push(format!("NULL::{plain} AS {quoted}")),
         }
-        let gets_nothing = is_not_null && !counts && get::<Option<String>>(&row, 5)?.is_none();
+        let gets_nothing = is_not_null && !counts && default.is_none();
         let there = format!("SELECT count(*) FROM {source}");
         if gets_nothing && let Some(rows) = some(number(connection, there).await?) {
             evidence.nulls.push(NullColumn { column: name, rows, samples: Vec::new() });
         }
     }
     let new = format!(
-        "SELECT conname::text, pg_get_expr(conbin, conrelid) FROM pg_constraint n WHERE conrelid = {} AND contype = 'c'
+        "SELECT conname::text, pg_get_expr(conbin, conrelid) FROM pg_constraint n WHERE conrelid = {} AND contype = 'c' AND convalidated
          AND NOT EXISTS (SELECT FROM pg_constraint o WHERE o.conrelid = {} AND o.contype = 'c' AND o.convalidated
                          AND pg_get_expr(o.conbin, o.conrelid) = pg_get_expr(n.conbin, n.conrelid))
          ORDER BY conname",
@@ -186,12 +193,29 @@ pub async fn ask_rows(
             "SELECT count(*) FROM (SELECT *{computed} FROM (SELECT {} FROM {source}) AS v) AS c WHERE NOT ({condition})",
             values.join(", ")
         );
-        if let Some(rows) = some(number(connection, against).await?) {
+        run(connection, "SAVEPOINT rp_check").await?;
+        let (rows, samples) = match number(connection, against).await {
+            Ok(rows) => (some(rows), Vec::new()),
+            Err(error) if error.kind() == ErrorKind::ConnectionLost => return Err(error),
+            // Of some row it cannot be said at all.
+            Err(error) => (Some(1), vec![error.message().to_owned()]),
+        };
+        run(connection, "ROLLBACK TO SAVEPOINT rp_check").await?;
+        if let Some(rows) = rows {
             let what = format!("rows do not meet the CHECK {name}: {condition}");
-            evidence.unfit.push(Unfit { what, rows, samples: Vec::new() });
+            evidence.unfit.push(Unfit { what, rows, samples });
         }
     }
     Ok(())
+}
+
+/// Whether a default may be asked for every row: one that counts would be used up, or lock something.
+async fn is_constant(connection: &mut Conn, after: After<'_>, default: &str, kind: &str) -> Result<bool> {
+    let computed = format!(
+        "ALTER TABLE {} ADD COLUMN _rp_tried {kind} GENERATED ALWAYS AS ({default}) STORED",
+        after.name
+    );
+    Ok(tried(connection, computed).await?.is_none())
 }
 
 fn some(rows: i64) -> Option<u64> {
@@ -201,9 +225,9 @@ fn some(rows: i64) -> Option<u64> {
 /// Columns that are left out, and that the old table takes no row without: the way back ends with the first INSERT.
 pub async fn owed_back(connection: &mut Conn, table: &Table, left_out: &[String]) -> Result<Vec<String>> {
     let sql = format!(
-        "SELECT attname::text FROM pg_attribute
+        "SELECT attname::text FROM pg_attribute JOIN pg_type t ON t.oid = atttypid
          WHERE attrelid = {} AND attnum > 0 AND NOT attisdropped AND attnotnull AND NOT atthasdef AND attidentity = ''
-         ORDER BY attnum",
+         AND typdefault IS NULL ORDER BY attnum",
         table.oid
     );
     let owed: Vec<String> =

@@ -116,7 +116,12 @@ impl Drafting<'_> {
 
     /// The index as the server would make it: its name where none was given, and everything that it does not take is told
     /// before anything is begun.
-    async fn tried_index(&mut self, trial: &Trial, table: &Table, wanted: &CreateIndex) -> Result<Index> {
+    pub(super) async fn tried_index(
+        &mut self,
+        trial: &Trial,
+        table: &Table,
+        wanted: &CreateIndex,
+    ) -> Result<Index> {
         let unique = if wanted.is_unique { "UNIQUE " } else { "" };
         let before = indexes(self.connection, &on_copy(trial)).await?;
         // Without its name: the copy's own indexes have names that the server gave them.
@@ -150,7 +155,7 @@ impl Drafting<'_> {
     }
 
     /// Rows that are equal under a unique index of columns.
-    async fn collisions(&mut self, table: &Table, made: &Index) -> Result<Option<Collision>> {
+    pub(super) async fn collisions(&mut self, table: &Table, made: &Index) -> Result<Option<Collision>> {
         let Some(columns) = columns_of(&made.definition) else { return Ok(None) };
         // A column that comes with the same statement has one value everywhere: the server looks at that.
         for column in columns.split(',') {
@@ -214,7 +219,7 @@ impl Drafting<'_> {
             )
             .hint(format!("DROP INDEX {whole}")));
         }
-        self.keep_identity_index(&table, &found.definition).await?;
+        self.keep_identity_index(&table, found.oid).await?;
         if table.is_partitioned() {
             return self.drop_parent_index(text, &table, &found).await;
         }

@@ -83,7 +83,7 @@ impl Column {
     }
 
     /// Every value of this column is one of the other, and comes back as it was.
-    fn is_lossless_into(&self, other: &Self) -> bool {
+    pub fn is_lossless_into(&self, other: &Self) -> bool {
         if self.kind == other.kind {
             return true;
         }

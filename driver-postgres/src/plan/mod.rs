@@ -10,10 +10,12 @@ mod index;
 mod mapping;
 mod object;
 mod parent_index;
+mod parent_key;
 mod partition;
 mod shadow;
 mod step;
 mod table;
+mod view_trial;
 
 use std::time::Duration;
 

@@ -13,16 +13,16 @@ use crate::shape::shape;
 use crate::sql::{get, ident, rows, table as qualified};
 
 /// A table below a partitioned one.
-struct Below {
-    oid: i64,
+pub(super) struct Below {
+    pub oid: i64,
     parent: i64,
-    kind: String,
-    schema: String,
-    name: String,
+    pub kind: String,
+    pub schema: String,
+    pub name: String,
 }
 
 impl Below {
-    fn full_name(&self) -> String {
+    pub fn full_name(&self) -> String {
         qualified(&self.schema, &self.name)
     }
 }
@@ -34,7 +34,7 @@ impl Drafting<'_> {
     }
 
     /// All that is below a partitioned table, level by level.
-    async fn below(&mut self, table: &Table) -> Result<Vec<Below>> {
+    pub(super) async fn below(&mut self, table: &Table) -> Result<Vec<Below>> {
         let sql = format!(
             "SELECT c.oid::bigint, t.parentrelid::oid::bigint, c.relkind::text, n.nspname::text, c.relname::text
              FROM pg_partition_tree({}) t JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace

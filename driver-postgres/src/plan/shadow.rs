@@ -9,6 +9,7 @@ use super::Drafting;
 use super::constraint::constraint_names;
 use super::foresight::{self, After};
 use super::mapping::{self, Column, Given, Shapes};
+use super::view_trial;
 use crate::attached::{Attached, place_query};
 use crate::connect::Conn;
 use crate::definition::{Definition, Index};
@@ -192,7 +193,11 @@ async fn shadow(
         }
     }
     let made = After { name: &after, number: after_number };
-    if let Some(why) = foresight::obstacle(connection, table, &spec, made, &attached).await? {
+    let foreseen = match foresight::obstacle(connection, table, &spec, made, &attached).await? {
+        None => view_trial::obstacle(connection, table, made, &before).await?,
+        why => why,
+    };
+    if let Some(why) = foreseen {
         return no(why);
     }
     let mut evidence = evidence(connection, table, &spec, &old_columns, &new_columns).await?;
@@ -435,8 +440,9 @@ async fn evidence(
         let Some(column) = new.iter().find(|column| column.name == mapped.column) else { continue };
         let from = old.iter().find(|from| from.number == column.number);
         let value = format!("({})::{}", mapped.expression, mapped.kind);
+        // What only widens is not looked for among the rows, however many they are.
         let is_same =
-            from.is_some_and(|from| from.kind == column.kind && mapped.expression == ident(&from.name));
+            from.is_some_and(|from| from.is_lossless_into(column) && mapped.expression == ident(&from.name));
         if !is_same {
             let what = format!("column {}", column.name);
             match too_long(connection, &source, mapped, column).await {
@@ -486,8 +492,10 @@ async fn evidence(
         let changes = flow.columns.iter().any(|mapped| {
             mapped.expression != ident(&mapped.column)
                 || new.iter().any(|column| {
+                    let is_other =
+                        |from: &Column| !from.is_lossless_into(column) || from.collation != column.collation;
                     column.name == mapped.column
-                        && old.iter().any(|from| from.number == column.number && from.kind != column.kind)
+                        && old.iter().any(|from| from.number == column.number && is_other(from))
                 })
         });
         if was && !changes || unique.name == spec.new.key_index {

@@ -420,3 +420,61 @@ async fn on_postgres_a_detached_partition_comes_back_within_a_moment_or_not_at_a
     run_beside(&revert, &[]).await.exits(0);
     assert_eq!(table.text("SELECT count(*)::text FROM parts").await, "10");
 }
+
+/// Keys of the whole: each partition gets its own while others write, and a kill after any step is gone on from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_a_partitioned_table_gets_its_keys_partition_by_partition_under_load() {
+    let table = partitioned().await;
+    let url = table.url();
+    table
+        .execute(
+            "CREATE TABLE \"Parts\" (\"Id\" int, day date, n int) PARTITION BY RANGE (day);
+             CREATE TABLE \"Parts_1\" PARTITION OF \"Parts\" FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
+             CREATE TABLE parts_2 PARTITION OF \"Parts\" DEFAULT;
+             INSERT INTO \"Parts\" SELECT i, '2024-06-01'::date + i, i FROM generate_series(1, 2000) AS i",
+        )
+        .await;
+    let before = table.schema().await;
+    let writers = Writers::start(&table, 2).await;
+    for statement in [
+        "ALTER TABLE orders ADD CONSTRAINT once UNIQUE (id, customer) DEFERRABLE",
+        "ALTER TABLE \"Parts\" ADD PRIMARY KEY (\"Id\", day)",
+    ] {
+        let apply = ["apply", "-t", &url, "-e", statement, "--yes"];
+        let revert = ["revert", "last", "-t", &url, "--yes"];
+        let (first, later) = ([("REPLANK_KILL_AT", "step_done")], [("REPLANK_KILL_AT", "step_done:2")]);
+        for command in [&apply[..], &revert[..]] {
+            run_beside(command, &first).await.was_killed();
+            let mut killed = 1;
+            while run_beside(command, &later).await.code.is_none() {
+                killed += 1;
+                assert!(killed < 40, "{statement}: it does not come on");
+            }
+            assert!(killed > 3, "{statement}: killed {killed} times");
+            let keys =
+                "SELECT count(*)::text FROM pg_constraint WHERE contype IN ('p', 'u') AND conparentid <> 0";
+            println!("{statement}: killed {killed} times, {} keys of partitions", table.text(keys).await);
+            assert_eq!(invalid(&table).await, "0");
+        }
+        assert_eq!(table.schema().await, before, "{statement}");
+        run_beside(&apply, &[]).await.exits(0);
+        let name = if statement.contains("once") { "once" } else { "Parts_pkey" };
+        let whole = format!(
+            "SELECT (SELECT i.indisvalid FROM pg_index i WHERE i.indexrelid = c.conindid)::text || ' ' ||
+                    (SELECT count(*) FROM pg_constraint p WHERE p.conparentid = c.oid) FROM pg_constraint c WHERE c.conname = '{name}'"
+        );
+        assert_eq!(table.text(&whole).await, "true 2", "{statement}");
+        run_beside(&revert, &[]).await.exits(0);
+        assert_eq!(table.schema().await, before, "{statement}");
+    }
+    let longest = writers.stop(&table).await;
+    assert!(longest < LONGEST, "a writer waited for {} ms", longest.as_millis());
+    for (statement, exit, says) in [
+        ("ALTER TABLE \"Parts\" ADD PRIMARY KEY (\"Id\")", 2, "must include all partitioning columns"),
+        ("ALTER TABLE \"Parts\" ADD UNIQUE (day, n)", 3, "rows"),
+    ] {
+        table.execute("INSERT INTO \"Parts\" VALUES (5000, '2024-06-02', 1)").await;
+        run_beside(&["apply", "-t", &url, "-e", statement, "--yes"], &[]).await.exits(exit).says(says);
+        assert_eq!(table.schema().await, before, "{statement}");
+    }
+}

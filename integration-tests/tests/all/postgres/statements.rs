@@ -205,6 +205,12 @@ async fn on_postgres_tables_that_come_and_go_keep_their_rows_whatever_is_killed(
     run_beside(&last, &[]).await.exits(3).says("has been taken back");
     run_beside(&revert, &[]).await.exits(0);
     assert_eq!(table.text("SELECT b FROM plain").await, "kept");
+    // Nor is a step that leaves nothing to be made final.
+    let counter = ["apply", "-t", &url, "-e", "CREATE SEQUENCE late", "--yes"];
+    run_beside(&counter, &[]).await.exits(0);
+    run_beside(&revert, &first).await.was_killed();
+    run_beside(&last, &[]).await.exits(3).says("has been taken back");
+    run_beside(&revert, &[]).await.exits(0);
     for boundary in ["drop_begun", "step_done"] {
         run_beside(&gone, &[]).await.exits(0);
         run_beside(&last, &[("REPLANK_KILL_AT", boundary)]).await.was_killed();

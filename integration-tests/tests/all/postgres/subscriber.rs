@@ -73,7 +73,8 @@ async fn on_postgres_what_a_subscriber_tells_rows_by_does_not_go() {
     let url = table.url();
     table
         .execute(
-            "CREATE TABLE told (id int PRIMARY KEY, code int NOT NULL, note text);
+            "CREATE TABLE told (id int CONSTRAINT first PRIMARY KEY, code int NOT NULL, note text);
+             CREATE UNIQUE INDEX twin ON told (id);
              CREATE UNIQUE INDEX told_code ON told (code);
              CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY RANGE (id);
              CREATE TABLE part PARTITION OF parts DEFAULT; INSERT INTO parts VALUES (1);
@@ -88,7 +89,7 @@ async fn on_postgres_what_a_subscriber_tells_rows_by_does_not_go() {
         table.execute("UPDATE told SET note = 'written'; UPDATE parts SET id = id").await;
     };
     for statement in [
-        "ALTER TABLE told DROP CONSTRAINT told_pkey",
+        "ALTER TABLE told DROP CONSTRAINT first",
         "ALTER TABLE told DROP COLUMN id",
         "ALTER TABLE told REPLICA IDENTITY NOTHING",
         "ALTER TABLE parts DROP CONSTRAINT parts_pkey",
@@ -100,6 +101,17 @@ async fn on_postgres_what_a_subscriber_tells_rows_by_does_not_go() {
     };
     done("ALTER TABLE told REPLICA IDENTITY USING INDEX told_code").await;
     refused("DROP INDEX told_code").await;
-    done("ALTER TABLE told DROP CONSTRAINT told_pkey").await;
+    done("ALTER TABLE told DROP CONSTRAINT first").await;
     refused("ALTER TABLE told REPLICA IDENTITY DEFAULT").await;
+    let rename = ["apply", "-t", &url, "-e", "ALTER TABLE told RENAME code TO number", "--yes"];
+    run_beside(&[&rename[..], &["-D", "waive=C004 reason=\"nobody reads it\""]].concat(), &[]).await.exits(0);
+    let version = table.text("SELECT current_setting('server_version_num')").await;
+    if version.parse::<u32>().expect("a number") >= 150_000 {
+        table
+            .execute("DROP PUBLICATION telling; CREATE PUBLICATION telling FOR TABLE told (id, number)")
+            .await;
+        let full =
+            ["apply", "-t", &url, "-e", "ALTER TABLE told REPLICA IDENTITY FULL", "--yes", "--no-revert"];
+        run_beside(&full, &[]).await.exits(3).says("do not go with that replica identity");
+    }
 }
