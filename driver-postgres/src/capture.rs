@@ -114,7 +114,7 @@ impl Capture<'_> {
 }
 
 /// Tells a transaction to begin again that will never see the swap `xid`, and would miss rows.
-fn refusing(xid: &str) -> String {
+pub fn refusing(xid: &str) -> String {
     format!(
         "IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
             AND NOT pg_visible_in_snapshot({}::xid8, pg_current_snapshot()) THEN

@@ -69,6 +69,11 @@ impl Definition {
         self.lasting() == Some("u")
     }
 
+    /// Its rows are in partitions.
+    pub fn is_partitioned(&self) -> bool {
+        self.lines.first().is_some_and(|line| line.split(' ').nth(1) == Some("p"))
+    }
+
     fn lasting(&self) -> Option<&str> {
         self.lines.first()?.split(' ').nth(2)
     }
@@ -102,13 +107,29 @@ impl Index {
             None => create,
             // There is no other way to make one.
             Some(constraint) if constraint.starts_with("EXCLUDE") => {
-                format!("ALTER TABLE {on} ADD CONSTRAINT {name} {constraint}")
+                self.making_constraint(on, name, constraint)
             }
             Some(constraint) => {
                 let kind = if constraint.starts_with("PRIMARY") { "PRIMARY KEY" } else { "UNIQUE" };
                 format!("{create}; ALTER TABLE {on} ADD CONSTRAINT {name} {kind} USING INDEX {name}")
             }
         }
+    }
+}
+
+impl Index {
+    /// The same of a partitioned table, where no index that is there already becomes one of a constraint.
+    pub fn making_of_all(&self, on: &str, name: &str) -> String {
+        match &self.constraint {
+            None => self.making(on, name),
+            Some(constraint) => self.making_constraint(on, name, constraint),
+        }
+    }
+
+    fn making_constraint(&self, on: &str, name: &str, constraint: &str) -> String {
+        let options = self.tail.find(" WITH (").map_or("", |at| &self.tail[at..]);
+        let options = if constraint.starts_with("EXCLUDE") { "" } else { options };
+        format!("ALTER TABLE {on} ADD CONSTRAINT {name} {constraint}{options}")
     }
 }
 
@@ -142,7 +163,7 @@ fn index(row: &sqlx::postgres::PgRow) -> Result<Index> {
 }
 
 /// Names of other objects come with their schema then, whoever asks.
-fn within_no_path(query: &str) -> String {
+pub fn within_no_path(query: &str) -> String {
     format!("SET LOCAL search_path = ''; {query}; SET LOCAL search_path TO DEFAULT")
 }
 
@@ -158,6 +179,8 @@ fn lines(oid: i64) -> String {
          FROM pg_class c LEFT JOIN pg_class t ON t.oid = c.reltoastrelid WHERE c.oid = {oid}
          UNION ALL
          SELECT 0, 2, place FROM ({}) AS p(place) WHERE place IS NOT NULL
+         UNION ALL
+         SELECT 0, 3, 'partitioned by ' || pg_get_partkeydef({oid}) WHERE pg_get_partkeydef({oid}) IS NOT NULL
          UNION ALL
          SELECT 1, row_number() OVER (ORDER BY a.attnum)::int, concat_ws(' ', 'column', quote_ident(a.attname),
                 format_type(a.atttypid, a.atttypmod), 'collate ' || nullif(a.attcollation, 0)::regcollation::text,

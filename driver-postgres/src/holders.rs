@@ -21,8 +21,8 @@ pub async fn old_holders_of_any(connection: &mut Conn, tables: &[i64], age: Dura
 }
 
 /// The same, of a lock beside which others may read: those who only do are in nobody's way.
-pub async fn old_writers(connection: &mut Conn, table: i64, age: Duration) -> Result<Vec<Holder>> {
-    holding(connection, &[table], age, "AND mode NOT IN ('AccessShareLock', 'RowShareLock')").await
+pub async fn old_writers_of_any(connection: &mut Conn, tables: &[i64], age: Duration) -> Result<Vec<Holder>> {
+    holding(connection, tables, age, "AND mode NOT IN ('AccessShareLock', 'RowShareLock')").await
 }
 
 async fn holding(connection: &mut Conn, tables: &[i64], age: Duration, which: &str) -> Result<Vec<Holder>> {

@@ -41,10 +41,18 @@ impl Table {
     /// [`ErrorKind::NotFound`] when it is not there; [`ErrorKind::Refused`] for what is no table, or none that can be
     /// changed.
     pub async fn named(connection: &mut Conn, name: &str) -> Result<Self> {
+        // What a partitioned table has is in its partitions.
         let sql = format!(
-            "SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.relkind::text, c.reltuples::bigint,
-                    pg_total_relation_size(c.oid), c.relpersistence::text, pg_has_role(c.relowner, 'USAGE')
-             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass({})",
+            "WITH RECURSIVE d AS (SELECT to_regclass({0})::oid AS oid
+                 UNION ALL SELECT h.inhrelid FROM pg_inherits h JOIN d ON h.inhparent = d.oid)
+             SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.relkind::text,
+                    CASE WHEN c.relkind <> 'p' THEN c.reltuples::bigint
+                         ELSE (SELECT coalesce(sum(nullif(p.reltuples, -1)), -1)::bigint FROM d JOIN pg_class p USING (oid)
+                               WHERE p.relkind <> 'p') END,
+                    CASE WHEN c.relkind <> 'p' THEN pg_total_relation_size(c.oid)
+                         ELSE (SELECT coalesce(sum(pg_total_relation_size(d.oid)), 0)::bigint FROM d) END,
+                    c.relpersistence::text, pg_has_role(c.relowner, 'USAGE')
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass({0})",
             text(name)
         );
         let row = first(connection, sql)

@@ -5,18 +5,22 @@
 
 mod attached;
 mod capture;
+mod capture_parts;
 mod connect;
 mod definition;
 mod empty_copy;
 mod error;
+mod given_shape;
 mod holders;
 mod inspect;
 mod lint;
 mod load;
 mod lookout;
+mod misfits;
 mod native;
 mod object;
 mod parse;
+mod partitions;
 mod pgoutput;
 mod plan;
 mod preflight;

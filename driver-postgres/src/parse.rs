@@ -2,11 +2,11 @@
 //! them.
 
 use replank_core::{Error, ErrorKind, Result};
+use squawk_syntax::SourceFile;
 use squawk_syntax::ast::{
-    AlterColumnOption, AlterTableAction, AstNode as _, Constraint, ConstraintOption, Persistence, Reindex,
-    ReindexTarget, Stmt, TableRelationName,
+    AlterColumnOption, AlterTableAction, AstNode as _, Constraint, ConstraintOption, Reindex, ReindexTarget,
+    Stmt, TableRelationName,
 };
-use squawk_syntax::{SourceFile, SyntaxKind};
 
 use crate::object::{Object, object};
 
@@ -197,53 +197,8 @@ pub fn parse_all(text: &str) -> Result<Vec<Statement>> {
     read(text)?.into_iter().map(statement).collect()
 }
 
-/// The shape of a table, as a person gives it for a rebuild.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shape {
-    /// The table's name.
-    pub table: String,
-    /// Everything after the name.
-    pub tail: String,
-    /// It says UNLOGGED.
-    pub is_unlogged: bool,
-    /// Its indexes, beside those of its constraints.
-    pub indexes: Vec<CreateIndex>,
-}
-
-/// Reads `CREATE TABLE`, with the `CREATE INDEX` that may follow it.
-///
-/// # Errors
-/// [`ErrorKind::Usage`] for anything else.
-pub fn parse_shape(text: &str) -> Result<Shape> {
-    let mut statements = read(text)?.into_iter();
-    let Some(Stmt::CreateTable(create)) = statements.next() else {
-        return Err(usage("a shape is CREATE TABLE, and CREATE INDEX behind it".to_owned()));
-    };
-    let is_key = |node: squawk_syntax::SyntaxNode| {
-        matches!(node.kind(), SyntaxKind::FOREIGN_KEY_CONSTRAINT | SyntaxKind::REFERENCES_CONSTRAINT)
-    };
-    if create.syntax().descendants().any(is_key) {
-        return Err(usage("a shape with foreign keys".to_owned())
-            .hint("those of the table follow its name: leave them out of the file"));
-    }
-    let is_unlogged = match create.persistence() {
-        None => false,
-        Some(Persistence::Unlogged(_)) => true,
-        Some(Persistence::Temp(_)) => return Err(usage("a shape is not TEMPORARY".to_owned())),
-    };
-    let name = needed(create.table_name(), "a table")?;
-    let mut shape =
-        Shape { table: text_of(&name), tail: text_after(&create, &name), is_unlogged, indexes: Vec::new() };
-    for other in statements {
-        match statement(other)? {
-            Statement::CreateIndex(index) => shape.indexes.push(index),
-            _ => return Err(usage("behind CREATE TABLE only CREATE INDEX may follow".to_owned())),
-        }
-    }
-    Ok(shape)
-}
-
-fn read(text: &str) -> Result<Vec<Stmt>> {
+/// The statements of a text.
+pub fn read(text: &str) -> Result<Vec<Stmt>> {
     let parsed = SourceFile::parse(text);
     if let Some(error) = parsed.errors().first() {
         let at = usize::from(error.range().start());
@@ -253,7 +208,8 @@ fn read(text: &str) -> Result<Vec<Stmt>> {
     Ok(parsed.tree().stmts().collect())
 }
 
-fn statement(statement: Stmt) -> Result<Statement> {
+/// What a statement of [`read`] says.
+pub fn statement(statement: Stmt) -> Result<Statement> {
     match statement {
         Stmt::AlterTable(alter) => {
             let relation = needed(alter.table_relation_name(), "a table")?;
@@ -524,7 +480,8 @@ pub fn needed<T>(part: Option<T>, what: &str) -> Result<T> {
     part.ok_or_else(|| usage(format!("{what} is expected")))
 }
 
-fn usage(what: String) -> Error {
+/// A statement that is not understood.
+pub fn usage(what: String) -> Error {
     Error::new(ErrorKind::Usage, format!("the statement is not understood: {what}"))
 }
 
@@ -540,26 +497,6 @@ mod tests {
         match parse(text).expect("understood") {
             Statement::AlterTable { actions, .. } => actions,
             other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_shape_is_a_table_with_its_indexes() {
-        let shape = parse_shape(
-            "-- as it shall be\nCREATE UNLOGGED TABLE s.\"T\" (id int, PRIMARY KEY (id)) WITH (fillfactor = 70);
-             CREATE UNIQUE INDEX i ON s.\"T\" (id) WHERE id > 0;",
-        )
-        .expect("understood");
-        assert_eq!(
-            (shape.table.as_str(), shape.tail.as_str(), shape.is_unlogged),
-            ("s.\"T\"", "(id int, PRIMARY KEY (id)) WITH (fillfactor = 70)", true)
-        );
-        assert_eq!(shape.indexes.len(), 1);
-        assert_eq!(shape.indexes[0].tail, "(id) WHERE id > 0");
-        for wrong in
-            ["CREATE TABLE t AS SELECT 1", "CREATE INDEX ON t (id)", "CREATE TABLE t (id int); DROP TABLE t"]
-        {
-            assert!(parse_shape(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -6,6 +6,7 @@ use replank_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::definition::Definition;
+use crate::partitions::Partition;
 
 /// What a rebuild does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +69,28 @@ pub struct Side {
     pub unique: Vec<Unique>,
     /// Columns whose NOT NULL is a constraint with a name, and the name: from PostgreSQL 18 on.
     pub not_nulls: Vec<(String, String)>,
+    /// Its partitions, each behind the one that it is a part of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<Partition>,
+}
+
+impl Side {
+    /// Its rows are in partitions.
+    pub fn is_partitioned(&self) -> bool {
+        self.definition.is_partitioned()
+    }
+
+    /// A table of this name, quoted, as rows are read from it. Without ONLY a table that somebody made inherit from it would
+    /// be read as well.
+    pub fn rows_of(&self, table: &str) -> String {
+        if self.is_partitioned() { table.to_owned() } else { format!("ONLY {table}") }
+    }
+
+    /// The index through which rows are found has no more columns than these, and tells apart fewer.
+    pub fn tells_apart_fewer(&self, key: &[KeyColumn]) -> bool {
+        let index = self.unique.iter().find(|unique| unique.name == self.key_index);
+        index.is_some_and(|index| index.parts.len() < key.len())
+    }
 }
 
 /// A unique index.

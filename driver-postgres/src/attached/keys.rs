@@ -18,7 +18,7 @@ pub fn parts() -> Vec<Part> {
              FROM l, pg_constraint o WHERE o.contype = 'f' AND l.oid IN (o.conrelid, o.confrelid) AND o.conrelid <> o.confrelid"),
         part(1, "SELECT 'cannot', format('the foreign key %I of the partitioned table %s', o.conname, o.conrelid::regclass)
              FROM l, pg_constraint o JOIN pg_class c ON c.oid IN (o.conrelid, o.confrelid) AND c.relkind = 'p'
-             WHERE o.contype = 'f' AND l.oid IN (o.conrelid, o.confrelid)"),
+             WHERE o.contype = 'f' AND l.oid IN (o.conrelid, o.confrelid) AND c.oid <> l.oid"),
         part(1, "SELECT 'cannot', format('the foreign key %I of %s, which belongs to another login', o.conname,
                     o.conrelid::regclass)
              FROM l, pg_constraint o JOIN pg_class c ON c.oid = o.conrelid

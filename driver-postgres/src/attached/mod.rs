@@ -6,6 +6,7 @@ mod comments;
 mod keys;
 mod marks;
 mod others;
+mod partitions;
 mod policies;
 mod publications;
 mod rights;
@@ -81,7 +82,7 @@ const OURS: &str = "starts_with(t.tgname, '_rp_')";
 struct Part {
     /// Among the statements.
     place: u32,
-    /// A query over `l`, the live table with its name, and `i`, the one that comes in.
+    /// A query over `l`, the live table with its name, `d`, its partitions, and `i`, the one that comes in.
     sql: String,
     /// Its third column is the index or constraint that the statement needs.
     is_naming: bool,
@@ -105,6 +106,7 @@ fn query(live: i64, incoming: i64) -> String {
         comments::parts(),
         marks::parts(),
         publications::parts(),
+        partitions::parts(),
         others::parts(),
     ];
     let parts: Vec<String> = parts
@@ -133,6 +135,9 @@ fn beginning(live: i64, incoming: i64) -> String {
         "WITH RECURSIVE l AS (SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name
                     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = {live}),
               i AS (SELECT {incoming}::oid AS oid),
+              d AS (SELECT h.inhrelid AS oid, h.inhdetachpending FROM pg_inherits h JOIN pg_class p ON p.oid = h.inhparent
+                    WHERE h.inhparent = {live} AND p.relkind = 'p'
+                    UNION ALL SELECT h.inhrelid, h.inhdetachpending FROM pg_inherits h JOIN d ON h.inhparent = d.oid),
               {GONE}"
     )
 }
@@ -157,8 +162,9 @@ pub fn views_made_anew(live: i64, incoming: i64) -> String {
 /// What about a table's place among others stands in the way of a rebuild, as a query for one text.
 pub fn place_query(table: i64) -> String {
     format!(
-        "SELECT CASE WHEN c.relkind = 'p' THEN 'it is partitioned' WHEN c.relispartition THEN 'it is a partition'
-                WHEN EXISTS (SELECT FROM pg_inherits h WHERE c.oid IN (h.inhrelid, h.inhparent)) THEN 'it inherits, or is inherited from'
+        "SELECT CASE WHEN c.relispartition THEN 'it is a partition'
+                WHEN c.relkind <> 'p' AND EXISTS (SELECT FROM pg_inherits h WHERE c.oid IN (h.inhrelid, h.inhparent))
+                THEN 'it inherits, or is inherited from'
                 WHEN c.reloftype <> 0 THEN 'it is a table of a type' END
          FROM pg_class c WHERE c.oid = {table}"
     )

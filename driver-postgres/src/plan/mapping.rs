@@ -2,6 +2,7 @@
 
 use replank_core::{Error, ErrorKind, Result};
 
+use super::key::{Sides, keys};
 use crate::connect::Conn;
 use crate::rebuild::number_of;
 use crate::spec::{Flow, KeyColumn, Mapped, Original};
@@ -65,7 +66,8 @@ impl Column {
         Mapped { column, kind, base, expression, original }
     }
 
-    fn width(&self) -> Option<u8> {
+    /// Bytes of a whole number.
+    pub fn width(&self) -> Option<u8> {
         match self.kind.as_str() {
             "smallint" => Some(2),
             "integer" => Some(4),
@@ -75,7 +77,7 @@ impl Column {
     }
 
     /// Equal values always have one text.
-    fn is_exact(&self) -> bool {
+    pub fn is_exact(&self) -> bool {
         let plain = self.kind.split('(').next().unwrap_or_default().trim();
         self.width().is_some()
             || matches!(plain, "uuid" | "text" | "character varying" | "bytea" | "date" | "oid")
@@ -156,6 +158,7 @@ pub async fn mapping(
     new_number: i64,
     using: &[(String, String)],
     given: &Given<'_>,
+    is_partitioned: bool,
 ) -> Result<std::result::Result<Ways, String>> {
     known(shapes.new, given.forward)?;
     known(shapes.old, given.reverse)?;
@@ -179,7 +182,8 @@ pub async fn mapping(
     }
     let old_keys = keys(connection, old_number).await?;
     let new_keys = keys(connection, new_number).await?;
-    let (key, old_index, new_index) = match key(shapes.old, shapes.new, &columns, &old_keys, &new_keys) {
+    let sides = Sides { old: shapes.old, new: shapes.new, columns: &columns };
+    let (key, old_index, new_index) = match sides.key(&old_keys, &new_keys, is_partitioned) {
         Ok(found) => found,
         Err(why) => return Ok(Err(format!("rows cannot be told apart while they are copied: {why}"))),
     };
@@ -314,102 +318,6 @@ async fn back_into(
         }
     }
     Ok(None)
-}
-
-/// A unique index that tells every row apart.
-struct Key {
-    index: String,
-    is_primary: bool,
-    columns: Vec<String>,
-}
-
-/// Those of a table that may: of columns alone, for all rows, checked at once, without NULLs, and equal only if the same.
-/// INCLUDE adds columns that are no part of the key.
-async fn keys(connection: &mut Conn, table: i64) -> Result<Vec<Key>> {
-    let sql = format!(
-        "SELECT c.relname::text, i.indisprimary, k.names FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-         CROSS JOIN LATERAL (
-             SELECT array_agg(a.attname::text ORDER BY p.place) AS names,
-                    bool_and(a.attnotnull AND coalesce(o.collisdeterministic, true)) AS is_good
-             FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS p(attnum, place)
-             JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = p.attnum
-             LEFT JOIN pg_collation o ON o.oid = i.indcollation[p.place - 1]
-             WHERE p.place <= i.indnkeyatts) AS k
-         WHERE i.indrelid = {table} AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL
-         AND i.indexprs IS NULL AND k.is_good ORDER BY NOT i.indisprimary, c.relname"
-    );
-    rows(connection, sql)
-        .await?
-        .iter()
-        .map(|row| Ok(Key { index: get(row, 0)?, is_primary: get(row, 1)?, columns: get(row, 2)? }))
-        .collect()
-}
-
-/// The columns that tell rows apart on both sides, and the index of each.
-fn key(
-    old: &[Column],
-    new: &[Column],
-    columns: &[Mapped],
-    old_keys: &[Key],
-    new_keys: &[Key],
-) -> std::result::Result<(Vec<KeyColumn>, String, String), String> {
-    let mut why = "it has no primary key, and no unique index of columns that are NOT NULL".to_owned();
-    for own in old_keys {
-        let key = match carried(&own.columns, old, new, columns) {
-            Ok(key) => key,
-            Err(reason) => {
-                why = reason;
-                continue;
-            }
-        };
-        let is_it = |other: &&Key| {
-            other.columns.len() == key.len()
-                && key.iter().all(|column| other.columns.contains(&column.written))
-        };
-        match new_keys.iter().filter(is_it).max_by_key(|other| other.is_primary) {
-            Some(other) => return Ok((key, own.index.clone(), other.index.clone())),
-            None => why = format!("the new shape has no unique index of {}", own.columns.join(", ")),
-        }
-    }
-    Err(why)
-}
-
-fn carried(
-    names: &[String],
-    old: &[Column],
-    new: &[Column],
-    columns: &[Mapped],
-) -> std::result::Result<Vec<KeyColumn>, String> {
-    names
-        .iter()
-        .map(|name| {
-            let from = old.iter().find(|column| column.name == *name);
-            let from = from.ok_or_else(|| format!("column {name} is not there"))?;
-            let mapped = columns.iter().find(|mapped| mapped.expression == ident(name));
-            let mapped = mapped.ok_or_else(|| format!("column {name} of the key does not stay as it is"))?;
-            let to = new.iter().find(|column| column.name == mapped.column);
-            let to = to.ok_or_else(|| format!("the new shape has no column {}", mapped.column))?;
-            let both_whole = from.width().is_some() && to.width().is_some();
-            if !both_whole && (from.kind != to.kind || from.collation != to.collation) {
-                return Err(format!(
-                    "column {name} of the key changes from {} to {}, and equal values may not stay equal",
-                    from.kind, to.kind
-                ));
-            }
-            if !from.is_builtin {
-                return Err(format!(
-                    "column {name} of the key has the type {}, which is not the server's own",
-                    from.kind
-                ));
-            }
-            Ok(KeyColumn {
-                source: name.clone(),
-                written: to.name.clone(),
-                kind: from.kind.clone(),
-                is_exact: from.is_exact(),
-            })
-        })
-        .collect()
 }
 
 #[cfg(test)]

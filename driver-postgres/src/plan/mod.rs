@@ -4,9 +4,12 @@ mod alter;
 mod aside;
 mod bounds;
 mod constraint;
+mod evidence;
 mod foresight;
+mod given;
 mod identity;
 mod index;
+mod key;
 mod mapping;
 mod object;
 mod parent_index;
@@ -27,10 +30,12 @@ use replank_core::{Error, ErrorKind, Result};
 
 use crate::connect::{Conn, Server};
 use crate::definition::Definition;
+use crate::given_shape::parse_shape;
 use crate::holders::old_holders;
 use crate::inspect::Table;
 use crate::lint::{Facts, Seen};
-use crate::parse::{self, Statement, parse, parse_all, parse_shape};
+use crate::parse::{self, Statement, parse, parse_all};
+use crate::partitions::Partition;
 use crate::preflight::{refuse_pooler, refuse_publication_of_all};
 use crate::spec::{CaptureBy, Spec};
 use crate::sql::{first, get, is_so};
@@ -198,10 +203,12 @@ impl Drafting<'_> {
         let given = Given { forward: &[], reverse: &[] };
         let (mut candidate, evidence) = self.shadow(&table, &wanted, &given).await?;
         candidate.reason = "every row is written anew, in the shape that was given".to_owned();
-        let planned = Spec::read(&candidate.spec).ok().map(|spec| spec.new.definition);
+        let planned = Spec::read(&candidate.spec).ok();
         let mut draft = self.finish(text, &table, None, Some((candidate, evidence))).await?;
         if let Some(planned) = planned {
-            let (gone, new) = present.differences(&planned);
+            let (mut gone, mut new) = present.differences(&planned.new.definition);
+            gone.extend(planned.old.partitions.iter().map(Partition::told));
+            new.extend(planned.new.partitions.iter().map(Partition::told));
             draft.changes = gone.into_iter().map(|line| format!("was {line}")).collect();
             draft.changes.extend(new.into_iter().map(|line| format!("becomes {line}")));
             if draft.changes.is_empty() {

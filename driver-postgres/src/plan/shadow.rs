@@ -1,25 +1,28 @@
 //! The rebuild as a candidate: the statement is carried out on an empty copy, and what comes out of it is the new shape.
 
-use replank_core::plan::{Candidate, Collision, Evidence, LockNote, NullColumn, Step, Strategy, Unfit};
-use replank_core::run::Direction;
-use replank_core::{Error, ErrorKind, Result};
+use replank_core::plan::{Candidate, Evidence, LockNote, Step, Strategy};
+use replank_core::{ErrorKind, Result};
 use serde_json::Value as Json;
 
 use super::Drafting;
 use super::constraint::constraint_names;
+use super::evidence::{evidence, outside};
 use super::foresight::{self, After};
+use super::given::{self, taken};
 use super::mapping::{self, Column, Given, Shapes};
 use super::view_trial;
 use crate::attached::{Attached, place_query};
 use crate::connect::Conn;
-use crate::definition::{Definition, Index};
+use crate::definition::Definition;
 use crate::empty_copy::{Place, copy};
+use crate::given_shape::Shape;
 use crate::inspect::Table;
-use crate::parse::{Action, Added, AddedKind, Kind, Shape};
-use crate::rebuild::{grouped, listed, not_nulls};
+use crate::parse::{Action, Added, AddedKind, Kind};
+use crate::partitions::{Part, Partition, planned};
+use crate::rebuild::not_nulls;
 use crate::slot::refusals;
 use crate::spec::{CaptureBy, Side, Spec, Unique};
-use crate::sql::{first, get, ident, is_so, number, rows, run, text};
+use crate::sql::{first, get, ident, is_so, rows, run, text};
 
 /// Both locks of the swap. Measured: see the benchmarks.
 const SWAP_MS: u64 = 60;
@@ -91,6 +94,11 @@ async fn shadow(
             "snapshots of other logins cannot be seen, and the swap must wait for them: GRANT pg_read_all_stats TO the login",
         );
     }
+    if table.is_partitioned() && matches!(wanted, Wanted::Altered(_)) {
+        return no(
+            "it is partitioned, and such tables are rebuilt only in a shape that is given whole: replank rebuild … --as FILE, also where it is to stay as it is",
+        );
+    }
     let old = Definition::read(connection, table.oid).await?;
     if let Some(flawed) = old.indexes.iter().find(|index| index.flaw.is_some()) {
         let flaw = flawed.flaw.as_deref().unwrap_or_default();
@@ -98,15 +106,19 @@ async fn shadow(
     }
     // In front of the copy, whose constraints have names that the server would not give twice.
     let reshaped = match wanted {
-        Wanted::Given(shape) => Some(given_shape(connection, table, shape, &old).await?),
+        Wanted::Given(shape) => Some(given::tried(connection, table, shape, &old).await?),
         Wanted::Altered(_) => None,
     };
     let before = copy(connection, table, Place::Temporary("_rp_before")).await?;
     let before_number = mapping::number(connection, &before).await?;
     let mut old_columns = Column::all(connection, before_number).await?;
     let mut kept_actions = Vec::new();
+    let mut partitions = Vec::new();
     let after = match reshaped {
-        Some(reshaped) => reshaped,
+        Some(reshaped) => {
+            partitions = reshaped.partitions;
+            reshaped.full
+        }
         None => {
             let after = copy(connection, table, Place::Temporary(&table.name)).await?;
             for index in &old.indexes {
@@ -131,6 +143,20 @@ async fn shadow(
         && let Some(why) = get::<Option<String>>(&row, 0)?
     {
         return no(format!("of the new shape: {why}, and such tables are not made yet"));
+    }
+    if new.is_partitioned() {
+        if old.is_unlogged() {
+            return no("it is UNLOGGED, and such tables are not made partitioned: SET LOGGED first");
+        }
+        let taken = taken(connection, table, &new, &partitions).await?;
+        if !taken.is_empty() {
+            return no(format!("the new shape needs names that others have: {}", taken.join(", ")));
+        }
+    }
+    if table.is_partitioned() && capture == CaptureBy::Slot {
+        return no(
+            "a slot tells of partitions, and not of the table that they are a part of: leave out -D capture=slot",
+        );
     }
     if let Some(flawed) = new.indexes.iter().find(|index| index.flaw.is_some()) {
         let flaw = flawed.flaw.as_deref().unwrap_or_default();
@@ -168,10 +194,15 @@ async fn shadow(
             _ => None,
         })
         .collect();
-    let mapped = match mapping::mapping(connection, &shapes, table.oid, after_number, &using, given).await? {
-        Ok(mapped) => mapped,
-        Err(why) => return no(why),
-    };
+    let is_partitioned = old.is_partitioned() || new.is_partitioned();
+    let mapped =
+        match mapping::mapping(connection, &shapes, table.oid, after_number, &using, given, is_partitioned)
+            .await?
+        {
+            Ok(mapped) => mapped,
+            Err(why) => return no(why),
+        };
+    let old_parts = planned(table.oid, &Part::all(connection, table.oid).await?);
     let spec = Spec {
         schema: table.schema.clone(),
         original: table.oid,
@@ -180,17 +211,23 @@ async fn shadow(
             Wanted::Given(shape) => Some(shape.tail.clone()),
         },
         actions: kept_actions,
-        old: side(connection, table.oid, old, mapped.old_index).await?,
-        new: side(connection, after_number, new, mapped.new_index).await?,
+        old: side(connection, table.oid, old, mapped.old_index, old_parts).await?,
+        new: side(connection, after_number, new, mapped.new_index, partitions).await?,
         forward: mapped.forward,
         backward: mapped.backward.as_ref().ok().cloned(),
         capture,
     };
     if capture == CaptureBy::Slot {
+        if spec.old.tells_apart_fewer(&spec.forward.key) {
+            return no("the key grows by columns that a slot would not tell of: leave out -D capture=slot");
+        }
         let refusals = refusals(connection, table.oid, &spec.forward.key).await?;
         if !refusals.is_empty() {
             return no(format!("{}; or leave out -D capture=slot", refusals.join("; ")));
         }
+    }
+    if is_partitioned && let Some(why) = not_found(connection, after_number, &spec).await? {
+        return no(why);
     }
     let made = After { name: &after, number: after_number };
     let foreseen = match foresight::obstacle(connection, table, &spec, made, &attached).await? {
@@ -201,6 +238,7 @@ async fn shadow(
         return no(why);
     }
     let mut evidence = evidence(connection, table, &spec, &old_columns, &new_columns).await?;
+    evidence.unfit.extend(outside(connection, table, &spec, after_number).await?);
     if evidence.unfit.is_empty() {
         foresight::ask_rows(connection, table, &spec, made, &mut evidence).await?;
     }
@@ -220,46 +258,6 @@ async fn shadow(
         );
     }
     Ok((Ok(candidate), evidence))
-}
-
-/// An empty table of the shape that a person gave. Indexes that stand behind no constraint stay, unless the file says
-/// otherwise of their names.
-async fn given_shape(
-    connection: &mut Conn,
-    table: &Table,
-    shape: &Shape,
-    old: &Definition,
-) -> Result<String> {
-    let full = format!("pg_temp.{}", ident(&table.name));
-    run(connection, format!("CREATE TEMPORARY TABLE {} {}", ident(&table.name), shape.tail)).await?;
-    for index in &shape.indexes {
-        let unique = if index.is_unique { "UNIQUE " } else { "" };
-        let name = index.name.as_deref().unwrap_or_default();
-        run(connection, format!("CREATE {unique}INDEX {name} ON {full} {}", index.tail)).await?;
-    }
-    let number = mapping::number(connection, &full).await?;
-    let made = Definition::read(connection, number).await?;
-    for index in old.indexes.iter().filter(|index| index.constraint.is_none()) {
-        let is_it = |made: &Index| made.is_unique == index.is_unique && made.tail == index.tail;
-        if made.indexes.iter().any(is_it) {
-            continue;
-        }
-        if made.indexes.iter().any(|made| made.name == index.name) {
-            let given = shape.indexes.iter().filter_map(|given| given.name.as_deref());
-            if given.map(super::alter::unquoted).any(|given| given == index.name) {
-                continue;
-            }
-            let name = &index.name;
-            return Err(Error::new(
-                ErrorKind::Usage,
-                format!(
-                    "the shape makes an index that would be called {name}, as another one is: give it a name in the file"
-                ),
-            ));
-        }
-        run(connection, index.making(&full, &ident(&index.name))).await?;
-    }
-    Ok(full)
 }
 
 /// What the copy makes of a part, and which texts of it the empty shadow needs; or why a rebuild cannot do it.
@@ -340,7 +338,32 @@ async fn on_copy(
     Ok(Ok(kept))
 }
 
-async fn side(connection: &mut Conn, number: i64, definition: Definition, key_index: String) -> Result<Side> {
+/// Chunks are ranges of the key, and are looked up in both tables: without an index that begins as the key does, each would be
+/// a look at all rows.
+async fn not_found(connection: &mut Conn, new: i64, spec: &Spec) -> Result<Option<String>> {
+    let Some(column) = spec.forward.key.first().map(|column| &column.written) else { return Ok(None) };
+    let there = format!(
+        "SELECT EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+         JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
+         WHERE i.indrelid = {new} AND i.indpred IS NULL AND m.amname = 'btree' AND a.attname = {})",
+        text(column)
+    );
+    Ok((!is_so(connection, there).await?).then(|| {
+        format!(
+            "rows are looked up by {column} first, by which the new shape has no index: begin its primary key with it, or add \
+             CREATE INDEX ON … ({}) to the file",
+            ident(column)
+        )
+    }))
+}
+
+async fn side(
+    connection: &mut Conn,
+    number: i64,
+    definition: Definition,
+    key_index: String,
+    partitions: Vec<Partition>,
+) -> Result<Side> {
     let sql = format!(
         "SELECT c.relname::text, ARRAY(SELECT pg_get_indexdef(i.indexrelid, k, false) FROM generate_series(1, i.indnkeyatts) AS k),
                 pg_get_expr(i.indpred, i.indrelid), coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false)
@@ -352,7 +375,7 @@ async fn side(connection: &mut Conn, number: i64, definition: Definition, key_in
         unique.push(Unique { name, parts, condition: get(&row, 2)?, nulls_equal: get(&row, 3)? });
     }
     let not_nulls = not_nulls(connection, number).await?;
-    Ok(Side { definition, key_index, unique, not_nulls })
+    Ok(Side { definition, key_index, unique, not_nulls, partitions })
 }
 
 fn candidate(table: &Table, spec: &Spec, no_way_back: Option<String>, added: &[&str]) -> Result<Candidate> {
@@ -370,9 +393,14 @@ fn candidate(table: &Table, spec: &Spec, no_way_back: Option<String>, added: &[&
         }
     }
     let mut whole = shape(table);
+    let partitions =
+        if spec.old.is_partitioned() || spec.new.is_partitioned() { " and its partitions" } else { "" };
     let capturing = match spec.capture {
         CaptureBy::Trigger => LockNote {
-            what: "SHARE ROW EXCLUSIVE on the table, for the triggers: writers wait".to_owned(),
+            what: format!(
+                "SHARE ROW EXCLUSIVE on the table{}, for the triggers: writers wait",
+                if spec.old.is_partitioned() { partitions } else { "" }
+            ),
             hold_ms: 5,
         },
         CaptureBy::Slot => {
@@ -389,7 +417,9 @@ fn candidate(table: &Table, spec: &Spec, no_way_back: Option<String>, added: &[&
         locks: vec![
             capturing,
             LockNote {
-                what: "SHARE ROW EXCLUSIVE on the table for the last changes, then ACCESS EXCLUSIVE for the swap".to_owned(),
+                what: format!(
+                    "SHARE ROW EXCLUSIVE on the table{partitions} for the last changes, then ACCESS EXCLUSIVE for the swap"
+                ),
                 hold_ms: SWAP_MS,
             },
         ],
@@ -423,117 +453,4 @@ fn shape(table: &Table) -> Candidate {
         undo: String::new(),
         spec: Json::Null,
     }
-}
-
-/// What the rows that are there say of the new shape.
-async fn evidence(
-    connection: &mut Conn,
-    table: &Table,
-    spec: &Spec,
-    old: &[Column],
-    new: &[Column],
-) -> Result<Evidence> {
-    let mut evidence = Evidence::default();
-    let source = table.full_name();
-    let flow = spec.flow(Direction::Forward)?;
-    for mapped in &flow.columns {
-        let Some(column) = new.iter().find(|column| column.name == mapped.column) else { continue };
-        let from = old.iter().find(|from| from.number == column.number);
-        let value = format!("({})::{}", mapped.expression, mapped.kind);
-        // What only widens is not looked for among the rows, however many they are.
-        let is_same =
-            from.is_some_and(|from| from.is_lossless_into(column) && mapped.expression == ident(&from.name));
-        if !is_same {
-            let what = format!("column {}", column.name);
-            match too_long(connection, &source, mapped, column).await {
-                Ok(0) => {}
-                Ok(some) => {
-                    evidence.unfit.push(Unfit { what: what.clone(), rows: some, samples: Vec::new() })
-                }
-                Err(error) if error.kind() == ErrorKind::Unfit => {
-                    run(connection, "ROLLBACK TO SAVEPOINT rp_evidence").await?;
-                    let samples = vec![error.message().to_owned()];
-                    evidence.unfit.push(Unfit { what, rows: 1, samples });
-                    continue;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        if column.is_not_null && !from.is_some_and(|from| from.is_not_null && is_same) {
-            let nulls =
-                number(connection, format!("SELECT count(*) FROM {source} WHERE {value} IS NULL")).await?;
-            if let Some(rows) = u64::try_from(nulls).ok().filter(|rows| *rows > 0) {
-                evidence.nulls.push(NullColumn { column: column.name.clone(), rows, samples: Vec::new() });
-            }
-        }
-    }
-    if !evidence.unfit.is_empty() {
-        return Ok(evidence);
-    }
-    let columns: Vec<String> = flow
-        .columns
-        .iter()
-        .map(|c| format!("({})::{} AS {}", c.expression, c.kind, ident(&c.column)))
-        .collect();
-    let key: Vec<String> =
-        flow.key.iter().map(|column| format!("s.{}::text", ident(&column.source))).collect();
-    let all = format!(
-        "SELECT concat_ws(', ', {}) AS rp_key, true AS rp_asked, {} FROM {source} AS s",
-        key.join(", "),
-        columns.join(", ")
-    );
-    for unique in &spec.new.unique {
-        // What was unique and is as it was stays unique.
-        let was = spec.old.unique.iter().any(|old| {
-            old.parts == unique.parts
-                && old.condition == unique.condition
-                && old.nulls_equal == unique.nulls_equal
-        });
-        let changes = flow.columns.iter().any(|mapped| {
-            mapped.expression != ident(&mapped.column)
-                || new.iter().any(|column| {
-                    let is_other =
-                        |from: &Column| !from.is_lossless_into(column) || from.collation != column.collation;
-                    column.name == mapped.column
-                        && old.iter().any(|from| from.number == column.number && is_other(from))
-                })
-        });
-        if was && !changes || unique.name == spec.new.key_index {
-            continue;
-        }
-        let groups = rows(connection, grouped(unique, &all, false)).await?;
-        if !groups.is_empty() {
-            let samples = groups
-                .iter()
-                .take(5)
-                .map(|row| {
-                    Ok(format!("{}: {}", get::<String>(row, 0)?, listed(&get::<String>(row, 1)?)?.join("; ")))
-                })
-                .collect::<Result<_>>()?;
-            evidence.collisions.push(Collision {
-                unique: unique.parts.join(", "),
-                groups: u64::try_from(groups.len()).unwrap_or(u64::MAX),
-                samples,
-            });
-        }
-    }
-    Ok(evidence)
-}
-
-/// Rows whose text does not fit: a cast would cut them off. Any other value that is none fails the question.
-async fn too_long(
-    connection: &mut Conn,
-    source: &str,
-    mapped: &crate::spec::Mapped,
-    column: &Column,
-) -> Result<u64> {
-    run(connection, "SAVEPOINT rp_evidence").await?;
-    let sql = match column.length {
-        Some(length) => format!(
-            "SELECT count(*) FROM {source} WHERE char_length(rtrim(({})::text, ' ')) > {length}",
-            mapped.expression
-        ),
-        None => format!("SELECT count(({})::{}) * 0 FROM {source}", mapped.expression, mapped.kind),
-    };
-    Ok(u64::try_from(number(connection, sql).await?).unwrap_or_default())
 }

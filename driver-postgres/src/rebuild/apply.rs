@@ -19,6 +19,11 @@ pub async fn apply(connection: &mut Conn, core: &Core, changes: &[Change]) -> Re
             // Which of them it is is asked one by one; each is a transaction of its own, and those that fit are right.
             for change in changes {
                 if let Err(error) = attempt(connection, core, std::slice::from_ref(change)).await {
+                    let with =
+                        format!("WITH rp_keys AS MATERIALIZED ({}) ", keys([&change.key], &core.flow()?.key));
+                    let condition =
+                        Condition::keys("rp_keys", &core.flow()?.key).sql("s", &core.source_key()?);
+                    let error = core.told_of_misfits(error, &with, &condition).await;
                     return Err(named(error, change));
                 }
             }
@@ -66,13 +71,13 @@ fn plain(core: &Core, keys: &str) -> Result<Vec<String>> {
         ),
         format!(
             "WITH rp_keys AS MATERIALIZED ({keys}),
-             rp_source AS MATERIALIZED (SELECT {} AS rp_key, {} FROM ONLY {} AS s WHERE {}),
+             rp_source AS MATERIALIZED (SELECT {} AS rp_key, {} FROM {} AS s WHERE {}),
              rp_done AS (INSERT INTO {written} AS w ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM rp_source
                          ON CONFLICT DO NOTHING RETURNING {} AS rp_key)
              SELECT rp_key FROM rp_source AS s WHERE NOT EXISTS (SELECT FROM rp_done AS d WHERE d.rp_key = s.rp_key)",
             encoded("s", &source_key),
             values.join(", "),
-            core.source(),
+            core.source_rows(),
             condition.sql("s", &source_key),
             columns.join(", "),
             slots.join(", "),
@@ -82,7 +87,7 @@ fn plain(core: &Core, keys: &str) -> Result<Vec<String>> {
 }
 
 fn named(error: Error, change: &Change) -> Error {
-    if error.kind() != ErrorKind::Unfit {
+    if error.kind() != ErrorKind::Unfit || error.hint_text().is_some() {
         return error;
     }
     Error::new(ErrorKind::Unfit, format!("the other shape cannot hold a row: {}", error.message()))

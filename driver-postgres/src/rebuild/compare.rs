@@ -66,14 +66,14 @@ async fn compare(connection: &mut Conn, core: &Core, condition: &Condition, with
     let sql = format!(
         "{with}SELECT count(*), json_agg(json_build_array({})::text)
                 FILTER (WHERE n.rp_k0 IS NULL OR o.rp_k0 IS NULL OR {differ}{})::text
-         FROM (SELECT {} FROM ONLY {} AS s WHERE {}) AS n FULL JOIN (SELECT {} FROM ONLY {} AS w WHERE {}) AS o ON {}",
+         FROM (SELECT {} FROM {} AS s WHERE {}) AS n FULL JOIN (SELECT {} FROM {} AS w WHERE {}) AS o ON {}",
         either.join(", "),
         others.concat(),
         from_source.join(", "),
-        core.source(),
+        core.source_rows(),
         condition.sql("s", &source_key),
         from_written.join(", "),
-        core.written(),
+        core.written_rows(),
         condition.sql("w", &written_key),
         joined.join(" AND ")
     );
@@ -105,11 +105,11 @@ pub async fn collisions(connection: &mut Conn, core: &Core, keys: &[Key]) -> Res
         .map(|column| format!("({})::{} AS {}", column.expression, column.kind, ident(&column.column)))
         .collect();
     let mapped = format!(
-        "SELECT {} AS rp_key, {} AS rp_asked, {} FROM ONLY {} AS s",
+        "SELECT {} AS rp_key, {} AS rp_asked, {} FROM {} AS s",
         encoded("s", &names),
         Condition::keys("rp_keys", &flow.key).sql("s", &names),
         columns.join(", "),
-        core.source()
+        core.source_rows()
     );
     for unique in &core.spec.written(core.job.direction).unique {
         let with = format!("WITH rp_keys AS MATERIALIZED ({})", keys_table(keys, &flow.key));
@@ -146,9 +146,9 @@ pub fn grouped(unique: &Unique, rows: &str, only_asked: bool) -> String {
 /// Rows of the written table that collide under a unique index, as changes.
 pub async fn duplicates(connection: &mut Conn, core: &Core, unique: &Unique) -> Result<Vec<Change>> {
     let all = format!(
-        "SELECT {} AS rp_key, true AS rp_asked, w.* FROM ONLY {} AS w",
+        "SELECT {} AS rp_key, true AS rp_asked, w.* FROM {} AS w",
         encoded("w", &core.written_key()?),
-        core.written()
+        core.written_rows()
     );
     let mut changes = Vec::new();
     for row in rows(connection, grouped(unique, &all, false)).await.map_err(|error| core.missed(error))? {

@@ -17,9 +17,9 @@ pub async fn next_bound(core: &Core, after: Option<&Key>, rows: u64) -> Result<O
     let names = core.source_key()?;
     let order: Vec<String> = names.iter().map(|name| format!("s.{}", ident(name))).collect();
     let sql = format!(
-        "SELECT {} FROM ONLY {} AS s WHERE {} ORDER BY {} LIMIT 1 OFFSET {}",
+        "SELECT {} FROM {} AS s WHERE {} ORDER BY {} LIMIT 1 OFFSET {}",
         encoded("s", &names),
-        core.source(),
+        core.source_rows(),
         condition.sql("s", &names),
         order.join(", "),
         rows.saturating_sub(1).min(i64::MAX.unsigned_abs())
@@ -42,11 +42,11 @@ pub async fn copy(core: &Core, bounds: &Bounds) -> Result<Copied> {
     let columns: Vec<String> = flow.columns.iter().map(|column| ident(&column.column)).collect();
     let values: Vec<&str> = flow.columns.iter().map(|column| column.expression.as_str()).collect();
     let filling = format!(
-        "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM ONLY {} AS s WHERE {condition}",
+        "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} AS s WHERE {condition}",
         core.written(),
         columns.join(", "),
         values.join(", "),
-        core.source()
+        core.source_rows()
     );
     let mut connection = core.server.take().await?;
     if !core.meets_rows.load(Ordering::Relaxed) {
@@ -58,13 +58,16 @@ pub async fn copy(core: &Core, bounds: &Bounds) -> Result<Copied> {
             Err(error) if error.kind() == ErrorKind::Duplicate => {
                 core.meets_rows.store(true, Ordering::Relaxed);
             }
-            Err(error) => return Err(core.missed(error)),
+            Err(error) => return Err(core.told_of_misfits(core.missed(error), "", &condition).await),
         }
     }
-    let key: Vec<String> = core.written_key()?.iter().map(|name| ident(name)).collect();
-    let sql = format!("{filling} ON CONFLICT ({}) DO NOTHING", key.join(", "));
-    let written = run(&mut connection, sql).await.map_err(|error| core.missed(error))?;
-    let counting = format!("SELECT count(*) FROM ONLY {} AS s WHERE {condition}", core.source());
+    // The one index that is there may be of fewer columns than the key: there is no other.
+    let sql = format!("{filling} ON CONFLICT DO NOTHING");
+    let written = match run(&mut connection, sql).await {
+        Ok(written) => written,
+        Err(error) => return Err(core.told_of_misfits(core.missed(error), "", &condition).await),
+    };
+    let counting = format!("SELECT count(*) FROM {} AS s WHERE {condition}", core.source_rows());
     let read = number(&mut connection, counting).await?;
     core.server.keep(connection);
     Ok(copied(u64::try_from(read).unwrap_or_default().max(written), written))

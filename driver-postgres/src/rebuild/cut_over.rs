@@ -16,10 +16,11 @@ use replank_core::value::{Change, Key, Position};
 use replank_core::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::parts::{Trees, with_partitions};
 use super::{Core, Handle, apply, compare, feed, number_of, polite, snapshots, spool, swap};
 use crate::attached::Attached;
 use crate::connect::Conn;
-use crate::holders::old_holders;
+use crate::holders::old_holders_of_any;
 use crate::sql::{first, get, is_so, run};
 use crate::state::save_run;
 
@@ -39,9 +40,11 @@ impl CutOver for Handle {
         if let Some(live) = core.live_number(&mut connection, core.job.direction).await? {
             let attached = Attached::read(&mut connection, live, None, None).await?;
             let written = number_of(&mut connection, &core.written()).await?;
-            for table in [live].into_iter().chain(written).chain(attached.related) {
-                found.extend(old_holders(&mut connection, table, budget).await?);
+            let mut tables = attached.related;
+            for table in [live].into_iter().chain(written) {
+                tables.extend(with_partitions(&mut connection, table).await?);
             }
+            found.extend(old_holders_of_any(&mut connection, &tables, budget).await?);
         }
         core.server.keep(connection);
         Ok(found)
@@ -81,13 +84,14 @@ async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> 
     analyze(core, &mut aside).await?;
     let written = number_of(&mut aside, &core.written()).await?;
     let live = core.live_number(&mut aside, core.job.direction).await?;
-    for table in live.into_iter().chain(written) {
-        polite::send_vacuum_away(core, table).await?;
-    }
     let (Some(live), Some(written)) = (live, written) else {
         return Err(Error::new(ErrorKind::Fenced, format!("there is no table `{}`", core.written_name()))
             .hint("another runner took over, or removed it; `replank status` shows who"));
     };
+    let trees = Trees::read(&mut aside, live, written).await?;
+    for table in [live, written].into_iter().chain(trees.numbers()) {
+        polite::send_vacuum_away(core, table).await?;
+    }
     let names = core.incoming_names();
     let attached = Attached::read(&mut aside, live, Some(written), Some(&names)).await?;
     refuse_what_cannot_follow(&attached)?;
@@ -107,13 +111,16 @@ async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> 
     )
     .await?;
     run(&mut connection, "BEGIN").await?;
-    run(&mut connection, format!("LOCK TABLE ONLY {} IN SHARE ROW EXCLUSIVE MODE", core.source())).await?;
+    let lock = format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", core.source_rows());
+    let lock = if trees.live.is_empty() { lock } else { polite::within(budget, &lock) };
+    run(&mut connection, lock).await?;
     let mut guard = Guard {
         core: Arc::clone(core),
         connection,
         aside,
         live,
         written,
+        trees,
         attached,
         // From here on every wait of others is ours.
         deadline: Instant::now() + budget,
@@ -174,6 +181,7 @@ struct Guard {
     aside: Conn,
     live: i64,
     written: i64,
+    trees: Trees,
     attached: Attached,
     /// Of the budget.
     deadline: Instant,
@@ -212,7 +220,8 @@ impl Guard {
         feed::check_capture(connection, core).await?;
         let names = core.incoming_names();
         let now = Attached::read(connection, self.live, Some(self.written), Some(&names)).await?;
-        if now == self.attached {
+        let trees = Trees::read(connection, self.live, self.written).await?;
+        if now == self.attached && trees == self.trees {
             return Ok(());
         }
         Err(Error::new(ErrorKind::Retry, "something that hangs on the table came or went just now"))
@@ -250,7 +259,8 @@ impl Guard {
             None => return Err(Error::new(ErrorKind::Internal, "the transaction has no number")),
         };
         let (aside, attached) = (&mut self.aside, &self.attached);
-        let all = swap::statements(&core, aside, attached, &number, self.captures).await?;
+        let tables = (self.live, self.written, &self.trees);
+        let all = swap::statements(&core, aside, attached, tables, &number, self.captures).await?;
         self.lock_out_all().await?;
         self.check_again().await?;
         let left = self.deadline.saturating_duration_since(Instant::now()).max(LEAST);
@@ -295,17 +305,17 @@ impl Guard {
         }
     }
 
-    /// The tables that are to be locked, as a list of numbers.
-    fn tables(&self) -> String {
-        let all = self.attached.related.iter().chain([&self.live, &self.written]);
-        all.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    /// The tables that are to be locked, as a list of numbers; those of partitions are locked with what they are a part of.
+    fn tables(&self, parts: impl Iterator<Item = i64>) -> String {
+        let all = self.attached.related.iter().copied().chain([self.live, self.written]).chain(parts);
+        all.map(|number| number.to_string()).collect::<Vec<_>>().join(", ")
     }
 
     async fn nobody_holds_it(&mut self) -> Result<bool> {
         let sql = format!(
             "SELECT NOT EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'relation' AND l.granted AND l.relation IN ({})
              AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.pid <> {})",
-            self.tables(),
+            self.tables(self.trees.numbers()),
             self.connection.pid()
         );
         is_so(&mut self.aside, sql).await
@@ -319,7 +329,7 @@ impl Guard {
              WHERE l.locktype = 'relation' AND l.granted AND l.relation IN ({})
              AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
              AND l.pid <> {} LIMIT 1",
-            self.tables(),
+            self.tables(self.trees.numbers()),
             self.connection.pid()
         );
         match first(&mut self.aside, sql).await? {
@@ -338,10 +348,11 @@ impl Guard {
         let sql = format!(
             "SELECT string_agg(CASE c.relkind
                     WHEN 'v' THEN format('ALTER VIEW %I.%I OWNER TO %I', n.nspname, c.relname, pg_get_userbyid(c.relowner))
-                    ELSE format('LOCK TABLE ONLY %I.%I IN ACCESS EXCLUSIVE MODE{how}', n.nspname, c.relname) END,
+                    ELSE format('LOCK TABLE %s%I.%I IN ACCESS EXCLUSIVE MODE{how}', CASE WHEN c.relkind <> 'p' THEN 'ONLY ' END,
+                                n.nspname, c.relname) END,
                     '; ' ORDER BY c.relkind <> 'v', c.oid)
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid IN ({})",
-            self.tables()
+            self.tables(std::iter::empty())
         );
         match first(&mut self.aside, sql).await? {
             Some(row) => get(&row, 0),

@@ -4,7 +4,7 @@ use replank_core::engine::boundary::{Boundary, reached};
 use replank_core::{Error, ErrorKind, Result};
 
 use super::polite::{Lock, politely};
-use super::{Core, number_of, slot, swap};
+use super::{Core, number_of, parts, slot, swap};
 use crate::connect::Conn;
 use crate::sql::{get, rows, table, text};
 use crate::state::{ObjectRole, is_made};
@@ -52,7 +52,8 @@ pub async fn discard(core: &Core) -> Result<()> {
                 reached(Boundary::DropBegun);
                 // Somebody may have taken over since the last one.
                 core.check_token(&mut connection).await?;
-                politely(core, Lock::Alone, &[number], &[format!("DROP TABLE {full}"), forget]).await?;
+                let tables = parts::with_partitions(&mut connection, number).await?;
+                politely(core, Lock::Alone, &tables, &[format!("DROP TABLE {full}"), forget]).await?;
                 reached(Boundary::DropDone);
             }
             None => drop(crate::sql::run(&mut connection, forget).await?),
@@ -66,18 +67,26 @@ pub async fn discard(core: &Core) -> Result<()> {
 /// Drops a function and its triggers, on whatever table they are by now: its name may be another one.
 async fn drop_function(core: &Core, connection: &mut Conn, name: &str) -> Result<()> {
     let function = table(&core.spec.schema, name);
+    let (tables, mut statements) = dropping(connection, &function).await?;
+    statements.push(format!("DROP FUNCTION IF EXISTS {function}()"));
+    politely(core, Lock::Alone, &tables, &statements).await
+}
+
+/// The tables on which a function has triggers, and what drops those. Clones go with what they were made from.
+pub async fn dropping(connection: &mut Conn, function: &str) -> Result<(Vec<i64>, Vec<String>)> {
     let sql = format!(
-        "SELECT t.tgrelid::bigint, format('DROP TRIGGER %I ON %s', t.tgname, t.tgrelid::regclass)
-         FROM pg_trigger t WHERE t.tgfoid = to_regproc({})",
-        text(&function)
+        "SELECT t.tgrelid::bigint, CASE WHEN t.tgparentid = 0
+                THEN format('DROP TRIGGER %I ON %I.%I', t.tgname, n.nspname, c.relname) END
+         FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE t.tgfoid = to_regproc({})",
+        text(function)
     );
     let (mut tables, mut statements) = (Vec::new(), Vec::new());
     for row in rows(connection, sql).await? {
         tables.push(get::<i64>(&row, 0)?);
-        statements.push(get::<String>(&row, 1)?);
+        statements.extend(get::<Option<String>>(&row, 1)?);
     }
     tables.sort_unstable();
     tables.dedup();
-    statements.push(format!("DROP FUNCTION IF EXISTS {function}()"));
-    politely(core, Lock::Alone, &tables, &statements).await
+    Ok((tables, statements))
 }

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use super::snapshot::Snapshot;
 use super::{Core, number_of, slot, spool};
 use crate::capture::{Capture, TRIGGERS};
+use crate::capture_parts;
 use crate::connect::Conn;
 use crate::sql::{first, get, rows, run, table, text};
 use crate::state::{Object, check_token};
@@ -205,7 +206,7 @@ async fn the_log(connection: &mut Conn, core: &Core) -> Result<Object> {
 
 /// What shows whether anything about the function and its triggers was changed since, also when it was changed back: as a
 /// query for one text.
-pub fn fingerprint(capture: &Capture<'_>) -> String {
+fn fingerprint(capture: &Capture<'_>) -> String {
     let live = table(capture.schema, capture.table);
     let names: Vec<String> = TRIGGERS.iter().map(|kind| text(&capture.trigger(kind))).collect();
     format!(
@@ -225,12 +226,19 @@ pub async fn check_capture(connection: &mut Conn, core: &Core) -> Result<()> {
     }
     let log = the_log(connection, core).await?;
     let capture = core.capture(core.job.direction, None)?;
-    let now: String = match first(connection, fingerprint(&capture)).await? {
+    let fingerprint = core.fingerprint(&capture, core.job.direction);
+    let now: String = match first(connection, fingerprint).await? {
         Some(row) => get(&row, 0)?,
         None => String::new(),
     };
     if log.extra["fingerprint"].as_str() == Some(&now) {
         return Ok(());
+    }
+    if core.spec.source(core.job.direction).is_partitioned() {
+        // It says more where a partition came or went.
+        core.check_definition(connection).await?;
+        return Err(gap("a trigger that captures changes was changed or switched off, or a partition was taken out and put back")
+            .with("now", now));
     }
     Err(gap("a trigger that captures changes is gone, or was changed or switched off").with("now", now))
 }
@@ -271,6 +279,23 @@ impl Core {
         let key = &self.spec.flow(direction)?.key;
         let (schema, table) = (&self.spec.schema, &self.job.table.name);
         Ok(Capture { schema, table, key, log: self.log_name(direction), swap })
+    }
+
+    /// The statements that make a capture on the table that applications write in a direction.
+    pub(super) fn triggers(&self, capture: &Capture<'_>, direction: Direction) -> Vec<String> {
+        let side = self.spec.source(direction);
+        match side.is_partitioned() {
+            true => capture_parts::triggers(capture, &side.partitions),
+            false => capture.triggers(),
+        }
+    }
+
+    /// What shows whether it was changed since.
+    pub(super) fn fingerprint(&self, capture: &Capture<'_>, direction: Direction) -> String {
+        match self.spec.source(direction).is_partitioned() {
+            true => capture_parts::fingerprint(capture),
+            false => fingerprint(capture),
+        }
     }
 
     /// R7: the name is still that of the table which the plan saw.

@@ -13,7 +13,11 @@ use crate::sql::{get, ident, rows, run, text};
 impl Core {
     /// The statements that make the index of this number on a table that is not live, under its helper's name.
     pub(super) fn making(&self, on: &str, at: usize, index: &Index) -> String {
-        index.making(on, &ident(&self.index_name(Role::Shadow, at)))
+        let name = ident(&self.index_name(Role::Shadow, at));
+        match self.spec.new.is_partitioned() {
+            true => index.making_of_all(on, &name),
+            false => index.making(on, &name),
+        }
     }
 }
 

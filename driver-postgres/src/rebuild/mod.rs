@@ -9,6 +9,7 @@ mod feed;
 mod fence;
 mod index;
 mod parked;
+mod parts;
 mod polite;
 mod prepare;
 mod range;
@@ -178,12 +179,14 @@ impl Core {
     /// each other, and the server takes a second to see it.
     fn change(&self, key: Key, removed: bool) -> Result<Change> {
         let is_exact = self.flow()?.key.iter().all(|column| column.is_exact);
-        let indexes = &self.spec.written(self.job.direction).definition.indexes;
+        let written = self.spec.written(self.job.direction);
+        let indexes = &written.definition.indexes;
         let excludes = |index: &&Index| {
             index.is_unique
                 || index.constraint.as_ref().is_some_and(|constraint| constraint.starts_with("EXCLUDE"))
         };
-        let lane = match is_exact && indexes.iter().filter(excludes).count() <= 1 {
+        let is_key = !written.tells_apart_fewer(&self.flow()?.key);
+        let lane = match is_exact && is_key && indexes.iter().filter(excludes).count() <= 1 {
             true => Lane((stable_hash(&key.0) % u64::from(LANES)) as u16),
             false => Lane(0),
         };

@@ -128,7 +128,7 @@ pub fn statements(core: &Core, keys: &str, afresh: &str) -> Result<Vec<String>> 
         ),
         format!(
             "WITH rp_keys AS MATERIALIZED ({keys}),
-             rp_source AS MATERIALIZED (SELECT {of_source} AS rp_key, {from_source} FROM ONLY {source} AS s WHERE {is_asked}),
+             rp_source AS MATERIALIZED (SELECT {of_source} AS rp_key, {from_source} FROM {source} AS s WHERE {is_asked}),
              rp_parked AS MATERIALIZED (SELECT {of_parked} AS rp_key, p.*{went_forward} FROM {parked} AS p WHERE {is_parked}),
              rp_known AS ({known}),
              rp_new AS ({unknown})
@@ -137,7 +137,7 @@ pub fn statements(core: &Core, keys: &str, afresh: &str) -> Result<Vec<String>> 
              AND NOT EXISTS (SELECT FROM rp_new AS d WHERE d.rp_key = s.rp_key)",
             of_source = encoded("s", &source_key),
             from_source = from_source.join(", "),
-            source = core.source(),
+            source = core.source_rows(),
             is_asked = all.sql("s", &source_key),
             of_parked = encoded("p", &written_key),
             went_forward = went_forward.concat(),
@@ -152,10 +152,10 @@ pub fn statements(core: &Core, keys: &str, afresh: &str) -> Result<Vec<String>> 
         // Rows that are back, or gone from the source for good, wait no longer.
         format!(
             "WITH rp_keys AS MATERIALIZED ({keys}) DELETE FROM {parked} AS p WHERE {}
-             AND (EXISTS (SELECT FROM {written} AS w WHERE {}) OR NOT EXISTS (SELECT FROM ONLY {} AS s WHERE {}))",
+             AND (EXISTS (SELECT FROM {written} AS w WHERE {}) OR NOT EXISTS (SELECT FROM {} AS s WHERE {}))",
             all.sql("p", &written_key),
             super::range::same_key("w", &written_key, "p", &written_key),
-            core.source(),
+            core.source_rows(),
             super::range::same_key("s", &source_key, "p", &written_key),
         ),
     ])

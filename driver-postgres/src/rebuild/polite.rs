@@ -9,8 +9,8 @@ use replank_core::{Error, ErrorKind, Result};
 
 use super::Core;
 use crate::connect::Conn;
-use crate::holders::{old_holders, old_writers};
-use crate::sql::{is_so, run};
+use crate::holders::{old_holders_of_any, old_writers_of_any};
+use crate::sql::{first, get, is_so, run};
 use crate::state::{held, renew_lease};
 
 /// Others wait behind a lock that waits. Chosen: as the default budget of the swap.
@@ -76,17 +76,16 @@ async fn once(
     tables: &[i64],
     statements: &[String],
 ) -> Result<()> {
-    for table in tables {
-        let holders = match lock {
-            Lock::AmongReaders => old_writers(connection, *table, OLD).await?,
-            Lock::Alone => old_holders(connection, *table, OLD).await?,
-        };
-        if let Some(holder) = holders.first() {
-            return Err(Error::new(
-                ErrorKind::LockTimeout,
-                format!("session {} holds the table: {}", holder.id, holder.about),
-            ));
-        }
+    let holders = match lock {
+        _ if tables.is_empty() => Vec::new(),
+        Lock::AmongReaders => old_writers_of_any(connection, tables, OLD).await?,
+        Lock::Alone => old_holders_of_any(connection, tables, OLD).await?,
+    };
+    if let Some(holder) = holders.first() {
+        return Err(Error::new(
+            ErrorKind::LockTimeout,
+            format!("session {} holds the table: {}", holder.id, holder.about),
+        ));
     }
     run(connection, format!("BEGIN; SET LOCAL lock_timeout = {}", WAIT.as_millis())).await?;
     let ours = format!("SELECT {}", held(&core.names, &core.job.table, core.fence()));
@@ -95,8 +94,40 @@ async fn once(
         core.check_token(connection).await?;
         return Err(Error::new(ErrorKind::Fenced, "the lease is another runner's"));
     }
+    if let Some(locking) = locking(connection, lock, tables).await? {
+        run(connection, locking).await?;
+    }
     run(connection, statements.join("; ")).await?;
     run(connection, "COMMIT").await.map(drop)
+}
+
+/// Locks several tables, a partitioned one before its partitions, as applications do: whoever waits for the first waits no
+/// longer than for one.
+async fn locking(connection: &mut Conn, lock: Lock, tables: &[i64]) -> Result<Option<String>> {
+    if tables.len() < 2 {
+        return Ok(None);
+    }
+    let numbers: Vec<String> = tables.iter().map(ToString::to_string).collect();
+    let sql = format!(
+        "SELECT string_agg(format('ONLY %I.%I', n.nspname, c.relname), ', ' ORDER BY c.relispartition, c.oid)
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid IN ({})",
+        numbers.join(", ")
+    );
+    let Some(row) = first(connection, sql).await? else { return Ok(None) };
+    let mode = match lock {
+        Lock::AmongReaders => "SHARE ROW EXCLUSIVE",
+        Lock::Alone => "ACCESS EXCLUSIVE",
+    };
+    let all: Option<String> = get(&row, 0)?;
+    Ok(all.map(|all| within(WAIT, &format!("LOCK TABLE {all} IN {mode} MODE"))))
+}
+
+/// A statement that takes several locks, and all of them within this time: `lock_timeout` is for each.
+pub fn within(time: Duration, lock: &str) -> String {
+    format!(
+        "SET LOCAL statement_timeout = {}; {lock}; SET LOCAL statement_timeout = 0",
+        time.as_millis().max(1)
+    )
 }
 
 /// A vacuum of the server's own gives way to a lock that has waited for longer than we let others wait. One waits in vain
@@ -112,8 +143,8 @@ pub async fn send_vacuum_away(core: &Core, table: i64) -> Result<()> {
         return Ok(());
     }
     let named = format!("SELECT {table}::regclass::text");
-    let Some(row) = crate::sql::first(&mut connection, named).await? else { return Ok(()) };
-    let name: String = crate::sql::get(&row, 0)?;
+    let Some(row) = first(&mut connection, named).await? else { return Ok(()) };
+    let name: String = get(&row, 0)?;
     let lock = format!(
         "BEGIN; SET LOCAL lock_timeout = {VACUUM_WAIT_MS}; LOCK TABLE ONLY {name} IN SHARE UPDATE EXCLUSIVE MODE; COMMIT"
     );

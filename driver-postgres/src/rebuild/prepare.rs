@@ -6,11 +6,12 @@ use replank_core::{Error, ErrorKind, Result};
 use serde_json::json;
 
 use super::polite::{Lock, politely};
-use super::{Core, feed, parked, slot};
+use super::{Core, parked, parts, slot};
 use crate::connect::Conn;
 use crate::definition::{Definition, check_line, check_name, checks};
 use crate::empty_copy::{Place, copy};
 use crate::inspect::Table;
+use crate::partitions::Part;
 use crate::spec::Side;
 use crate::sql::{first, get, ident, rows, run, table, text};
 use crate::state::ObjectRole;
@@ -32,6 +33,7 @@ pub async fn prepare(core: &Core) -> Result<()> {
     }
     run(&mut connection, "BEGIN").await?;
     check_same(&core.spec.old.definition, &Definition::read(&mut connection, source.oid).await?, core)?;
+    core.check_parts(source.oid, &Part::all(&mut connection, source.oid).await?)?;
     make_shadow(core, &mut connection, &source).await?;
     parked::make(&mut connection, core).await?;
     let capture = core.capture(Direction::Forward, None)?;
@@ -42,15 +44,17 @@ pub async fn prepare(core: &Core) -> Result<()> {
         core.objects.put(&mut connection, ObjectRole::Slot, &core.slot_name(), &json!({})).await?;
     }
     run(&mut connection, "COMMIT").await?;
+    let tables = parts::with_partitions(&mut connection, source.oid).await?;
     core.server.keep(connection);
     if core.captures_by_slot() {
         return slot::make(core, source.oid).await;
     }
 
-    let mut statements = capture.triggers();
-    let extra = format!("json_build_object('fingerprint', ({}))::text", feed::fingerprint(&capture));
+    let mut statements = core.triggers(&capture, Direction::Forward);
+    let fingerprint = core.fingerprint(&capture, Direction::Forward);
+    let extra = format!("json_build_object('fingerprint', ({fingerprint}))::text");
     statements.push(core.objects.putting(ObjectRole::Log, &capture.log, &extra));
-    politely(core, Lock::AmongReaders, &[source.oid], &statements).await
+    politely(core, Lock::AmongReaders, &tables, &statements).await
 }
 
 async fn make_shadow(core: &Core, connection: &mut Conn, source: &Table) -> Result<()> {
@@ -81,6 +85,9 @@ async fn make_shadow(core: &Core, connection: &mut Conn, source: &Table) -> Resu
         .hint("please report this; nothing of the table was changed"));
     }
     give_away(connection, source.oid, &full).await?;
+    for part in parts::make(core, connection, &full, number).await? {
+        give_away(connection, source.oid, &part).await?;
+    }
     core.objects.put(connection, ObjectRole::Shadow, &name, &json!({})).await?;
     core.objects.put(connection, ObjectRole::Live, &core.job.table.name, &json!({ "shadow": number })).await
 }
@@ -88,7 +95,10 @@ async fn make_shadow(core: &Core, connection: &mut Conn, source: &Table) -> Resu
 /// A table of the shape that a person gave, without any index. Checks that have no name in it were named after the shadow.
 async fn made_as(connection: &mut Conn, full: &str, shape: &str, planned: &Side) -> Result<String> {
     let kind = if planned.definition.is_unlogged() { "UNLOGGED " } else { "" };
+    // As it was tried: dates in it are those of the server's time zone.
+    run(connection, "SET LOCAL TimeZone TO DEFAULT").await?;
     run(connection, format!("CREATE {kind}TABLE {full} {shape}")).await?;
+    run(connection, "SET LOCAL TimeZone = 'UTC'").await?;
     let sql = format!(
         "SELECT CASE WHEN o.oid IS NULL THEN format('DROP INDEX %s', i.indexrelid::regclass)
                      ELSE format('ALTER TABLE %s DROP CONSTRAINT %I', i.indrelid::regclass, o.conname) END
@@ -208,6 +218,10 @@ impl Core {
         self.check_identity(connection).await?;
         let Some(number) = self.live_number(connection, self.job.direction).await? else { return Ok(()) };
         let present = Definition::read(connection, number).await?;
-        check_same(&self.spec.source(self.job.direction).definition, &present, self)
+        check_same(&self.spec.source(self.job.direction).definition, &present, self)?;
+        match self.spec.source(self.job.direction).is_partitioned() {
+            true => self.check_parts(number, &Part::all(connection, number).await?),
+            false => Ok(()),
+        }
     }
 }

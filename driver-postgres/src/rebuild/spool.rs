@@ -302,7 +302,7 @@ impl<'a> Reading<'a> {
                 .enumerate()
                 .map(|(at, column)| format!("w.{}::{} AS k{at}", ident(&column.written), column.kind))
                 .collect();
-            let all = format!("SELECT {} FROM ONLY {} AS w", slots.join(", "), core.written());
+            let all = format!("SELECT {} FROM {} AS w", slots.join(", "), core.written_rows());
             self.put(connection, core, true, &all).await.map_err(|error| core.missed(error))?;
         }
         Ok(())

@@ -6,10 +6,12 @@ use replank_core::run::Direction;
 use replank_core::{ErrorKind, Result};
 use serde_json::json;
 
+use super::parts::Trees;
 use super::prepare::closing;
-use super::{Core, feed, slot};
+use super::{Core, slot};
 use crate::attached::Attached;
 use crate::capture::{TRIGGERS, guard};
+use crate::capture_parts;
 use crate::connect::Conn;
 use crate::inspect::identities;
 use crate::spec::opposite;
@@ -21,6 +23,7 @@ pub async fn statements(
     core: &Core,
     connection: &mut Conn,
     attached: &Attached,
+    (live_number, written_number, trees): (i64, i64, &Trees),
     swap: &str,
     captures: bool,
 ) -> Result<Vec<String>> {
@@ -29,7 +32,7 @@ pub async fn statements(
     let (written_role, written_object) = core.written_role();
     let (retiring_role, retiring_object) = core.retiring_role();
     let (written, retired) = (core.name(written_role), core.name(retiring_role));
-    let mut all = dropping_capture(core, direction)?;
+    let mut all = dropping_capture(core, connection, direction).await?;
     all.extend(attached.off.iter().cloned());
     let counters = counters(core, connection, &written).await?;
     all.extend(counters.iter().map(|counter| {
@@ -41,6 +44,9 @@ pub async fn statements(
     }));
     all.push(format!("ALTER TABLE {} RENAME TO {}", table(schema, live), ident(&retired)));
     all.push(format!("ALTER TABLE {} RENAME TO {}", table(schema, &written), ident(live)));
+    let (parts_out, parts_in) =
+        core.renaming_parts(trees, live_number, written_number, (retiring_role, written_role))?;
+    all.extend(parts_out);
     let outgoing = &core.spec.source(direction).definition.indexes;
     let incoming = &core.spec.written(direction).definition.indexes;
     let rename =
@@ -57,6 +63,7 @@ pub async fn statements(
             .enumerate()
             .map(|(at, index)| rename(&core.index_name(written_role, at), &index.name)),
     );
+    all.extend(parts_in);
     for (at, counter) in counters.iter().enumerate() {
         let letter = if retiring_role == Role::Shadow { 's' } else { 'r' };
         let helper = format!("_rp_{}_0_{letter}q{at}", core.job.run.short());
@@ -80,29 +87,37 @@ pub async fn statements(
         let capture = core.capture(back, Some(swap))?;
         all.push(capture.log());
         all.push(closing(&table(schema, &capture.log)));
-        all.extend(capture.triggers());
-        let extra = format!("json_build_object('fingerprint', ({}))::text", feed::fingerprint(&capture));
+        all.extend(core.triggers(&capture, back));
+        let extra = format!("json_build_object('fingerprint', ({}))::text", core.fingerprint(&capture, back));
         all.push(core.objects.putting(super::log_role(back), &capture.log, &extra));
     } else {
         let name = format!("_rp_{}_0_guard", core.job.run.short());
-        all.extend(guard(schema, live, &name, swap));
+        let incoming = core.spec.written(direction);
+        all.extend(match incoming.is_partitioned() {
+            true => capture_parts::guard(schema, live, &incoming.partitions, &name, swap),
+            false => guard(schema, live, &name, swap),
+        });
         all.push(core.objects.putting(ObjectRole::Guard, &name, &text("{}")));
     }
     Ok(all)
 }
 
 /// Takes a direction's capture off the table that applications use.
-pub fn dropping_capture(core: &Core, direction: Direction) -> Result<Vec<String>> {
+async fn dropping_capture(core: &Core, connection: &mut Conn, direction: Direction) -> Result<Vec<String>> {
     if direction == Direction::Forward && core.captures_by_slot() {
         return Ok(slot::ending(core));
     }
     let capture = core.capture(direction, None)?;
     let live = core.source();
-    let mut all: Vec<String> = TRIGGERS
-        .iter()
-        .map(|kind| format!("DROP TRIGGER IF EXISTS {} ON {live}", ident(&capture.trigger(kind))))
-        .collect();
-    all.push(format!("DROP FUNCTION IF EXISTS {}()", table(&core.spec.schema, &capture.log)));
+    let function = table(&core.spec.schema, &capture.log);
+    let mut all: Vec<String> = match core.spec.source(direction).is_partitioned() {
+        true => super::discard::dropping(connection, &function).await?.1,
+        false => TRIGGERS
+            .iter()
+            .map(|kind| format!("DROP TRIGGER IF EXISTS {} ON {live}", ident(&capture.trigger(kind))))
+            .collect(),
+    };
+    all.push(format!("DROP FUNCTION IF EXISTS {function}()"));
     Ok(all)
 }
 

@@ -15,7 +15,7 @@ use crate::server::{Database, OwnServer, postgres_database};
 use crate::workload::{Client, Journal, Operation, Outcome, Transaction, Writers};
 
 /// What each row is, in every shape that the tests give the table.
-const ROW: &str =
+pub const ROW: &str =
     "jsonb_build_array(ltrim(customer_id::text, 'c'), trim_scale(amount), note, code, version)::text";
 
 const ORDERS: &str = "CREATE TABLE orders (

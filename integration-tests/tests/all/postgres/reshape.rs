@@ -52,7 +52,7 @@ async fn on_postgres_another_shape_is_given_whole_and_taken_back_under_load() {
         ),
         ("CREATE TABLE orders (id bigint PRIMARY KEY, x nonsense)", 3, "nonsense"),
         ("CREATE UNLOGGED TABLE orders (id bigint PRIMARY KEY)", 3, "UNLOGGED"),
-        ("CREATE TABLE orders (LIKE orders) PARTITION BY RANGE (id)", 3, "partitioned"),
+        ("CREATE TABLE orders (LIKE orders) PARTITION BY RANGE (id)", 3, "told apart"),
         ("CREATE TABLE orders (LIKE orders INCLUDING DEFAULTS)", 3, "told apart"),
     ] {
         std::fs::write(&path, shape).expect("written");

@@ -1,0 +1,134 @@
+//! What the rows that are there say of a new shape.
+
+use replank_core::plan::{Collision, Evidence, NullColumn, Unfit};
+use replank_core::run::Direction;
+use replank_core::{ErrorKind, Result};
+
+use super::mapping::Column;
+use crate::connect::Conn;
+use crate::inspect::Table;
+use crate::misfits;
+use crate::rebuild::{grouped, listed};
+use crate::spec::{Mapped, Spec};
+use crate::sql::{get, ident, number, rows, run};
+
+/// What the rows that are there say of the new shape.
+pub async fn evidence(
+    connection: &mut Conn,
+    table: &Table,
+    spec: &Spec,
+    old: &[Column],
+    new: &[Column],
+) -> Result<Evidence> {
+    let mut evidence = Evidence::default();
+    let source = table.full_name();
+    let flow = spec.flow(Direction::Forward)?;
+    for mapped in &flow.columns {
+        let Some(column) = new.iter().find(|column| column.name == mapped.column) else { continue };
+        let from = old.iter().find(|from| from.number == column.number);
+        let value = format!("({})::{}", mapped.expression, mapped.kind);
+        // What only widens is not looked for among the rows, however many they are.
+        let is_same =
+            from.is_some_and(|from| from.is_lossless_into(column) && mapped.expression == ident(&from.name));
+        if !is_same {
+            let what = format!("column {}", column.name);
+            match too_long(connection, &source, mapped, column).await {
+                Ok(0) => {}
+                Ok(some) => {
+                    evidence.unfit.push(Unfit { what: what.clone(), rows: some, samples: Vec::new() })
+                }
+                Err(error) if error.kind() == ErrorKind::Unfit => {
+                    run(connection, "ROLLBACK TO SAVEPOINT rp_evidence").await?;
+                    let samples = vec![error.message().to_owned()];
+                    evidence.unfit.push(Unfit { what, rows: 1, samples });
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if column.is_not_null && !from.is_some_and(|from| from.is_not_null && is_same) {
+            let nulls =
+                number(connection, format!("SELECT count(*) FROM {source} WHERE {value} IS NULL")).await?;
+            if let Some(rows) = u64::try_from(nulls).ok().filter(|rows| *rows > 0) {
+                evidence.nulls.push(NullColumn { column: column.name.clone(), rows, samples: Vec::new() });
+            }
+        }
+    }
+    if !evidence.unfit.is_empty() {
+        return Ok(evidence);
+    }
+    let columns: Vec<String> = flow
+        .columns
+        .iter()
+        .map(|c| format!("({})::{} AS {}", c.expression, c.kind, ident(&c.column)))
+        .collect();
+    let key: Vec<String> =
+        flow.key.iter().map(|column| format!("s.{}::text", ident(&column.source))).collect();
+    let all = format!(
+        "SELECT concat_ws(', ', {}) AS rp_key, true AS rp_asked, {} FROM {source} AS s",
+        key.join(", "),
+        columns.join(", ")
+    );
+    for unique in &spec.new.unique {
+        // What was unique and is as it was stays unique.
+        let was = spec.old.unique.iter().any(|old| {
+            old.parts == unique.parts
+                && old.condition == unique.condition
+                && old.nulls_equal == unique.nulls_equal
+        });
+        let changes = flow.columns.iter().any(|mapped| {
+            mapped.expression != ident(&mapped.column)
+                || new.iter().any(|column| {
+                    let is_other =
+                        |from: &Column| !from.is_lossless_into(column) || from.collation != column.collation;
+                    column.name == mapped.column
+                        && old.iter().any(|from| from.number == column.number && is_other(from))
+                })
+        });
+        let is_key = unique.name == spec.new.key_index && !spec.new.tells_apart_fewer(&spec.forward.key);
+        if was && !changes || is_key {
+            continue;
+        }
+        let groups = rows(connection, grouped(unique, &all, false)).await?;
+        if !groups.is_empty() {
+            let samples = groups
+                .iter()
+                .take(5)
+                .map(|row| {
+                    Ok(format!("{}: {}", get::<String>(row, 0)?, listed(&get::<String>(row, 1)?)?.join("; ")))
+                })
+                .collect::<Result<_>>()?;
+            evidence.collisions.push(Collision {
+                unique: unique.parts.join(", "),
+                groups: u64::try_from(groups.len()).unwrap_or(u64::MAX),
+                samples,
+            });
+        }
+    }
+    Ok(evidence)
+}
+
+/// Rows that no partition of the new shape takes, which is tried as the table `new`.
+pub async fn outside(connection: &mut Conn, table: &Table, spec: &Spec, new: i64) -> Result<Option<Unfit>> {
+    if !spec.new.is_partitioned() {
+        return Ok(None);
+    }
+    let Some(outside) = misfits::outside(connection, new).await? else { return Ok(None) };
+    let source = format!("{} AS s", table.full_name());
+    let (rows, samples) = misfits::count(connection, &spec.forward.key, "", &source, &outside).await?;
+    let what = "any partition of the new shape, which needs one more for them or a DEFAULT".to_owned();
+    Ok((rows > 0).then_some(Unfit { what, rows, samples }))
+}
+
+/// Rows whose text does not fit: a cast would cut them off. Any other value that is none fails the question.
+async fn too_long(connection: &mut Conn, source: &str, mapped: &Mapped, column: &Column) -> Result<u64> {
+    run(connection, "SAVEPOINT rp_evidence").await?;
+    let sql = match column.length {
+        Some(length) => format!(
+            "SELECT count(*) FROM {source} WHERE char_length(rtrim(({})::text, ' ')) > {length}",
+            mapped.expression
+        ),
+        None => format!("SELECT count(({})::{}) * 0 FROM {source}", mapped.expression, mapped.kind),
+    };
+    Ok(u64::try_from(number(connection, sql).await?).unwrap_or_default())
+}
