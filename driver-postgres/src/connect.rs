@@ -74,6 +74,8 @@ pub struct Server {
     /// As soon as it takes writes.
     timeline: OnceLock<String>,
     settings: Settings,
+    /// A pooler gives each transaction a server process, so that there are no sessions of ours.
+    is_pooled: bool,
     /// The one that was kept last is at the end.
     idle: Mutex<Vec<(Conn, Instant)>>,
 }
@@ -97,22 +99,33 @@ impl Server {
         let version = first(&mut connection, "SELECT current_setting('server_version_num')::int").await?;
         let version = version.map(|row| get::<i32>(&row, 0)).transpose()?.unwrap_or_default();
         let identity = Identity::read(&mut connection).await?;
+        let mut other = opened(opts).await?;
+        let is_pooled = are_pooled(&mut connection, &mut other).await?;
         let server = Self {
             opts: Arc::clone(opts),
             version: u32::try_from(version).unwrap_or_default(),
             cluster: identity.cluster,
             timeline: identity.timeline.map_or_else(OnceLock::new, OnceLock::from),
             settings: settings.clone(),
+            is_pooled,
             idle: Mutex::default(),
         };
-        server.pin(&mut connection).await?;
-        server.keep(connection);
+        for mut connection in [connection, other] {
+            server.pin(&mut connection).await?;
+            server.keep(connection);
+        }
         Ok(server)
     }
 
     /// As `SHOW server_version_num` has it: 180006 is 18.6.
     pub fn version(&self) -> u32 {
         self.version
+    }
+
+    /// Whether a pooler is in front of the server that gives each transaction another process. Nothing is changed through
+    /// it, and nothing is set.
+    pub fn is_pooled(&self) -> bool {
+        self.is_pooled
     }
 
     /// What the person set.
@@ -198,6 +211,10 @@ impl Server {
     }
 
     async fn pin(&self, connection: &mut Conn) -> Result<()> {
+        if self.is_pooled {
+            // Whoever had the process next would have our settings.
+            return Ok(());
+        }
         let busy = self.settings.busy_timeout.as_millis().max(1);
         run(
             connection,
@@ -209,6 +226,7 @@ impl Server {
                  SET synchronous_commit = local;
                  SET extra_float_digits = 1;
                  SET idle_in_transaction_session_timeout = '{IDLE_TRANSACTION_SECONDS}s';
+                 SET idle_session_timeout = 0;
                  SET default_transaction_isolation = 'read committed';
                  SET default_transaction_deferrable = off;
                  SET default_transaction_read_only = off;
@@ -284,6 +302,31 @@ async fn opened(opts: &Arc<PgConnectOptions>) -> Result<Conn> {
     let row = first(&mut connection, "SELECT pg_backend_pid()").await?;
     connection.lookout.pid = row.map(|row| get(&row, 0)).transpose()?.unwrap_or_default();
     Ok(connection)
+}
+
+/// Whether two connections share server processes, or one has several. A pool may give each the same one again by chance, so
+/// they begin transactions at the same time, and in turns: in some order of these it cannot, whether it gives away what was
+/// given back first or last.
+async fn are_pooled(one: &mut Conn, other: &mut Conn) -> Result<bool> {
+    const PID: &str = "BEGIN; SELECT pg_backend_pid()";
+    for (one_begins, one_ends) in [(false, true), (true, true), (true, false)] {
+        let mut both = [&mut *one, &mut *other];
+        if !one_begins {
+            both.reverse();
+        }
+        let mut is_pooled = false;
+        for connection in &mut both {
+            let row = first(connection, PID).await?;
+            is_pooled |= row.map(|row| get::<i32>(&row, 0)).transpose()? != Some(connection.pid());
+        }
+        for connection in if one_ends { [&mut *one, &mut *other] } else { [&mut *other, &mut *one] } {
+            run(connection, "ROLLBACK").await?;
+        }
+        if is_pooled {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What a server is, as far as what we know of it stays true.

@@ -74,13 +74,24 @@ impl Definition {
         self.lines.first().is_some_and(|line| line.split(' ').nth(1) == Some("p"))
     }
 
+    /// Makes it that of a table which a crash empties, or does not.
+    pub fn lasts_as(&mut self, is_unlogged: bool) {
+        self.say_lasting(if is_unlogged { "u" } else { "p" });
+    }
+
     fn lasting(&self) -> Option<&str> {
         self.lines.first()?.split(' ').nth(2)
     }
 
     /// Of a table that was made as a temporary copy: the one that comes of it is as lasting as the original.
     pub fn is_no_copy(&mut self, original: &Self) {
-        if let (Some(line), Some(lasting)) = (self.lines.first_mut(), original.lasting()) {
+        if let Some(lasting) = original.lasting() {
+            self.say_lasting(lasting);
+        }
+    }
+
+    fn say_lasting(&mut self, lasting: &str) {
+        if let Some(line) = self.lines.first_mut() {
             let words = line.split(' ').enumerate();
             *line =
                 words.map(|(at, word)| if at == 2 { lasting } else { word }).collect::<Vec<_>>().join(" ");

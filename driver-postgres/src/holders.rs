@@ -25,6 +25,21 @@ pub async fn old_writers_of_any(connection: &mut Conn, tables: &[i64], age: Dura
     holding(connection, tables, age, "AND mode NOT IN ('AccessShareLock', 'RowShareLock')").await
 }
 
+/// Sessions that have waited for an advisory lock for longer than `age`, with a snapshot: `CONCURRENTLY` waits for that
+/// snapshot. Where the lock's holder waits for us, nobody ever goes on, and the server does not see it.
+pub async fn lock_waiters(connection: &mut Conn, age: Duration) -> Result<Vec<Holder>> {
+    let sql = format!(
+        "SELECT w.pid::text, 'session ' || coalesce(array_to_string(pg_blocking_pids(w.pid), ', '), '?')
+         FROM pg_locks w JOIN pg_stat_activity a ON a.pid = w.pid
+         WHERE w.locktype = 'advisory' AND NOT w.granted AND a.backend_xmin IS NOT NULL
+         AND w.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+         AND clock_timestamp() - w.waitstart > interval '{} milliseconds' ORDER BY w.waitstart",
+        age.as_millis()
+    );
+    let found = rows(connection, sql).await?;
+    found.iter().map(|row| Ok(Holder { id: get(row, 0)?, about: get(row, 1)? })).collect()
+}
+
 async fn holding(connection: &mut Conn, tables: &[i64], age: Duration, which: &str) -> Result<Vec<Holder>> {
     let tables = tables.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let sql = format!(

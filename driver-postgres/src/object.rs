@@ -3,7 +3,8 @@
 
 use replank_core::{Error, ErrorKind, Result};
 use squawk_syntax::ast::{
-    AlterIndexAction, AlterTypeAction, AstNode, ForeignKeyConstraint, ReferencesConstraint, Stmt,
+    AlterDomainAction, AlterIndexAction, AlterTypeAction, AstNode, ForeignKeyConstraint,
+    ReferencesConstraint, Stmt,
 };
 
 use crate::parse::{needed, refused, text_after, text_of};
@@ -215,6 +216,26 @@ pub fn object(statement: &Stmt) -> Result<Option<Object>> {
                     of(name, Vec::new(), What::ValueRenamed(from, to))
                 }
                 _ => Ok(None),
+            }
+        }
+        Stmt::AlterDomain(alter) => {
+            let name = text_of(&needed(alter.domain_ref(), "a domain")?);
+            match needed(alter.action(), "what to alter")? {
+                AlterDomainAction::AddConstraint(add) => {
+                    let constraint = text_of(&needed(add.constraint(), "a constraint")?);
+                    let mut words = constraint.split_whitespace();
+                    let named = words.next().filter(|word| word.eq_ignore_ascii_case("constraint"));
+                    let named = named.and_then(|_| words.next());
+                    let drop = named.map(|it| format!("ALTER DOMAIN {name} DROP CONSTRAINT {it}"));
+                    of(name, Vec::new(), What::Made { drop, is_long: false })
+                }
+                AlterDomainAction::ValidateConstraint(_) => {
+                    let drop = Some("-- a valid constraint is left as it is".to_owned());
+                    // Writers of every table that uses it wait meanwhile: not for long.
+                    of(name, Vec::new(), What::Made { drop, is_long: false })
+                }
+                AlterDomainAction::DomainRenameTo(_) | AlterDomainAction::SetSchema(_) => Ok(None),
+                _ => of(name, Vec::new(), What::Changed),
             }
         }
         Stmt::AlterIndex(alter) => {

@@ -4,8 +4,8 @@
 use replank_core::{Error, ErrorKind, Result};
 use squawk_syntax::SourceFile;
 use squawk_syntax::ast::{
-    AlterColumnOption, AlterTableAction, AstNode as _, Constraint, ConstraintOption, Reindex, ReindexTarget,
-    Stmt, TableRelationName,
+    AlterColumnOption, AlterTableAction, AstNode as _, Constraint, ConstraintOption, Reindex, ReindexOption,
+    ReindexTarget, Stmt, TableRelationName,
 };
 
 use crate::object::{Object, object};
@@ -41,6 +41,8 @@ pub enum Statement {
         is_table: bool,
         /// `CONCURRENTLY` was said.
         is_concurrent: bool,
+        /// What else was said, such as `VERBOSE`.
+        options: Vec<String>,
     },
     /// What is about something other than the columns and indexes of a table.
     Object(Box<Object>),
@@ -123,8 +125,21 @@ pub enum Kind {
     RenameColumn(String, String),
     /// `RENAME TO`, with the new name.
     RenameTable(String),
-    /// What writes every row anew, whatever is in it.
-    Rewrite,
+    /// `SET LOGGED`, or `SET UNLOGGED`.
+    SetLasting {
+        /// A crash empties it.
+        is_unlogged: bool,
+    },
+    /// `SET TABLESPACE`.
+    SetTablespace {
+        /// Which.
+        name: String,
+    },
+    /// `SET ACCESS METHOD`.
+    SetAccessMethod {
+        /// Which; `None` for the one that the server takes by itself.
+        name: Option<String>,
+    },
     /// What changes the catalogue alone, and cannot be tried on a copy: triggers, rules, policies, owner.
     Catalogue,
     /// `ATTACH PARTITION`.
@@ -192,6 +207,18 @@ pub fn parse(text: &str) -> Result<Statement> {
     }
 }
 
+/// The one statement that a text has between BEGIN and COMMIT; `None` for any other text.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] for what is not understood.
+pub fn within_transaction(text: &str) -> Result<Option<String>> {
+    let statements = read(text)?;
+    Ok(match statements.as_slice() {
+        [Stmt::Begin(_), one, Stmt::Commit(_)] => Some(text_of(one)),
+        _ => None,
+    })
+}
+
 /// The same for several.
 pub fn parse_all(text: &str) -> Result<Vec<Statement>> {
     read(text)?.into_iter().map(statement).collect()
@@ -250,10 +277,7 @@ pub fn statement(statement: Stmt) -> Result<Statement> {
                 is_concurrent: drop.concurrently_token().is_some(),
             })
         }
-        Stmt::Reindex(reindex) if text_of(&reindex).to_uppercase().contains(" CONCURRENTLY ") => {
-            reindex_of(&reindex, true)
-        }
-        Stmt::Reindex(reindex) => reindex_of(&reindex, false),
+        Stmt::Reindex(reindex) => reindex_of(&reindex),
         other => match object(&other)? {
             Some(object) => Ok(Statement::Object(Box::new(object))),
             None => {
@@ -266,17 +290,30 @@ pub fn statement(statement: Stmt) -> Result<Statement> {
     }
 }
 
-fn reindex_of(reindex: &Reindex, is_concurrent: bool) -> Result<Statement> {
+fn reindex_of(reindex: &Reindex) -> Result<Statement> {
+    let mut is_concurrent = text_of(reindex).to_uppercase().contains(" CONCURRENTLY ");
+    let mut options = Vec::new();
+    for option in reindex.reindex_option_list().iter().flat_map(|list| list.reindex_options()) {
+        match option {
+            ReindexOption::ReindexOptionConcurrently(said) => {
+                let words = text_of(&said).to_uppercase();
+                is_concurrent = !["FALSE", "OFF", "0"].iter().any(|no| words.ends_with(no));
+            }
+            other => options.push(text_of(&other)),
+        }
+    }
     match needed(reindex.reindex_target(), "what to reindex")? {
         ReindexTarget::ReindexTargetIndex(target) => Ok(Statement::Reindex {
             name: last_word(&text_of(&target), "INDEX"),
             is_table: false,
             is_concurrent,
+            options,
         }),
         ReindexTarget::ReindexTargetTable(target) => Ok(Statement::Reindex {
             name: last_word(&text_of(&target), "TABLE"),
             is_table: true,
             is_concurrent,
+            options,
         }),
         _ => Err(refused(
             "REINDEX of a whole schema or database",
@@ -333,10 +370,17 @@ fn action(action: &AlterTableAction) -> Result<Action> {
         AlterTableAction::TableRenameTo(rename) => {
             Kind::RenameTable(text_of(&needed(rename.table_name(), "a new name")?))
         }
-        AlterTableAction::SetLogged(_)
-        | AlterTableAction::SetUnlogged(_)
-        | AlterTableAction::SetTablespace(_)
-        | AlterTableAction::SetAccessMethod(_) => Kind::Rewrite,
+        AlterTableAction::SetLogged(_) => Kind::SetLasting { is_unlogged: false },
+        AlterTableAction::SetUnlogged(_) => Kind::SetLasting { is_unlogged: true },
+        AlterTableAction::SetTablespace(set) => {
+            Kind::SetTablespace { name: text_of(&needed(set.tablespace_ref(), "a tablespace")?) }
+        }
+        AlterTableAction::SetAccessMethod(set) => Kind::SetAccessMethod {
+            name: match set.default_token() {
+                Some(_) => None,
+                None => Some(text_of(&needed(set.access_method_ref(), "an access method")?)),
+            },
+        },
         AlterTableAction::AttachPartition(attach) => Kind::Attach {
             child: text_of(&needed(attach.table_name_ref(), "a table")?),
             bound: text_of(&needed(attach.partition_type(), "the bounds of a partition")?),
@@ -527,6 +571,26 @@ mod tests {
     }
 
     #[test]
+    fn begin_and_commit_are_taken_off_around_one_statement() {
+        let inner = "CREATE INDEX CONCURRENTLY i ON t (a)";
+        for text in [
+            format!("BEGIN; {inner}; COMMIT"),
+            format!("begin transaction isolation level serializable;\n{inner};\ncommit;"),
+            format!("START TRANSACTION; {inner}; END;"),
+        ] {
+            let found = within_transaction(&text).expect(&text).expect(&text);
+            assert_eq!(found.trim_end_matches(';').trim(), inner, "{text}");
+        }
+        for text in [
+            inner.to_owned(),
+            format!("BEGIN; {inner}; ROLLBACK"),
+            format!("BEGIN; {inner}; {inner}; COMMIT"),
+        ] {
+            assert_eq!(within_transaction(&text).expect(&text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn constraints_are_told_apart() {
         let parts = actions(
             "ALTER TABLE t ADD CONSTRAINT \"c 1\" CHECK (a > 0) NOT VALID, ADD PRIMARY KEY USING INDEX i, ADD FOREIGN KEY (a) REFERENCES p,
@@ -567,9 +631,18 @@ mod tests {
         ] {
             assert_eq!(parse(text).expect_err(text).kind(), kind, "{text}");
         }
-        assert_eq!(
-            parse("REINDEX (VERBOSE) TABLE CONCURRENTLY s.t").expect("understood"),
-            Statement::Reindex { name: "s.t".to_owned(), is_table: true, is_concurrent: true }
-        );
+        for (text, options, is_concurrent) in [
+            ("REINDEX (VERBOSE) TABLE CONCURRENTLY s.t", vec!["VERBOSE"], true),
+            (
+                "REINDEX (TABLESPACE \"My fast\", CONCURRENTLY, VERBOSE true) TABLE s.t",
+                vec!["TABLESPACE \"My fast\"", "VERBOSE true"],
+                true,
+            ),
+            ("REINDEX (CONCURRENTLY off) TABLE s.t", vec![], false),
+        ] {
+            let (name, options) = ("s.t".to_owned(), options.into_iter().map(ToOwned::to_owned).collect());
+            let wanted = Statement::Reindex { name, is_table: true, is_concurrent, options };
+            assert_eq!(parse(text).expect(text), wanted, "{text}");
+        }
     }
 }

@@ -6,7 +6,9 @@ use replank_core::driver::facts::CheckState;
 use replank_core::{Error, ErrorKind, Result};
 
 use crate::connect::{Conn, Server};
-use crate::sql::{first, get, ident, is_so, number, run, text};
+use crate::health;
+use crate::service::Service;
+use crate::sql::{first, get, ident, is_so, text};
 use crate::state::Names;
 
 /// As `server_version_num` has it.
@@ -17,12 +19,14 @@ pub async fn checks(server: &Server, names: &Names) -> Result<Vec<Check>> {
     let mut connection = server.take().await?;
     let mut found = vec![version_check(server.version(), &version(&mut connection).await?)];
     found.push(standby(&mut connection).await?);
-    found.push(pooler(server).await?);
+    found.push(pooler(server));
     found.extend(privileges(&mut connection, names).await?);
     found.push(sight(&mut connection).await?);
-    found.push(prepared(&mut connection).await?);
-    found.push(oldest(&mut connection).await?);
-    found.extend(managed(&mut connection).await?);
+    let service = Service::of(&mut connection).await?;
+    found.extend(health::checks(&mut connection, service).await?);
+    if let Some(service) = service {
+        found.push(managed(&mut connection, service).await?);
+    }
     server.keep(connection);
     Ok(found)
 }
@@ -67,12 +71,15 @@ async fn standby(connection: &mut Conn) -> Result<Check> {
     })
 }
 
-/// Fails where a pooler is in front of the server.
-pub async fn refuse_pooler(server: &Server) -> Result<()> {
-    let check = pooler(server).await?;
-    match check.mend {
-        None => Ok(()),
-        Some(mend) => Err(Error::new(ErrorKind::Refused, check.found).hint(mend)),
+/// What is wrong with a pooler in transaction mode, and what to do about it.
+pub const POOLED: &str = "a pooler gives each transaction another server process";
+const UNPOOLED: &str = "name the server itself in the target, or a pool with pool_mode = session";
+
+/// Fails where such a pooler is in front of the server.
+pub fn refuse_pooler(server: &Server) -> Result<()> {
+    match server.is_pooled() {
+        false => Ok(()),
+        true => Err(Error::new(ErrorKind::Refused, format!("{POOLED}; nothing was changed")).hint(UNPOOLED)),
     }
 }
 
@@ -95,27 +102,12 @@ pub async fn refuse_publication_of_all(connection: &mut Conn) -> Result<()> {
 }
 
 /// A pooler that gives each transaction a server process of its own leaves no session: neither settings nor locks of ours
-/// would hold. It shows where two sessions meet in one process, or one is in two.
-async fn pooler(server: &Server) -> Result<Check> {
-    let (mut one, mut other) = (server.connect().await?, server.connect().await?);
-    run(&mut other, "BEGIN").await?;
-    let seen = number(&mut other, "SELECT pg_backend_pid()::bigint").await?;
-    let own = number(&mut one, "SELECT pg_backend_pid()::bigint").await?;
-    run(&mut other, "ROLLBACK").await?;
-    let is_pooled =
-        seen == i64::from(one.pid()) || own != i64::from(one.pid()) || seen != i64::from(other.pid());
-    if !is_pooled {
-        server.keep(one);
-        server.keep(other);
-    }
-    Ok(match is_pooled {
+/// would hold.
+fn pooler(server: &Server) -> Check {
+    match server.is_pooled() {
         false => good("sessions", "each is a server process of its own".to_owned()),
-        true => bad(
-            "sessions",
-            "a pooler gives each transaction another server process".to_owned(),
-            "name the server itself in the target, or a pool with pool_mode = session",
-        ),
-    })
+        true => bad("sessions", POOLED.to_owned(), UNPOOLED),
+    }
 }
 
 /// What the login may do in this database.
@@ -175,75 +167,20 @@ async fn sight(connection: &mut Conn) -> Result<Check> {
     })
 }
 
-async fn prepared(connection: &mut Conn) -> Result<Check> {
-    let sql = "SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()";
-    Ok(match number(connection, sql).await? {
-        0 => good("prepared transactions", "none".to_owned()),
-        some => check(
-            "prepared transactions",
+/// On a managed service nobody is a superuser: what the login lacks is granted otherwise there.
+async fn managed(connection: &mut Conn, service: Service) -> Result<Check> {
+    let login = login(connection).await?;
+    let switch = service.switch(connection).await?.map(|switch| format!("; {switch}")).unwrap_or_default();
+    let sees = "SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')";
+    Ok(match is_so(connection, sees).await? {
+        true => good("service", format!("{}{switch}", service.name())),
+        false => check(
+            "service",
             CheckState::Warning,
-            format!("{some} wait for somebody to end them, and hold their locks meanwhile"),
-            Some(
-                "SELECT gid, prepared FROM pg_prepared_xacts; then COMMIT PREPARED or ROLLBACK PREPARED"
-                    .to_owned(),
-            ),
+            format!("{}{switch}: the login does not see other sessions", service.name()),
+            Some(format!("GRANT pg_read_all_stats TO {}, by a member of {}", ident(&login), service.role())),
         ),
     })
-}
-
-/// Concurrent builds wait for transactions that are older, and so does the swap of a rebuild.
-async fn oldest(connection: &mut Conn) -> Result<Check> {
-    let sql = format!(
-        "SELECT pid::text, floor(extract(epoch FROM clock_timestamp() - xact_start))::bigint FROM pg_stat_activity
-         WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
-         AND clock_timestamp() - xact_start > interval '{OLD_SECONDS} seconds' ORDER BY xact_start LIMIT 1"
-    );
-    Ok(match first(connection, sql).await? {
-        None => good("old transactions", format!("none is older than {OLD_SECONDS} s")),
-        Some(row) => {
-            let (pid, seconds): (String, i64) = (get(&row, 0)?, get(&row, 1)?);
-            check(
-                "old transactions",
-                CheckState::Warning,
-                format!("session {pid} has been in one for {seconds} s, and is waited for"),
-                Some(format!("SELECT pg_terminate_backend({pid}), or wait for it")),
-            )
-        }
-    })
-}
-
-/// Chosen: what is younger is over before it matters.
-const OLD_SECONDS: u32 = 60;
-
-/// Roles that only a service has, by which it is known.
-const SERVICES: [(&str, &str); 3] = [
-    ("rds_superuser", "Amazon RDS or Aurora"),
-    ("cloudsqlsuperuser", "Google Cloud SQL"),
-    ("azure_pg_admin", "Azure Database for PostgreSQL"),
-];
-
-/// On a managed service nobody is a superuser: what the login lacks is granted otherwise there.
-async fn managed(connection: &mut Conn) -> Result<Vec<Check>> {
-    let mut found = Vec::new();
-    let login = login(connection).await?;
-    for (role, service) in SERVICES {
-        if !is_so(connection, format!("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = {})", text(role)))
-            .await?
-        {
-            continue;
-        }
-        let sees = "SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')";
-        found.push(match is_so(connection, sees).await? {
-            true => good("service", service.to_owned()),
-            false => check(
-                "service",
-                CheckState::Warning,
-                format!("{service}: the login does not see other sessions"),
-                Some(format!("GRANT pg_read_all_stats TO {}, by a member of {role}", ident(&login))),
-            ),
-        });
-    }
-    Ok(found)
 }
 
 async fn login(connection: &mut Conn) -> Result<String> {

@@ -3,63 +3,89 @@
 use replank_core::Result;
 
 use crate::connect::Conn;
+use crate::service::{Service, to_replicate, to_set};
 use crate::spec::KeyColumn;
-use crate::sql::{get, ident, rows, text};
+use crate::sql::{first, get, ident, rows, text};
 
 /// Why a slot cannot be had for a table, each with what mends it. A slot that nothing limits would fill the server's disk
 /// while nobody reads it.
 pub async fn refusals(connection: &mut Conn, table: i64, key: &[KeyColumn]) -> Result<Vec<String>> {
-    const RESTART: &str = "and restart the server";
+    let service = Service::of(connection).await?;
+    let mut found = server_refusals(connection, service).await?;
     let needs = [
         (
-            "current_setting('wal_level') = 'logical'",
-            format!("a slot needs ALTER SYSTEM SET wal_level = logical, {RESTART}"),
-        ),
-        (
-            "(SELECT setting::bigint FROM pg_settings WHERE name = 'max_slot_wal_keep_size') >= 0",
-            "a slot that nobody reads would fill the disk: ALTER SYSTEM SET max_slot_wal_keep_size = '16GB', as much as \
-             there is room for, and SELECT pg_reload_conf()"
-                .to_owned(),
-        ),
-        (
-            "(SELECT count(*) FROM pg_replication_slots) < current_setting('max_replication_slots')::int",
-            format!("no slot is free: ALTER SYSTEM SET max_replication_slots, {RESTART}"),
-        ),
-        (
-            // Not everybody is shown it.
-            "coalesce('pgoutput' = ANY ((SELECT regexp_split_to_array(setting, '[\" ,]+') FROM pg_settings
-                                         WHERE name = 'output_plugin_libraries')::text[]), true)",
-            "output_plugin_libraries does not list pgoutput".to_owned(),
-        ),
-        (
-            "EXISTS (SELECT FROM pg_roles WHERE rolname = current_user AND (rolreplication OR rolsuper))
-             OR EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_replication' AND pg_has_role(oid, 'USAGE'))",
-            "the login makes no slots: ALTER ROLE … REPLICATION".to_owned(),
-        ),
-        (
-            "has_database_privilege(current_database(), 'CREATE')",
-            "the login makes no publications: GRANT CREATE ON DATABASE".to_owned(),
-        ),
-        (
-            "(SELECT relpersistence = 'p' FROM pg_class WHERE oid = {table})",
+            format!("(SELECT relpersistence = 'p' FROM pg_class WHERE oid = {table})"),
             "the table is UNLOGGED, and its changes are in no log".to_owned(),
         ),
         (
-            "{identity}",
+            identifies(table, key),
             "the table's replica identity does not hold the key that rows are told apart by, and an application's UPDATE and \
              DELETE would fail: ALTER TABLE … REPLICA IDENTITY DEFAULT, or USING INDEX, or FULL"
                 .to_owned(),
         ),
     ];
-    let identity = identifies(table, key);
-    let parts: Vec<String> = needs
-        .iter()
-        .map(|(is_met, why)| {
-            let is_met = is_met.replace("{table}", &table.to_string()).replace("{identity}", &identity);
-            format!("SELECT {} WHERE NOT ({is_met})", text(why))
-        })
-        .collect();
+    found.extend(unmet(connection, &needs).await?);
+    Ok(found)
+}
+
+/// The same for any table.
+pub async fn server_refusals(connection: &mut Conn, service: Option<Service>) -> Result<Vec<String>> {
+    let login = first(connection, "SELECT quote_ident(current_user)").await?;
+    let login: String = login.map(|row| get(&row, 0)).transpose()?.unwrap_or_default();
+    let needs = [
+        (
+            "current_setting('wal_level') = 'logical'".to_owned(),
+            format!("a slot needs wal_level = logical: {}", to_set(service, "wal_level", "logical", true)),
+        ),
+        (
+            "(SELECT setting::bigint FROM pg_settings WHERE name = 'max_slot_wal_keep_size') >= 0".to_owned(),
+            format!(
+                "a slot that nobody reads would fill the disk: {} (as there is room)",
+                to_set(service, "max_slot_wal_keep_size", "16GB", false)
+            ),
+        ),
+        (
+            "(SELECT count(*) FROM pg_replication_slots) < current_setting('max_replication_slots')::int".to_owned(),
+            format!("no slot is free: {}", to_set(service, "max_replication_slots", "20", true)),
+        ),
+        (
+            // Not everybody is shown it.
+            "coalesce('pgoutput' = ANY ((SELECT regexp_split_to_array(setting, '[\" ,]+') FROM pg_settings
+                                         WHERE name = 'output_plugin_libraries')::text[]), true)"
+                .to_owned(),
+            "output_plugin_libraries does not list pgoutput".to_owned(),
+        ),
+        (
+            "EXISTS (SELECT FROM pg_roles WHERE rolname = current_user AND (rolreplication OR rolsuper))
+             OR EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_replication' AND pg_has_role(oid, 'USAGE'))"
+                .to_owned(),
+            format!("the login makes no slots: {}", to_replicate(service, &login)),
+        ),
+        (
+            "has_database_privilege(current_database(), 'CREATE')".to_owned(),
+            format!("the login makes no publications: GRANT CREATE ON DATABASE … TO {login}"),
+        ),
+    ];
+    unmet(connection, &needs).await
+}
+
+/// What is said of the conditions that do not hold.
+async fn unmet(connection: &mut Conn, needs: &[(String, String)]) -> Result<Vec<String>> {
+    let parts: Vec<String> =
+        needs.iter().map(|(is_met, why)| format!("SELECT {} WHERE NOT ({is_met})", text(why))).collect();
     rows(connection, parts.join(" UNION ALL ")).await?.iter().map(|row| get(row, 0)).collect()
+}
+
+/// Whether a copy of so many bytes may be more than the server keeps for a slot. What is written while any transaction is
+/// open, it must keep.
+pub async fn short_of(connection: &mut Conn, bytes: i64) -> Result<Option<String>> {
+    // The setting is in MiB.
+    let sql = format!(
+        "SELECT format('the copy writes some %s, and the server keeps %s for a slot: behind one open transaction it would be given up',
+                       pg_size_pretty({bytes}::bigint), pg_size_pretty(setting::bigint << 20))
+         FROM pg_settings WHERE name = 'max_slot_wal_keep_size' AND setting::bigint >= 0 AND setting::bigint << 20 < {bytes}"
+    );
+    first(connection, sql).await?.map(|row| get(&row, 0)).transpose()
 }
 
 /// A condition: what an UPDATE or DELETE leaves in the log has the key.

@@ -196,6 +196,11 @@ impl Spec {
         }
     }
 
+    /// A crash of the server empties one of both tables, and not the other.
+    pub fn changes_lasting(&self) -> bool {
+        self.old.definition.is_unlogged() != self.new.definition.is_unlogged()
+    }
+
     /// The shape of the table that applications write in a direction.
     pub fn source(&self, direction: Direction) -> &Side {
         match direction {

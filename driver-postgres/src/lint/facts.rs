@@ -31,6 +31,16 @@ impl Facts {
         serde_json::to_value(Self { seen }).unwrap_or_default()
     }
 
+    /// What is said in such a form, and this as well.
+    pub fn and(written: &serde_json::Value, more: Vec<Seen>) -> serde_json::Value {
+        if more.is_empty() {
+            return written.clone();
+        }
+        let mut facts = Self::deserialize(written).unwrap_or_default();
+        facts.seen.extend(more);
+        Self::written(facts.seen)
+    }
+
     /// The same of one thing.
     pub fn one(rule: &str, what: String) -> serde_json::Value {
         Self::written(vec![Seen { rule: rule.to_owned(), what }])

@@ -5,6 +5,8 @@ mod attach_detach;
 mod check_validating;
 mod column_rewrites;
 mod corrupting_release;
+mod counting_column;
+mod domain_constraint;
 mod drop_not_concurrent;
 mod drop_not_null;
 mod enum_change;
@@ -15,20 +17,31 @@ mod index_not_concurrent;
 mod invalid_left;
 mod json_column;
 mod key_without_index;
+mod lock_waiters;
 mod not_null_scan;
+mod nullable_key;
 mod old_transactions;
 mod own;
+mod padding;
 mod partitioned_index;
 mod partitioned_key;
+mod pooler;
 mod primary_key_direct;
 mod refresh_blocks;
 mod reindex_not_concurrent;
 mod rewrite_by_option;
 mod row_security;
+mod same_name;
+mod slot_settings;
+mod stored_column;
 mod type_looks;
 mod type_rewrites;
+mod type_style;
 mod unique_direct;
+mod unseen_writers;
 mod vacuum_full;
+mod validate_together;
+mod within_transaction;
 
 pub use facts::{Facts, Seen};
 
@@ -39,19 +52,27 @@ pub fn rules() -> Vec<&'static dyn Rule> {
     vec![
         &index_not_concurrent::RULE,
         &drop_not_concurrent::RULE,
+        &within_transaction::RULE,
+        &lock_waiters::RULE,
         &invalid_left::RULE,
         &corrupting_release::RULE,
         &primary_key_direct::RULE,
+        &nullable_key::RULE,
         &unique_direct::RULE,
         &exclusion::RULE,
         &foreign_key_validating::RULE,
+        &validate_together::RULE,
         &check_validating::RULE,
         &not_null_scan::RULE,
         &column_rewrites::RULE,
+        &stored_column::RULE,
+        &counting_column::RULE,
         &type_rewrites::RULE,
         &type_looks::RULE,
         &json_column::RULE,
+        &type_style::RULE,
         &enum_change::RULE,
+        &domain_constraint::RULE,
         &vacuum_full::RULE,
         &reindex_not_concurrent::RULE,
         &attach_detach::RULE,
@@ -60,9 +81,14 @@ pub fn rules() -> Vec<&'static dyn Rule> {
         &rewrite_by_option::RULE,
         &refresh_blocks::RULE,
         &drop_not_null::RULE,
+        &same_name::RULE,
+        &padding::RULE,
         &row_security::RULE,
         &key_without_index::RULE,
         &old_transactions::RULE,
+        &unseen_writers::RULE,
+        &slot_settings::RULE,
+        &pooler::RULE,
     ]
 }
 
@@ -133,11 +159,30 @@ mod tests {
     #[case("P127", Strategy::Instant, Severity::Error)]
     #[case("P128", Strategy::NativeOnline, Severity::Info)]
     #[case("P129", Strategy::Instant, Severity::Error)]
+    #[case("P129", Strategy::Shadow, Severity::Info)]
     #[case("P130", Strategy::NativeOnline, Severity::Info)]
     #[case("P131", Strategy::Instant, Severity::Warning)]
     #[case("P134", Strategy::Instant, Severity::Warning)]
     #[case("P135", Strategy::Instant, Severity::Warning)]
     #[case("P150", Strategy::Instant, Severity::Warning)]
+    #[case("P103", Strategy::NativeOnline, Severity::Info)]
+    #[case("P104", Strategy::NativeOnline, Severity::Error)]
+    #[case("P108", Strategy::NativeOnline, Severity::Info)]
+    #[case("P112", Strategy::NativeOnline, Severity::Info)]
+    #[case("P116", Strategy::Shadow, Severity::Info)]
+    #[case("P116", Strategy::Instant, Severity::Error)]
+    #[case("P117", Strategy::Shadow, Severity::Info)]
+    #[case("P117!", Strategy::Shadow, Severity::Error)]
+    #[case("P121", Strategy::Instant, Severity::Info)]
+    #[case("P123", Strategy::Instant, Severity::Warning)]
+    #[case("P123!", Strategy::Instant, Severity::Error)]
+    #[case("P132", Strategy::Instant, Severity::Info)]
+    #[case("P133", Strategy::Shadow, Severity::Info)]
+    #[case("P151", Strategy::Shadow, Severity::Info)]
+    #[case("P151!", Strategy::Shadow, Severity::Error)]
+    #[case("P152", Strategy::Shadow, Severity::Warning)]
+    #[case("P152!", Strategy::Shadow, Severity::Error)]
+    #[case("P153", Strategy::Instant, Severity::Error)]
     #[case("P122!", Strategy::Instant, Severity::Error)]
     #[case("P130!", Strategy::NativeOnline, Severity::Error)]
     fn each_rule_judges_what_was_seen_and_has_nothing_against_the_rest(
@@ -148,6 +193,16 @@ mod tests {
         assert_eq!(worst(code, Facts::one(code, "something".to_owned()), strategy), Some(severity));
         assert_eq!(worst(code, serde_json::Value::Null, strategy), None);
         assert_eq!(worst(code, Facts::one("P999", "something".to_owned()), strategy), None);
+    }
+
+    /// A way that captures nothing has nothing to do with how changes are captured.
+    #[rstest]
+    #[case("P151!")]
+    #[case("P152")]
+    #[case("P152!")]
+    fn rules_of_capture_are_silent_where_nothing_is_rebuilt(#[case] code: &str) {
+        let facts = Facts::one(code, "something".to_owned());
+        assert_eq!(worst(code, facts, Strategy::NativeOnline), None);
     }
 
     #[test]

@@ -25,6 +25,12 @@ pub enum Judged {
     Warned,
     /// It is not done.
     Refused,
+    /// It is done, and no worse than that.
+    Noted,
+    /// Of how a rebuild learns of changes, and of nothing else; it copes.
+    CaptureHandled,
+    /// The same, which it may not cope with.
+    CaptureWarned,
 }
 
 impl Rule for Own {
@@ -46,6 +52,10 @@ impl Rule for Own {
 
     fn check(&self, subject: &Subject<'_>) -> Vec<Verdict> {
         let seen = Facts::of(subject).seen;
+        let is_of_capture = matches!(self.judged, Judged::CaptureHandled | Judged::CaptureWarned);
+        if is_of_capture && subject.strategy != Strategy::Shadow {
+            return Vec::new();
+        }
         let own = seen.into_iter().filter_map(|seen| {
             let is_refused = seen.rule.strip_suffix('!') == Some(self.code);
             if !is_refused && seen.rule != self.code {
@@ -54,10 +64,11 @@ impl Rule for Own {
             let error = Verdict::error(seen.what.clone(), self.advice);
             Some(match self.judged {
                 _ if is_refused => error,
-                Judged::Handled => error.handled(),
+                Judged::Handled | Judged::CaptureHandled => error.handled(),
                 Judged::ByRebuild if subject.strategy == Strategy::Shadow => error.handled(),
                 Judged::ByRebuild | Judged::Refused => error,
-                Judged::Warned => Verdict::warning(seen.what, self.advice),
+                Judged::Warned | Judged::CaptureWarned => Verdict::warning(seen.what, self.advice),
+                Judged::Noted => Verdict { severity: Severity::Info, ..error },
             })
         });
         own.collect()

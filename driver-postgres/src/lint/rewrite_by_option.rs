@@ -10,6 +10,6 @@ pub const RULE: Own = Own {
     slug: "rewrite-by-option",
     severity: Severity::Error,
     page: include_str!("rewrite_by_option.md"),
-    advice: "make a table with that property beside it and move over, or do it when nobody needs the table",
-    judged: Judged::Refused,
+    advice: "let replank rebuild the table",
+    judged: Judged::ByRebuild,
 };

@@ -44,6 +44,14 @@ impl Drafting<'_> {
         }
         self.keep_identity(table, actions).await?;
         trial.end(self.connection).await?;
+        let validates = |action: &&Action| action.kind == Kind::Validate;
+        if let Some(validated) = actions.iter().find(validates)
+            && let Some(other) = actions.iter().find(|action| !validates(action))
+        {
+            let what =
+                format!("`{}` would keep its lock while `{}` looks at rows", other.text, validated.text);
+            way.seen("P112", what);
+        }
         if table.is_partitioned() {
             let all = self.partitions(table).await?;
             way.steps = way.steps.into_iter().map(|step| locking(step, &all)).collect();
@@ -150,17 +158,8 @@ impl Drafting<'_> {
                 way.locks.push(catalogue_lock("ACCESS EXCLUSIVE on the table"));
                 Ok(())
             }
-            Kind::Rewrite => {
-                way.changes.push(action.text.clone());
-                way.seen(
-                    "P129",
-                    format!("the server would write every row anew under a lock for `{}`", action.text),
-                );
-                way.impossible.get_or_insert(format!(
-                    "the server would write every row anew under a lock for `{}`, and {NO_REBUILD}",
-                    action.text
-                ));
-                Ok(())
+            Kind::SetLasting { .. } | Kind::SetTablespace { .. } | Kind::SetAccessMethod { .. } => {
+                self.set_keeping(trial, table, action, way).await
             }
             Kind::Hierarchy | Kind::Attach { .. } | Kind::Detach { .. } => {
                 way.changes.push(action.text.clone());
@@ -198,12 +197,17 @@ impl Drafting<'_> {
     ) -> Result<()> {
         let add = format!("ADD COLUMN {plain}");
         let tried = trial.alter(self.connection, &add).await?;
-        let generated = format!(
-            "SELECT attgenerated <> '' OR attidentity <> '' FROM pg_attribute WHERE attrelid = to_regclass({}) AND attname = {}",
+        let made = format!(
+            "SELECT a.attgenerated <> '' OR a.attidentity <> '', CASE WHEN a.attgenerated <> '' THEN 'P116' WHEN a.attidentity <> '' THEN 'P117'
+                    WHEN pg_get_serial_sequence({0}, a.attname) IS NOT NULL THEN 'P117!' ELSE 'P115' END
+             FROM pg_attribute a WHERE a.attrelid = to_regclass({0}) AND a.attname = {1}",
             text(trial.name()),
             text(&unquoted(column))
         );
-        let computed = is_so(self.connection, generated).await?;
+        let (computed, rule) = match first(self.connection, made).await? {
+            Some(row) => (get(&row, 0)?, get::<String>(&row, 1)?),
+            None => (false, "P115".to_owned()),
+        };
         way.changes.push(format!("column {plain} is added"));
         let json = format!(
             "SELECT atttypid = 'json'::regtype FROM pg_attribute WHERE attrelid = to_regclass({}) AND attname = {}",
@@ -214,7 +218,7 @@ impl Drafting<'_> {
             way.seen("P120", format!("column {column} is json"));
         }
         if tried.rewrites {
-            way.seen("P115", format!("every row would be written anew to add {column}"));
+            way.seen(&rule, format!("every row would be written anew to add {column}"));
             way.impossible.get_or_insert(format!(
                 "the server would write every row anew under a lock to add {column}, and {NO_REBUILD}; add it without \
                  its default, set the default, and fill the rows in batches"
@@ -291,7 +295,10 @@ impl Drafting<'_> {
                 action.text
             ));
         }
-        let inverse = self.default_back(table, action).await?;
+        let inverse = match self.options_back(table, action).await? {
+            Some(back) => back,
+            None => self.default_back(table, action).await?,
+        };
         if inverse.is_empty() {
             way.no_way_back.get_or_insert(not_known(action));
         }

@@ -177,7 +177,12 @@ impl Drafting<'_> {
                 self.remember_nullable(table, &names, way).await?;
             }
             for column in names {
+                let before = way.seen.len();
                 self.set_not_null(trial, table, column, way).await?;
+                // It was not said, and comes with the key.
+                for seen in way.seen.iter_mut().skip(before).filter(|seen| seen.rule == "P114") {
+                    "P108".clone_into(&mut seen.rule);
+                }
             }
         }
         let name = match &added.name {

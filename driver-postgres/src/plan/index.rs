@@ -264,6 +264,7 @@ impl Drafting<'_> {
         name: &str,
         is_table: bool,
         is_concurrent: bool,
+        options: &[String],
     ) -> Result<Draft> {
         let (table, all) = if is_table {
             let table = self.table(name).await?;
@@ -285,7 +286,19 @@ impl Drafting<'_> {
         let old = all.iter().map(|index| index.oid).collect();
         let what = format!("writers of {} would wait", table.name);
         let seen = if is_concurrent { Vec::new() } else { vec![Seen { rule: "P125".to_owned(), what }] };
-        let statement = format!("REINDEX {word} CONCURRENTLY {full}");
+        let said = if options.is_empty() { String::new() } else { format!("({}) ", options.join(", ")) };
+        let statement = format!("REINDEX {said}{word} CONCURRENTLY {full}");
+        let moves = |option: &&String| option.to_uppercase().starts_with("TABLESPACE");
+        let moved = options
+            .iter()
+            .find(moves)
+            .map(|option| self::text(&unquoted(option["TABLESPACE".len()..].trim())));
+        if let Some(place) = &moved {
+            let there = format!("SELECT EXISTS (SELECT FROM pg_tablespace WHERE spcname = {place})");
+            if !is_so(self.connection, there).await? {
+                return Err(Error::new(ErrorKind::NotFound, format!("there is no tablespace {place}")));
+            }
+        }
         let way = Way {
             changes: all.iter().map(|index| format!("index {} is built anew", index.name)).collect(),
             steps: vec![step(
@@ -304,7 +317,7 @@ impl Drafting<'_> {
             locks: vec![gentle_lock("SHARE UPDATE EXCLUSIVE on the table")],
             undo: "there is nothing to be taken back: the indexes say the same".to_owned(),
             discards: Vec::new(),
-            no_way_back: None,
+            no_way_back: moved.map(|_| "where the indexes were is not noted".to_owned()),
             impossible: None,
             evidence: Evidence::default(),
             seen,

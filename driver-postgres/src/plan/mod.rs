@@ -9,6 +9,7 @@ mod foresight;
 mod given;
 mod identity;
 mod index;
+mod keeping;
 mod key;
 mod mapping;
 mod object;
@@ -19,6 +20,7 @@ mod shadow;
 mod step;
 mod table;
 mod view_trial;
+mod words;
 
 use std::time::Duration;
 
@@ -31,15 +33,16 @@ use replank_core::{Error, ErrorKind, Result};
 use crate::connect::{Conn, Server};
 use crate::definition::Definition;
 use crate::given_shape::parse_shape;
-use crate::holders::old_holders;
+use crate::holders::{lock_waiters, old_holders};
 use crate::inspect::Table;
 use crate::lint::{Facts, Seen};
-use crate::parse::{self, Statement, parse, parse_all};
+use crate::parse::{self, Statement, parse, parse_all, within_transaction};
 use crate::partitions::Partition;
-use crate::preflight::{refuse_pooler, refuse_publication_of_all};
+use crate::preflight::{POOLED, refuse_publication_of_all};
 use crate::spec::{CaptureBy, Spec};
 use crate::sql::{first, get, is_so};
 use crate::state::{Names, all_runs};
+use crate::words::words;
 use index::nothing;
 use mapping::Given;
 use object::unknown;
@@ -57,23 +60,70 @@ const CATALOGUE_MS: u64 = 5;
 /// # Errors
 /// Those of [`Session::draft`](replank_core::driver::Session::draft).
 pub async fn draft(server: &Server, request: &Request) -> Result<Draft> {
-    refuse_pooler(server).await?;
+    if server.is_pooled() {
+        return pooled(server, request).await;
+    }
     // What is tried is tried in a transaction of this session, which ends with it when something goes wrong.
     let mut connection = server.connect().await?;
     let names = Names::new(&server.settings().state_name);
     let capture = CaptureBy::of(request.capture(&CaptureBy::WORDS)?);
-    let mut drafting = Drafting { connection: &mut connection, names, version: server.version(), capture };
+    let version = server.version();
+    let mut drafting = Drafting { connection: &mut connection, names, version, capture, seen: Vec::new() };
     if !matches!(request, Request::TakeBack { .. }) {
         refuse_publication_of_all(drafting.connection).await?;
     }
-    match request {
+    let mut drafted = match request {
         Request::Statement { text, forward, reverse, .. } => {
             drafting.statement(text, &Given { forward, reverse }).await
         }
-        Request::Rebuild { table, shape: None, .. } => drafting.rebuild(table).await,
-        Request::Rebuild { table, shape: Some(shape), .. } => drafting.reshape(table, shape).await,
+        Request::Rebuild { table, shape, .. } => {
+            drafting.see_name(table).await?;
+            match shape {
+                None => drafting.rebuild(table).await,
+                Some(shape) => {
+                    drafting.see_padding(&words(shape).columns).await?;
+                    drafting.reshape(table, shape).await
+                }
+            }
+        }
         Request::TakeBack { inverses } => drafting.take_back(inverses).await,
-    }
+    }?;
+    drafted.driver_facts = Facts::and(&drafted.driver_facts, drafting.seen);
+    Ok(drafted)
+}
+
+/// Behind a pooler nothing is tried: each transaction has another session.
+async fn pooled(server: &Server, request: &Request) -> Result<Draft> {
+    let statement = match request {
+        Request::Statement { text, .. } => text.clone(),
+        Request::Rebuild { table, .. } => format!("REBUILD {table}"),
+        Request::TakeBack { inverses } => inverses.join("; "),
+    };
+    let mut connection = server.take().await?;
+    let facts = crate::session::facts(&mut connection).await?;
+    server.keep(connection);
+    let impossible = Candidate {
+        strategy: Strategy::Instant,
+        impossible: Some(POOLED.to_owned()),
+        unasked: None,
+        reason: String::new(),
+        steps: Vec::new(),
+        locks: Vec::new(),
+        discards: Vec::new(),
+        no_way_back: None,
+        disk_bytes: None,
+        undo: String::new(),
+        spec: serde_json::Value::Null,
+    };
+    Ok(Draft {
+        changes: vec![statement.clone()],
+        statement,
+        server: facts,
+        table: unknown("this database"),
+        candidates: vec![impossible],
+        evidence: Evidence::default(),
+        driver_facts: Facts::one("P153", POOLED.to_owned()),
+    })
 }
 
 struct Drafting<'a> {
@@ -81,6 +131,8 @@ struct Drafting<'a> {
     names: Names,
     version: u32,
     capture: CaptureBy,
+    /// For the rules of this driver, whichever way is taken.
+    seen: Vec<Seen>,
 }
 
 /// What a change comes to.
@@ -108,6 +160,18 @@ impl Way {
 
 impl Drafting<'_> {
     async fn statement(&mut self, text: &str, given: &Given<'_>) -> Result<Draft> {
+        let within = within_transaction(text)?;
+        let one = within.as_deref().unwrap_or(text);
+        self.see_words(one).await?;
+        if within.is_some() && is_alone(&parse(one)?) {
+            self.note("P103", "the server runs no CONCURRENTLY between BEGIN and COMMIT".to_owned());
+        }
+        let mut draft = self.one_statement(one, given).await?;
+        text.clone_into(&mut draft.statement);
+        Ok(draft)
+    }
+
+    async fn one_statement(&mut self, text: &str, given: &Given<'_>) -> Result<Draft> {
         match parse(text)? {
             Statement::AlterTable { table, only, actions } => {
                 let table = self.table(&table).await?;
@@ -145,8 +209,8 @@ impl Drafting<'_> {
                 self.drop_index(text, &index, if_exists, is_concurrent).await
             }
             Statement::Object(object) => self.object(text, &object).await,
-            Statement::Reindex { name, is_table, is_concurrent } => {
-                self.reindex(text, &name, is_table, is_concurrent).await
+            Statement::Reindex { name, is_table, is_concurrent, options } => {
+                self.reindex(text, &name, is_table, is_concurrent, &options).await
             }
         }
     }
@@ -196,8 +260,9 @@ impl Drafting<'_> {
         }
         let present = Definition::read(self.connection, table.oid).await?;
         if shape.is_unlogged != present.is_unlogged() {
-            let said = format!("{name} would be UNLOGGED, or no longer: a rebuild does not change that yet");
-            return Err(Error::new(ErrorKind::Refused, said).hint("keep it in the shape as it is"));
+            let said = format!("{name} would be UNLOGGED, or no longer: a shape does not change that");
+            return Err(Error::new(ErrorKind::Refused, said)
+                .hint("keep it in the shape as it is; ALTER TABLE … SET LOGGED, or UNLOGGED, changes it"));
         }
         let wanted = Wanted::Given(&shape);
         let given = Given { forward: &[], reverse: &[] };
@@ -269,6 +334,14 @@ impl Drafting<'_> {
             for holder in old_holders(self.connection, table.oid, OLD).await? {
                 way.seen("P150", format!("session {} holds {}: {}", holder.id, table.name, holder.about));
             }
+            let waits = |step: &Step| Notes::of(step).is_ok_and(|notes| notes.kind.waits_for_snapshots());
+            if way.steps.iter().any(waits) {
+                for waiter in lock_waiters(self.connection, OLD).await? {
+                    let what =
+                        format!("session {} waits for an advisory lock of {}", waiter.id, waiter.about);
+                    way.seen("P104", format!("{what}, with a snapshot that this would wait for"));
+                }
+            }
         }
         self.finish_facts(text, facts, way, rebuild).await
     }
@@ -334,6 +407,21 @@ impl Drafting<'_> {
             evidence,
             driver_facts,
         })
+    }
+}
+
+/// Whether a statement refuses to be part of a transaction.
+fn is_alone(statement: &Statement) -> bool {
+    match statement {
+        Statement::CreateIndex(index) => index.is_concurrent,
+        Statement::DropIndex { is_concurrent, .. } | Statement::Reindex { is_concurrent, .. } => {
+            *is_concurrent
+        }
+        Statement::AlterTable { actions, .. } => actions.iter().any(|action| {
+            let is_detach = matches!(action.kind, parse::Kind::Detach { .. });
+            is_detach && action.text.to_uppercase().ends_with(" CONCURRENTLY")
+        }),
+        Statement::Object(_) => false,
     }
 }
 

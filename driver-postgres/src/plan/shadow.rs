@@ -9,6 +9,7 @@ use super::constraint::constraint_names;
 use super::evidence::{evidence, outside};
 use super::foresight::{self, After};
 use super::given::{self, taken};
+use super::keeping;
 use super::mapping::{self, Column, Given, Shapes};
 use super::view_trial;
 use crate::attached::{Attached, place_query};
@@ -17,10 +18,11 @@ use crate::definition::Definition;
 use crate::empty_copy::{Place, copy};
 use crate::given_shape::Shape;
 use crate::inspect::Table;
+use crate::lint::Seen;
 use crate::parse::{Action, Added, AddedKind, Kind};
 use crate::partitions::{Part, Partition, planned};
-use crate::rebuild::not_nulls;
-use crate::slot::refusals;
+use crate::rebuild::{lasting, not_nulls};
+use crate::slot::{refusals, short_of};
 use crate::spec::{CaptureBy, Side, Spec, Unique};
 use crate::sql::{first, get, ident, is_so, rows, run, text};
 
@@ -54,14 +56,17 @@ impl Drafting<'_> {
     ) -> Result<(Candidate, Evidence)> {
         // A copy in a place for temporary tables would be of another definition.
         run(self.connection, "BEGIN; SET LOCAL lock_timeout = '1s'; SET LOCAL temp_tablespaces = ''").await?;
-        let drafted = shadow(self.connection, table, wanted, given, self.capture).await;
+        let drafted = shadow(self.connection, table, wanted, given, self.capture, &mut self.seen).await;
         run(self.connection, "ROLLBACK").await?;
         match drafted {
             Ok((Ok(candidate), evidence)) => Ok((candidate, evidence)),
             Ok((Err(why), evidence)) => Ok((impossible(table, why), evidence)),
             // The copy would not have it: the table would not either, or not in this way.
             Err(error)
-                if matches!(error.kind(), ErrorKind::Server | ErrorKind::Usage | ErrorKind::NotFound) =>
+                if matches!(
+                    error.kind(),
+                    ErrorKind::Server | ErrorKind::Usage | ErrorKind::NotFound | ErrorKind::Unfit
+                ) =>
             {
                 Ok((impossible(table, error.message().to_owned()), Evidence::default()))
             }
@@ -83,6 +88,7 @@ async fn shadow(
     wanted: &Wanted<'_>,
     given: &Given<'_>,
     capture: CaptureBy,
+    seen: &mut Vec<Seen>,
 ) -> Result<Drafted> {
     if let Some(row) = first(connection, place_query(table.oid)).await?
         && let Some(why) = get::<Option<String>>(&row, 0)?
@@ -179,6 +185,17 @@ async fn shadow(
         ));
     }
     new.is_no_copy(&old);
+    match keeping::lasting(wanted.actions()) {
+        Ok(None) => {}
+        Ok(Some(is_unlogged)) => new.lasts_as(is_unlogged),
+        Err(why) => return no(why),
+    }
+    if new.is_unlogged() != old.is_unlogged()
+        && let Some(why) = lasting::hindrance(connection, table.oid, new.is_unlogged()).await?
+    {
+        return no(why);
+    }
+    seen.extend(unseen_writers(connection, table).await?);
     let attached = Attached::read(connection, table.oid, Some(after_number), None).await?;
     if !attached.cannot.is_empty() {
         return no(format!("it cannot follow the table yet: {}", attached.cannot.join("; ")));
@@ -222,6 +239,9 @@ async fn shadow(
             return no("the key grows by columns that a slot would not tell of: leave out -D capture=slot");
         }
         let refusals = refusals(connection, table.oid, &spec.forward.key).await?;
+        let of_settings = |rule: &str, what: String| Seen { rule: rule.to_owned(), what };
+        seen.extend(refusals.iter().map(|refusal| of_settings("P152!", refusal.clone())));
+        seen.extend(short_of(connection, table.bytes).await?.map(|what| of_settings("P152", what)));
         if !refusals.is_empty() {
             return no(format!("{}; or leave out -D capture=slot", refusals.join("; ")));
         }
@@ -258,6 +278,25 @@ async fn shadow(
         );
     }
     Ok((Ok(candidate), evidence))
+}
+
+/// Who writes, or may write, past ordinary triggers.
+async fn unseen_writers(connection: &mut Conn, table: &Table) -> Result<Vec<Seen>> {
+    let sql = format!(
+        "SELECT 'P151!', 'a subscription writes the table: its worker fires no trigger for statements'
+         FROM pg_subscription_rel WHERE srrelid = {}
+         UNION ALL
+         SELECT 'P151', concat_ws(' ', coalesce('login ' || r.rolname, 'every login'), coalesce('in database ' || d.datname, 'in every database'),
+                'has session_replication_role = replica: ordinary triggers do not fire, nor are foreign keys checked')
+         FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase
+         WHERE 'session_replication_role=replica' = ANY (s.setconfig) AND coalesce(d.datname, current_database()) = current_database()",
+        table.oid
+    );
+    rows(connection, sql)
+        .await?
+        .iter()
+        .map(|row| Ok(Seen { rule: get(row, 0)?, what: get(row, 1)? }))
+        .collect()
 }
 
 /// What the copy makes of a part, and which texts of it the empty shadow needs; or why a rebuild cannot do it.
@@ -302,7 +341,9 @@ async fn on_copy(
         | Kind::RenameColumn(..)
         | Kind::Other => kept.push(action.text.clone()),
         Kind::RenameTable(_) => return refused("a rebuild does not rename its table"),
-        Kind::Rewrite => return refused("a rebuild does not change where or how the table is kept yet"),
+        Kind::SetTablespace { .. } | Kind::SetAccessMethod { .. } => kept.push(action.text.clone()),
+        // A temporary table is neither; the empty shadow is made so.
+        Kind::SetLasting { .. } => return Ok(Ok(vec![action.text.clone()])),
         Kind::Validate | Kind::Catalogue | Kind::Attach { .. } | Kind::Detach { .. } | Kind::Hierarchy => {
             return refused("it needs no rebuild");
         }
@@ -391,6 +432,12 @@ fn candidate(table: &Table, spec: &Spec, no_way_back: Option<String>, added: &[&
         if !lost.is_empty() {
             undo = format!("{undo}; what was written to {} is gone then", lost.join(", "));
         }
+    }
+    if spec.new.definition.is_unlogged() && !spec.old.definition.is_unlogged() {
+        undo = format!(
+            "{undo}; a crash of the server empties the table from the swap on, and then there is no way back, but the old \
+             table has what was there until `finalize`"
+        );
     }
     let mut whole = shape(table);
     let partitions =

@@ -37,6 +37,20 @@ pub enum Kind {
     },
 }
 
+impl Kind {
+    /// It waits for every snapshot that is older.
+    pub fn waits_for_snapshots(&self) -> bool {
+        match self {
+            Self::Recorded | Self::RecordedLong | Self::IndexWhole => false,
+            Self::IndexMade
+            | Self::IndexDropped
+            | Self::RemainderDropped
+            | Self::Detached { .. }
+            | Self::IndexesRenewed { .. } => true,
+        }
+    }
+}
+
 /// The driver's notes in [`Step::spec`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notes {

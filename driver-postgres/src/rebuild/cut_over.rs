@@ -17,7 +17,7 @@ use replank_core::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::parts::{Trees, with_partitions};
-use super::{Core, Handle, apply, compare, feed, number_of, polite, snapshots, spool, swap};
+use super::{Core, Handle, apply, compare, feed, lasting, number_of, polite, snapshots, spool, swap};
 use crate::attached::Attached;
 use crate::connect::Conn;
 use crate::holders::old_holders_of_any;
@@ -95,6 +95,12 @@ async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> 
     let names = core.incoming_names();
     let attached = Attached::read(&mut aside, live, Some(written), Some(&names)).await?;
     refuse_what_cannot_follow(&attached)?;
+    if core.spec.changes_lasting() {
+        let is_unlogged = core.spec.written(core.job.direction).definition.is_unlogged();
+        if let Some(why) = lasting::hindrance(&mut aside, live, is_unlogged).await? {
+            return Err(Error::new(ErrorKind::ForeignDdl, why).hint("then `replank resume`"));
+        }
+    }
     if core.captures_by_slot() {
         spool::check_pace(core, budget).await?;
     }
@@ -206,6 +212,12 @@ impl Guard {
     async fn check(&mut self) -> Result<()> {
         let Self { core, aside, .. } = self;
         core.check_token(aside).await?;
+        if !lasting::is_standing(aside, core).await? {
+            return Err(Error::new(
+                ErrorKind::Retry,
+                "the server has crashed, and every row is to be looked at again",
+            ));
+        }
         if number_of(aside, &core.written()).await? == Some(self.written) {
             return Ok(());
         }

@@ -8,6 +8,7 @@ mod discard;
 mod feed;
 mod fence;
 mod index;
+pub mod lasting;
 mod parked;
 mod parts;
 mod polite;
@@ -273,6 +274,7 @@ impl Rebuild for Handle {
         if self.core.captures_by_slot() {
             spool::drain(&self.core, spool::After::Telling).await?;
         }
+        lasting::notice(&self.core).await?;
         let mut connection = self.core.server.take().await?;
         let head = feed::lasting_head(&mut connection).await?;
         self.core.server.keep(connection);
@@ -339,6 +341,7 @@ impl Rebuild for Handle {
         if self.core.captures_by_slot() {
             spool::keep_up(&self.core).await?;
         }
+        lasting::notice(&self.core).await?;
         let mut connection = self.core.server.take().await?;
         self.core.check_definition(&mut connection).await?;
         feed::check_capture(&mut connection, &self.core).await?;

@@ -6,7 +6,7 @@ use replank_core::{Error, ErrorKind, Result};
 use serde_json::json;
 
 use super::polite::{Lock, politely};
-use super::{Core, parked, parts, slot};
+use super::{Core, lasting, parked, parts, slot};
 use crate::connect::Conn;
 use crate::definition::{Definition, check_line, check_name, checks};
 use crate::empty_copy::{Place, copy};
@@ -36,6 +36,7 @@ pub async fn prepare(core: &Core) -> Result<()> {
     core.check_parts(source.oid, &Part::all(&mut connection, source.oid).await?)?;
     make_shadow(core, &mut connection, &source).await?;
     parked::make(&mut connection, core).await?;
+    lasting::make(&mut connection, core).await?;
     let capture = core.capture(Direction::Forward, None)?;
     run(&mut connection, capture.log()).await?;
     run(&mut connection, closing(&table(&core.spec.schema, &capture.log))).await?;

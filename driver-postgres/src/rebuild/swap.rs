@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::parts::Trees;
 use super::prepare::closing;
-use super::{Core, slot};
+use super::{Core, lasting, slot};
 use crate::attached::Attached;
 use crate::capture::{TRIGGERS, guard};
 use crate::capture_parts;
@@ -73,6 +73,7 @@ pub async fn statements(
         all.push(rename(&counter.incoming, &counter.outgoing));
     }
     all.extend(attached.on.iter().cloned());
+    all.extend(lasting::sequences(core, connection).await?);
     all.push(core.objects.removing(written_object, &written));
     all.push(core.objects.putting(retiring_object, &retired, &text("{}")));
     if !attached.later.is_empty() {

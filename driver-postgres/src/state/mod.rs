@@ -22,6 +22,7 @@ use replank_core::run::Run;
 use replank_core::{Error, ErrorKind, Result};
 
 use crate::connect::{Conn, Server};
+use crate::preflight::refuse_pooler;
 use crate::sql::{ident, is_so, run as execute, table, text};
 
 pub use lease::{check_token, held, renew as renew_lease};
@@ -199,6 +200,8 @@ impl StateStore for Store {
         holder: &LeaseHolder,
         ttl: Duration,
     ) -> Result<Option<Fence>> {
+        // Whatever changes something has a lease: of a run that was planned elsewhere, too.
+        refuse_pooler(&self.server)?;
         let mut connection = self.server.take().await?;
         let token = lease::take(&mut connection, &self.names, table, seen, holder, ttl).await?;
         self.server.keep(connection);

@@ -22,6 +22,8 @@ pub enum ObjectRole {
     Log,
     /// That of the way back.
     LogBack,
+    /// An UNLOGGED table with one row, which is gone when the server has crashed.
+    Sentinel,
     /// No table: a logical slot and a publication; `extra` says up to where the slot was read.
     Slot,
     /// No table: a function and a trigger that refuse transactions which will never see the swap.
@@ -29,13 +31,14 @@ pub enum ObjectRole {
 }
 
 impl ObjectRole {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Shadow,
         Self::Retired,
         Self::Live,
         Self::Parked,
         Self::Log,
         Self::LogBack,
+        Self::Sentinel,
         Self::Slot,
         Self::Guard,
     ];
@@ -54,6 +57,7 @@ impl ObjectRole {
             Self::Parked => "parked",
             Self::Log => "log",
             Self::LogBack => "log_back",
+            Self::Sentinel => "sentinel",
             Self::Slot => "slot",
             Self::Guard => "guard",
         }

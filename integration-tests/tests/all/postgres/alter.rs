@@ -117,7 +117,7 @@ async fn on_postgres_what_would_hold_others_up_is_refused_and_nothing_is_changed
         .await;
     let before = table.schema().await;
     for (statement, exit, says) in [
-        ("ALTER TABLE orders SET UNLOGGED", 3, "write every row anew"),
+        ("ALTER TABLE orders SET UNLOGGED, SET LOGGED", 3, "said twice"),
         ("ALTER TABLE orders ALTER id TYPE numeric", 3, "the view seen"),
         ("ALTER TABLE orders ALTER amount SET NOT NULL", 3, "NULL"),
         ("ALTER TABLE orders DROP COLUMN id", 3, "the view seen"),

@@ -389,9 +389,17 @@ async fn on_postgres_a_slot_that_cannot_be_had_is_refused_with_what_to_type() {
     let orders = Orders::within(server.database().await, 50).await;
     let url = orders.url();
     let before = orders.names().await;
-    run_beside(&with_slot(&url), &[]).await.exits(3).says("ALTER SYSTEM SET max_slot_wal_keep_size");
-    orders.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '1GB'").await;
-    orders.execute(RELOAD).await;
+    let refused =
+        run_beside(&with_slot(&url), &[]).await.exits(3).says("ALTER SYSTEM SET max_slot_wal_keep_size");
+    refused.says("refused P152");
+    // More than the server would keep is copied: that is told, and not more.
+    let plan = ["plan", "-t", &url, "-e", RETYPE, "-D", "capture=slot"];
+    for (kept, is_told) in [("0", true), ("1GB", false)] {
+        orders.execute(&format!("ALTER SYSTEM SET max_slot_wal_keep_size = '{kept}'")).await;
+        orders.execute(RELOAD).await;
+        let planned = run_beside(&plan, &[]).await.exits(0);
+        assert_eq!(planned.out.contains("P152"), is_told, "{}", planned.out);
+    }
     orders.execute("SELECT pg_create_physical_replication_slot('other')").await;
     run_beside(&with_slot(&url), &[]).await.exits(3).says("ALTER SYSTEM SET max_replication_slots");
     orders.execute("SELECT pg_drop_replication_slot('other')").await;

@@ -34,6 +34,10 @@ async fn on_postgres_a_subscriber_follows_through_the_swap_and_back() {
     );
     run(&mut following, &subscription).await.expect(&subscription);
 
+    // What the subscription writes there is seen by no trigger.
+    let there = ["plan", "-t", &follower.url, "-e", "ALTER TABLE orders ALTER version TYPE bigint"];
+    run_beside(&there, &[]).await.exits(3).says("refused P151");
+
     let writers = Application::start(&orders, seed(test), 3).await;
     run_beside(&["apply", "-t", &url, "-e", RETYPE, "--yes"], &[]).await.exits(0);
     writers.write_on(50).await;

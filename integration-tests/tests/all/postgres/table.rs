@@ -8,7 +8,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use tokio::task::JoinHandle;
 
-use crate::server::{Database, postgres_database};
+use crate::server::{Database, OwnServer, postgres_database};
 
 /// A database with the table `orders`.
 pub struct Table {
@@ -35,6 +35,12 @@ impl Table {
             ))
             .await;
         table
+    }
+
+    /// The same table on a server that follows its own.
+    pub fn at(other: &Self, server: &OwnServer) -> Self {
+        let name = other.database.name.clone();
+        Self { database: Database { url: server.url_of(&name), name } }
     }
 
     /// The target, as a person types it.
