@@ -30,7 +30,7 @@ case "$case" in
   faults)
     # What `make test` tries on one version of PostgreSQL, on another: N is its row of servers.toml.
     REPLANK_TEST_SERVER=${number:?N=postgres-15, say} RUST_TEST_THREADS=4 cargo test -p replank-integration-tests --test all -- \
-      postgres::server_kills:: postgres::round_trips::
+      postgres::server_kills:: postgres::round_trips:: postgres::rebuild_kills:: postgres::carried:: postgres::keeping:: postgres::doctor::
     ;;
   *)
     echo "usage: make soak CASE=simulation|model|kills|roundtrips|faults N=…" >&2
