@@ -298,7 +298,7 @@ async fn on_postgres_what_partitions_do_not_take_is_told_before_anything_is_begu
         ("ALTER TABLE orders DETACH PARTITION later".to_owned(), 2, "no partition of orders"),
         ("ALTER TABLE later DETACH PARTITION orders".to_owned(), 2, "not partitioned"),
         ("CREATE UNIQUE INDEX ON orders (customer)".to_owned(), 2, "partitioning"),
-        ("ALTER TABLE orders ADD UNIQUE (id, note)".to_owned(), 3, "ALTER TABLE ONLY orders"),
+        ("ALTER TABLE orders ADD UNIQUE (customer)".to_owned(), 2, "partitioning"),
         ("DROP INDEX orders_small_note_idx".to_owned(), 3, "DROP INDEX orders_note_idx"),
         ("REINDEX TABLE orders".to_owned(), 3, "each of its partitions"),
         ("ALTER TABLE orders ALTER id TYPE numeric".to_owned(), 2, "partition key"),
