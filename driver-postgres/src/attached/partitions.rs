@@ -4,9 +4,12 @@
 use super::{Part, part};
 
 /// What is told of a partition, as `d.oid`, `what` and a condition over it.
-const OF_A_PARTITION: [(&str, &str); 12] = [
+const OF_A_PARTITION: [(&str, &str); 14] = [
     ("'which is being detached'", "d.inhdetachpending"),
     ("'which is a foreign table'", "c.relkind = 'f'"),
+    // A crash would empty it alone.
+    ("'which is UNLOGGED'", "c.relpersistence = 'u'"),
+    ("'which belongs to another login'", "NOT pg_has_role(c.relowner, 'USAGE')"),
     (
         "'which is in another schema than the table'",
         "c.relnamespace <> (SELECT t.relnamespace FROM pg_class t JOIN l ON t.oid = l.oid)",

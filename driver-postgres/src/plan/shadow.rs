@@ -150,10 +150,10 @@ async fn shadow(
     {
         return no(format!("of the new shape: {why}, and such tables are not made yet"));
     }
+    if (new.is_partitioned() || table.is_partitioned()) && old.is_unlogged() {
+        return no("it is UNLOGGED, and such tables do not get partitions, nor lose them: SET LOGGED first");
+    }
     if new.is_partitioned() {
-        if old.is_unlogged() {
-            return no("it is UNLOGGED, and such tables are not made partitioned: SET LOGGED first");
-        }
         let taken = taken(connection, table, &new, &partitions).await?;
         if !taken.is_empty() {
             return no(format!("the new shape needs names that others have: {}", taken.join(", ")));

@@ -140,15 +140,20 @@ pub async fn notice(core: &Core) -> Result<()> {
 
 fn only_copy(core: &Core) -> Error {
     let (live, kept) = (&core.job.table, core.written());
+    let columns = &core.spec.forward.columns;
+    let names: Vec<String> = columns.iter().map(|column| ident(&column.column)).collect();
+    let values: Vec<&str> = columns.iter().map(|column| column.expression.as_str()).collect();
     Error::new(
         ErrorKind::FeedGap,
         format!("the server has crashed since the swap, and that has emptied `{live}`, which is UNLOGGED"),
     )
     .with("still there", format!("{kept} has the rows as they were when it was last in step; nothing of it was changed"))
     .hint(format!(
-        "take what you need: INSERT INTO {} SELECT * FROM {kept} ON CONFLICT DO NOTHING; then `replank finalize {}`, which drops \
-         it; then ALTER TABLE … SET LOGGED is a change of its own",
+        "take what you need: INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {kept} ON CONFLICT DO NOTHING; then \
+         `replank finalize {}`, which drops it; then ALTER TABLE … SET LOGGED is a change of its own",
         core.source(),
+        names.join(", "),
+        values.join(", "),
         core.job.run.short()
     ))
 }

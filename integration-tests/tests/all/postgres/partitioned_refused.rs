@@ -127,6 +127,7 @@ async fn on_postgres_partitions_that_cannot_be_made_are_refused_with_what_to_wri
             "which has triggers of its own",
             "DROP TRIGGER t ON events_2026",
         ),
+        ("ALTER TABLE events_2026 SET UNLOGGED", "which is UNLOGGED", "ALTER TABLE events_2026 SET LOGGED"),
         (
             "ALTER TABLE events_2026 REPLICA IDENTITY FULL",
             "whose replica identity is not the primary key",
@@ -134,17 +135,13 @@ async fn on_postgres_partitions_that_cannot_be_made_are_refused_with_what_to_wri
         ),
         (
             "INSERT INTO events VALUES (1, '2029-01-01')",
-            "1: id = 1, at = 2024-01-02; id = 1, at = 2029-01-01",
+            // The plain table's key would not tell the two rows apart.
+            "values are not unique under `id` (first: 1: 1, 2024-01-02; 1, 2029-01-01)",
             "DELETE FROM events WHERE at = '2029-01-01'",
         ),
     ] {
         run(&mut connection, hangs).await.expect(hangs);
-        if says.starts_with("1:") {
-            // Two rows that the plain table's key would not tell apart.
-            told(&plain, 3, "id", &[]).await;
-        } else {
-            told(&plain, 3, says, &[]).await;
-        }
+        told(&plain, 3, says, &[]).await;
         run(&mut connection, off).await.expect(off);
     }
     told(&plain, 0, "", &[]).await;
