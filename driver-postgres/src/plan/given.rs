@@ -23,7 +23,7 @@ pub struct Tried {
 /// ones that the server does not have of a table with these partitions.
 pub async fn tried(connection: &mut Conn, table: &Table, shape: &Shape, old: &Definition) -> Result<Tried> {
     let full = format!("pg_temp.{}", ident(&table.name));
-    // Dates are those of the server's own time zone, as in anybody's session.
+    // Dates are those of the zone that our sessions begin with, here and when it is made.
     run(connection, "SET LOCAL TimeZone TO DEFAULT").await?;
     run(connection, format!("CREATE TEMPORARY TABLE {} {}", ident(&table.name), shape.tail)).await?;
     let mut names = vec![table.name.clone()];
