@@ -46,14 +46,7 @@ impl Capture<'_> {
     /// The statements that make the function and the triggers.
     pub fn triggers(&self) -> Vec<String> {
         let (live, function) = (table(self.schema, self.table), table(self.schema, &self.log));
-        let mut statements = vec![
-            format!(
-                "CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-                 SET search_path = pg_catalog, pg_temp AS {}",
-                text(&self.body())
-            ),
-            format!("REVOKE ALL ON FUNCTION {function}() FROM PUBLIC"),
-        ];
+        let mut statements = self.function(&self.body());
         for (kind, event) in TRIGGERS.iter().zip([
             "AFTER INSERT ON {} REFERENCING NEW TABLE AS rp_new",
             "AFTER UPDATE ON {} REFERENCING OLD TABLE AS rp_old NEW TABLE AS rp_new",
@@ -75,19 +68,52 @@ impl Capture<'_> {
         format!("{}_{kind}", self.log)
     }
 
-    fn body(&self) -> String {
-        let log = table(self.schema, &self.log);
+    /// The statements that make the function, which runs with our rights.
+    pub fn function(&self, body: &str) -> Vec<String> {
+        let function = table(self.schema, &self.log);
+        vec![
+            format!(
+                "CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+                 SET search_path = pg_catalog, pg_temp AS {}",
+                text(body)
+            ),
+            format!("REVOKE ALL ON FUNCTION {function}() FROM PUBLIC"),
+        ]
+    }
+
+    /// The columns of the key, of a row by this name.
+    pub fn key_of(&self, alias: &str) -> String {
+        let columns: Vec<String> =
+            self.key.iter().map(|column| format!("{alias}.{}", ident(&column.source))).collect();
+        columns.join(", ")
+    }
+
+    /// The beginning of a statement that logs keys.
+    pub fn logging(&self) -> String {
         let slots: Vec<String> = (0..self.key.len()).map(|at| format!("k{at}")).collect();
-        let of = |alias: &str| {
-            let columns: Vec<String> =
-                self.key.iter().map(|column| format!("{alias}.{}", ident(&column.source))).collect();
-            columns.join(", ")
-        };
-        let head = format!("INSERT INTO {log} (removed, {})", slots.join(", "));
-        let guard = match self.swap {
-            None => String::new(),
-            Some(xid) => refusing(xid),
-        };
+        format!("INSERT INTO {} (removed, {})", table(self.schema, &self.log), slots.join(", "))
+    }
+
+    /// What logs every key in front of a TRUNCATE, or a mark where not every row is seen: the rest of an IF.
+    pub fn emptying(&self) -> String {
+        let all = format!(
+            "{} SELECT true, {} FROM ONLY %s AS o",
+            self.logging(),
+            self.key_of("o").replace('%', "%%")
+        );
+        format!(
+            "ELSIF current_setting('transaction_isolation') IN ('read committed', 'read uncommitted') THEN
+                 EXECUTE format({}, TG_RELID::regclass);
+             ELSE
+                 INSERT INTO {} (removed, is_gap) VALUES (true, true);
+             END IF;",
+            text(&all),
+            table(self.schema, &self.log)
+        )
+    }
+
+    fn body(&self) -> String {
+        let head = self.logging();
         format!(
             "BEGIN
                  {guard}
@@ -99,16 +125,13 @@ impl Capture<'_> {
                      {head} SELECT false, {new} FROM rp_new AS n;
                  ELSIF TG_OP = 'DELETE' THEN
                      {head} SELECT true, {old} FROM rp_old AS o;
-                 ELSIF current_setting('transaction_isolation') IN ('read committed', 'read uncommitted') THEN
-                     EXECUTE format({truncating}, TG_RELID::regclass);
-                 ELSE
-                     INSERT INTO {log} (removed, is_gap) VALUES (true, true);
-                 END IF;
+                 {emptying}
                  RETURN NULL;
              END",
-            new = of("n"),
-            old = of("o"),
-            truncating = text(&format!("{head} SELECT true, {} FROM ONLY %s AS o", of("o").replace('%', "%%"))),
+            guard = self.swap.map(refusing).unwrap_or_default(),
+            new = self.key_of("n"),
+            old = self.key_of("o"),
+            emptying = self.emptying(),
         )
     }
 }

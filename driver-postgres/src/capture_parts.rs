@@ -15,14 +15,7 @@ use crate::sql::{ident, table, text};
 /// The statements that make the function and the triggers, on partitions of these names.
 pub fn triggers(capture: &Capture<'_>, partitions: &[Partition]) -> Vec<String> {
     let (live, function) = (table(capture.schema, capture.table), table(capture.schema, &capture.log));
-    let mut statements = vec![
-        format!(
-            "CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-             SET search_path = pg_catalog, pg_temp AS {}",
-            text(&body(capture))
-        ),
-        format!("REVOKE ALL ON FUNCTION {function}() FROM PUBLIC"),
-    ];
+    let mut statements = capture.function(&body(capture));
     let row = ident(&capture.trigger("row"));
     statements.push(format!(
         "CREATE TRIGGER {row} AFTER INSERT OR UPDATE OR DELETE ON {live} FOR EACH ROW EXECUTE FUNCTION {function}()"
@@ -75,14 +68,7 @@ fn check(live: &str, function: &str) -> String {
 }
 
 fn body(capture: &Capture<'_>) -> String {
-    let log = table(capture.schema, &capture.log);
-    let slots: Vec<String> = (0..capture.key.len()).map(|at| format!("k{at}")).collect();
-    let of = |alias: &str| {
-        let columns: Vec<String> =
-            capture.key.iter().map(|column| format!("{alias}.{}", ident(&column.source))).collect();
-        columns.join(", ")
-    };
-    let head = format!("INSERT INTO {log} (removed, {})", slots.join(", "));
+    let head = capture.logging();
     format!(
         "BEGIN
              IF TG_LEVEL = 'ROW' THEN
@@ -96,19 +82,15 @@ fn body(capture: &Capture<'_>) -> String {
                  {guard}
                  IF TG_OP <> 'TRUNCATE' THEN
                      RETURN NULL;
-                 ELSIF current_setting('transaction_isolation') IN ('read committed', 'read uncommitted') THEN
-                     EXECUTE format({truncating}, TG_RELID::regclass);
-                 ELSE
-                     INSERT INTO {log} (removed, is_gap) VALUES (true, true);
-                 END IF;
+                 {emptying}
              END IF;
              RETURN NULL;
          END",
-        old = of("OLD"),
-        new = of("NEW"),
+        old = capture.key_of("OLD"),
+        new = capture.key_of("NEW"),
         guard = capture.swap.map(refusing).unwrap_or_default(),
         // Of a partitioned table there is nothing in itself; its partitions are emptied one by one.
-        truncating = text(&format!("{head} SELECT true, {} FROM ONLY %s AS o", of("o").replace('%', "%%"))),
+        emptying = capture.emptying(),
     )
 }
 

@@ -88,16 +88,17 @@ pub async fn short_of(connection: &mut Conn, bytes: i64) -> Result<Option<String
     first(connection, sql).await?.map(|row| get(&row, 0)).transpose()
 }
 
+/// Whether an index `i` of a table `c` is the one by which its rows are told to subscribers.
+pub const IS_IDENTITY: &str =
+    "CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END";
+
 /// A condition: what an UPDATE or DELETE leaves in the log has the key.
 pub fn identifies(table: i64, key: &[KeyColumn]) -> String {
     let columns: Vec<String> = key.iter().map(|column| text(&column.source)).collect();
     format!(
-        "EXISTS (SELECT FROM pg_class c WHERE c.oid = {table} AND (c.relreplident = 'f' OR NOT EXISTS (
-             SELECT FROM unnest(ARRAY[{}]) AS k WHERE k NOT IN (
-                 SELECT a.attname::text FROM pg_index i JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
-                 WHERE i.indrelid = c.oid AND i.indisvalid
-                 AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END))))",
-        columns.join(", ")
+        "(EXISTS (SELECT FROM pg_class c WHERE c.oid = {table} AND c.relreplident = 'f') OR ARRAY[{}] <@ {})",
+        columns.join(", "),
+        identity_columns(table)
     )
 }
 
@@ -114,8 +115,7 @@ pub async fn sent(connection: &mut Conn, version: u32, table: i64) -> Result<Vec
 /// An expression for the columns of the index by which rows are told; none where all columns do it.
 pub fn identity_columns(table: i64) -> String {
     format!(
-        "ARRAY(SELECT a.attname::text FROM pg_class c JOIN pg_index i ON i.indrelid = c.oid AND i.indisvalid
-                   AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END
+        "ARRAY(SELECT a.attname::text FROM pg_class c JOIN pg_index i ON i.indrelid = c.oid AND i.indisvalid AND {IS_IDENTITY}
                JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
                WHERE c.oid = {table} ORDER BY a.attnum)"
     )

@@ -191,12 +191,6 @@ impl Drafting<'_> {
         };
         let rule = if is_primary { "P107" } else { "P109" };
         way.seen(rule, format!("the index of {name} would be built under a lock"));
-        if table.is_partitioned() {
-            let key = Key { name: &name, word, columns, options: options.trim() };
-            self.parent_key(trial, table, &key, way).await?;
-            self.looks_at_rows(way);
-            return Ok(());
-        }
         let wanted = CreateIndex {
             name: Some(name.clone()),
             table: table.full_name(),
@@ -206,6 +200,12 @@ impl Drafting<'_> {
             is_concurrent: true,
             tail: columns.to_owned(),
         };
+        if table.is_partitioned() {
+            let key = Key { name: &name, word, options: options.trim(), index: &wanted };
+            self.parent_key(trial, table, &key, way).await?;
+            self.looks_at_rows(way);
+            return Ok(());
+        }
         let index = self.create_index_on(trial, table, &wanted).await?;
         way.evidence.collisions.extend(index.evidence.collisions);
         way.steps.extend(index.steps);

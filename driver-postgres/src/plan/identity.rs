@@ -8,6 +8,7 @@ use super::Drafting;
 use super::alter::unquoted;
 use crate::inspect::Table;
 use crate::parse::{Action, Kind};
+use crate::slot::IS_IDENTITY;
 use crate::sql::{first, get, rows, text};
 
 /// What rows are told by.
@@ -35,7 +36,7 @@ impl Drafting<'_> {
         let publications = self.publications(table).await?;
         let Some(publication) = publications.first() else { return Ok(()) };
         // None is all columns, or nothing, of which neither is lost.
-        let mut present = self.identity(table, PRESENT).await?;
+        let mut present = self.identity(table, IS_IDENTITY).await?;
         for action in actions {
             let words: Vec<String> = action.text.split_whitespace().map(str::to_uppercase).collect();
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -84,7 +85,7 @@ impl Drafting<'_> {
     /// # Errors
     /// [`ErrorKind::Refused`] when it is the one.
     pub(super) async fn keep_identity_index(&mut self, table: &Table, index: i64) -> Result<()> {
-        let is_it = format!("{PRESENT} AND i.indexrelid = {index}");
+        let is_it = format!("{IS_IDENTITY} AND i.indexrelid = {index}");
         match (self.identity(table, &is_it).await?, self.publications(table).await?.first()) {
             (Some(_), Some(publication)) => Err(lost(table, publication)),
             _ => Ok(()),
@@ -135,10 +136,6 @@ impl Drafting<'_> {
             .collect()
     }
 }
-
-/// The index by which rows are told now.
-const PRESENT: &str =
-    "CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END";
 
 /// Columns that tell a row must be among those that are sent, and those of a filter among them. All columns where none is
 /// given.

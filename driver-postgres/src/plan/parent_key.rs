@@ -19,10 +19,10 @@ pub struct Key<'a> {
     pub name: &'a str,
     /// Which of both.
     pub word: &'a str,
-    /// With their brackets.
-    pub columns: &'a str,
     /// When it is looked at.
     pub options: &'a str,
+    /// The index that stands behind it, on the whole.
+    pub index: &'a CreateIndex,
 }
 
 impl Drafting<'_> {
@@ -58,21 +58,13 @@ impl Drafting<'_> {
         key: &Key<'_>,
         way: &mut Way,
     ) -> Result<()> {
-        let Key { name, word, columns, options } = *key;
+        let Key { name, word, options, index: wanted } = *key;
+        let columns = &wanted.tail;
         if let Some(found) = index(self.connection, &in_schema(table, name)).await? {
             let what = format!("there is an index {name} on {} already", found.table);
             return Err(Error::new(ErrorKind::Usage, what));
         }
-        let wanted = CreateIndex {
-            name: Some(name.to_owned()),
-            table: table.full_name(),
-            only: false,
-            is_unique: true,
-            if_not_exists: false,
-            is_concurrent: true,
-            tail: columns.to_owned(),
-        };
-        let made = self.tried_index(trial, table, &wanted).await?;
+        let made = self.tried_index(trial, table, wanted).await?;
         way.evidence.collisions.extend(self.collisions(table, &made).await?);
         let shape = shape(&made.definition);
         let below = self.below(table).await?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use replank_core::journal::lease::TTL;
 use replank_core::run::Direction;
 use replank_core::{Error, ErrorKind, Result};
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::Core;
@@ -31,6 +32,8 @@ pub struct Standing {
     pub flushed: Lsn,
     /// Bytes from where the next look begins to read.
     pub behind: i64,
+    /// Its messages hold keys and no other columns.
+    pub sends_keys_only: bool,
 }
 
 impl Core {
@@ -51,11 +54,10 @@ pub async fn make(core: &Core, table: i64) -> Result<()> {
     let mut connection = core.server.take().await?;
     let sent = sent(&mut connection, core.server.version(), table).await?;
     core.server.keep(connection);
-    let listed = serde_json::to_string(&sent).unwrap_or_default();
     let fingerprint = format!(
         "jsonb_build_object('fingerprint', ({}), 'sent', {}::jsonb)::text",
         fingerprint(&name),
-        text(&listed)
+        text(&json!(sent).to_string())
     );
     let publishing = [
         publishing(&name, &core.source(), &sent),
@@ -99,13 +101,6 @@ fn still_identifies(core: &Core, table: i64) -> Result<String> {
         identifies(table, &core.flow()?.key)
     );
     Ok(format!("DO {}", text(&body)))
-}
-
-/// Whether the slot's messages hold keys and no other columns.
-pub async fn sends_keys_only(connection: &mut Conn, core: &Core) -> Result<bool> {
-    let listed = "SELECT EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
-                  WHERE to_jsonb(r) ->> 'prattrs' IS NOT NULL AND p.pubname = ";
-    is_so(connection, format!("{listed}{})", text(&core.slot_name()))).await
 }
 
 /// The server itself waits for transactions that are under way. A runner that was overtaken meanwhile leaves none: nobody
@@ -165,13 +160,11 @@ pub async fn check(connection: &mut Conn, core: &Core) -> Result<Standing> {
         text(&name)
     );
     let Some(row) = first(connection, looked).await? else { return Err(gap("the slot is gone")) };
-    let known = the_slot(connection, core).await?;
-    let is_covered = match known.extra["sent"].as_array().map(Vec::as_slice) {
-        None | Some([]) => true,
-        Some(sent) => {
-            get::<Vec<String>>(&row, 6)?.iter().eq(sent.iter().filter_map(serde_json::Value::as_str))
-        }
-    };
+    // After the look: what was read from the slot is recorded before the slot is told.
+    let record = the_slot(connection, core).await?;
+    let sent: Vec<&str> =
+        record.extra["sent"].as_array().into_iter().flatten().filter_map(|one| one.as_str()).collect();
+    let is_covered = sent.is_empty() || get::<Vec<String>>(&row, 6)? == sent;
     if !get::<bool>(&row, 5)? || !is_covered {
         // Writers fail from now on, or all that they change is not told of: they come first.
         let mut aside = core.server.take().await?;
@@ -184,8 +177,6 @@ pub async fn check(connection: &mut Conn, core: &Core) -> Result<Standing> {
     }
     let confirmed: Option<String> = get(&row, 0)?;
     let Some(confirmed) = confirmed.as_deref() else { return Err(gap("the slot is gone")) };
-    // After the look: what was read from the slot is recorded before the slot is told.
-    let record = the_slot(connection, core).await?;
     if get::<Option<String>>(&row, 1)?.is_none_or(|status| status == "lost") {
         return Err(gap(
             "the slot was given up by the server: it lagged by more than it may hold of the log",
@@ -199,6 +190,7 @@ pub async fn check(connection: &mut Conn, core: &Core) -> Result<Standing> {
         confirmed: Lsn::read(confirmed)?,
         flushed: Lsn::read(&get::<String>(&row, 2)?)?,
         behind: get::<Option<i64>>(&row, 3)?.unwrap_or(0),
+        sends_keys_only: !sent.is_empty(),
     };
     let spooled = record.extra["spooled"].as_str().map(Lsn::read).transpose()?;
     if spooled.is_none_or(|spooled| standing.confirmed > spooled) {

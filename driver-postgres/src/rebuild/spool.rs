@@ -167,7 +167,7 @@ async fn look_once(core: &Core, after: After) -> Result<Came> {
     let number = u32::try_from(core.spec.original)
         .map_err(|error| Error::new(ErrorKind::Internal, "the table has no number").caused_by(error))?;
     let mut reading = Reading::new(Decoder::new(number, core.source_key()?));
-    let piece = if slot::sends_keys_only(&mut connection, core).await? { PIECE } else { PIECE_OF_ROWS };
+    let piece = if standing.sends_keys_only { PIECE } else { PIECE_OF_ROWS };
     let fetching = format!("FETCH {piece} FROM rp_slot");
     let beginning = format!(
         "BEGIN; DECLARE rp_slot NO SCROLL CURSOR FOR SELECT data FROM pg_logical_slot_peek_binary_changes(
