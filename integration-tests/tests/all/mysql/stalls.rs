@@ -337,20 +337,22 @@ async fn on_mysql_a_comparison_that_pauses_for_longer_than_the_servers_patience_
     let mut apply = vec!["apply", "-t", &url, "-e", RETYPE, "--yes", "--throttle", "chunk_rows_max=100"];
     apply.push("copy_workers=8");
     let stopped = Stopped::at("verify_chunk_done:5", &apply).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    // Those of a runner that stands still have said nothing since.
-    let idle = "SELECT id FROM information_schema.processlist WHERE user = 'runner' AND command = 'Sleep'";
+    let pause = beside(&["pause", "last", "-t", &url]);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    stopped.wake();
+    pause.await.expect("it ends").exits(0);
+    // Where nobody writes there is nothing to apply, and what has said nothing for so long is in the middle of nothing.
     let mut root = table.connect().await;
+    root.query_drop("LOCK TABLES orders READ").await.expect("locked");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let idle = "SELECT id FROM information_schema.processlist WHERE user = 'runner' AND command = 'Sleep' AND time >= 3";
     let sessions: Vec<u64> = root.query(idle).await.expect("listed");
     assert!(sessions.len() > 2, "{sessions:?}");
     for session in sessions {
         root.query_drop(format!("KILL {session}")).await.expect("it is there");
     }
-    let pause = beside(&["pause", "last", "-t", &url]);
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    stopped.wake();
-    pause.await.expect("it ends").exits(0);
-    tokio::time::sleep(Duration::from_secs(13)).await;
+    root.query_drop("UNLOCK TABLES").await.expect("unlocked");
+    tokio::time::sleep(Duration::from_secs(8)).await;
     let compared = format!(
         "SELECT JSON_VALUE(body, '$.checkpoint.verified.rows') FROM `_replank_{}`.runs",
         table.name()
