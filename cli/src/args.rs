@@ -69,7 +69,7 @@ pub enum Command {
     Rebuild(Rebuild),
     /// Show runs: where they stand, who works on them
     Status(Status),
-    /// Stop copying; changes are still applied
+    /// Stop copying; what changes is still captured, and applied where the copy allows it
     Pause(Run),
     /// Go on with a run that was paused, stopped or interrupted
     Resume(Run),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attached::place_query;
 use crate::connect::Conn;
-use crate::sql::{get, rows};
+use crate::sql::{get, rows, text};
 
 /// A table's definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct Index {
     pub tail: String,
     /// The constraint behind which it stands.
     pub constraint: Option<String>,
+    /// The tablespace, if it has one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
     /// What makes it of no use as a unique index, or cannot be built otherwise.
     pub flaw: Option<String>,
 }
@@ -53,7 +56,8 @@ impl Definition {
             let indexes = definition.indexes.iter().map(|index| {
                 let unique = if index.is_unique { "unique " } else { "" };
                 let constraint = index.constraint.as_deref().unwrap_or_default();
-                format!("{unique}index {} {} {constraint}", index.name, index.tail).trim_end().to_owned()
+                let place = index.place.as_ref().map(|place| format!("in {place}")).unwrap_or_default();
+                format!("{unique}index {} {} {constraint} {place}", index.name, index.tail).trim_end().to_owned()
             });
             definition.lines.iter().cloned().chain(indexes).collect::<Vec<_>>()
         };
@@ -110,8 +114,40 @@ impl Definition {
 }
 
 impl Index {
-    /// The statements that make it on a table, under a name; both as they are typed.
+    /// The statements that make it on a table, under a name; both as they are typed. To be sent as one message.
     pub fn making(&self, on: &str, name: &str) -> String {
+        self.in_its_place(self.making_there(on, name))
+    }
+
+    /// The same of a partitioned table, where no index that is there already becomes one of a constraint.
+    pub fn making_of_all(&self, on: &str, name: &str) -> String {
+        self.in_its_place(match &self.constraint {
+            None => self.making_there(on, name),
+            Some(constraint) => self.making_constraint(on, name, constraint),
+        })
+    }
+
+    /// Unique values may meet until the end of a transaction, or of a statement: ON CONFLICT knows nothing of such an index.
+    pub fn is_deferrable(&self) -> bool {
+        self.deferring().is_some()
+    }
+
+    fn deferring(&self) -> Option<&str> {
+        let constraint = self.constraint.as_deref()?;
+        // Behind whatever a predicate of an exclusion constraint says.
+        [" DEFERRABLE", " DEFERRABLE INITIALLY DEFERRED"].into_iter().find(|words| constraint.ends_with(words))
+    }
+
+    fn in_its_place(&self, making: String) -> String {
+        match &self.place {
+            None => making,
+            Some(place) => {
+                format!("SET LOCAL default_tablespace = {}; {making}; SET LOCAL default_tablespace = ''", text(place))
+            }
+        }
+    }
+
+    fn making_there(&self, on: &str, name: &str) -> String {
         let unique = if self.is_unique { "UNIQUE " } else { "" };
         let create = format!("CREATE {unique}INDEX {name} ON {on} {}", self.tail);
         match &self.constraint {
@@ -122,18 +158,9 @@ impl Index {
             }
             Some(constraint) => {
                 let kind = if constraint.starts_with("PRIMARY") { "PRIMARY KEY" } else { "UNIQUE" };
-                format!("{create}; ALTER TABLE {on} ADD CONSTRAINT {name} {kind} USING INDEX {name}")
+                let deferring = self.deferring().unwrap_or_default();
+                format!("{create}; ALTER TABLE {on} ADD CONSTRAINT {name} {kind} USING INDEX {name}{deferring}")
             }
-        }
-    }
-}
-
-impl Index {
-    /// The same of a partitioned table, where no index that is there already becomes one of a constraint.
-    pub fn making_of_all(&self, on: &str, name: &str) -> String {
-        match &self.constraint {
-            None => self.making(on, name),
-            Some(constraint) => self.making_constraint(on, name, constraint),
         }
     }
 
@@ -170,6 +197,7 @@ fn index(row: &sqlx::postgres::PgRow) -> Result<Index> {
         tail: get(row, 2)?,
         constraint: get(row, 3)?,
         flaw: get(row, 4)?,
+        place: get(row, 5)?,
     })
 }
 
@@ -218,17 +246,16 @@ fn indexes(oid: i64) -> String {
         "SELECT name, is_unique, CASE WHEN starts_with(whole, head) THEN substr(whole, length(head) + 1) ELSE whole END,
                 constraint_def,
                 CASE WHEN NOT starts_with(whole, head) THEN 'its definition is not understood'
-                     WHEN NOT is_valid THEN 'it is not valid'
-                     WHEN is_deferrable THEN 'its constraint is DEFERRABLE'
-                     WHEN has_own_place THEN 'it is in a tablespace of its own' END
+                     WHEN NOT is_valid THEN 'it is not valid' END,
+                place
          FROM (SELECT c.oid, c.relname::text AS name, i.indisunique AS is_unique, pg_get_indexdef(c.oid) AS whole,
                       format('CREATE %sINDEX %I ON %s%I.%I ', CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END, c.relname,
                              CASE WHEN c.relkind = 'I' THEN 'ONLY ' ELSE '' END,
                              CASE WHEN n.oid = pg_my_temp_schema() THEN 'pg_temp' ELSE n.nspname END, t.relname) AS head,
                       pg_get_constraintdef(o.oid) AS constraint_def, i.indisvalid AND i.indisready AS is_valid,
-                      coalesce(o.condeferrable, false) AS is_deferrable, c.reltablespace <> 0 AS has_own_place
+                      ts.spcname::text AS place
                FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid
-               JOIN pg_namespace n ON n.oid = t.relnamespace
+               JOIN pg_namespace n ON n.oid = t.relnamespace LEFT JOIN pg_tablespace ts ON ts.oid = c.reltablespace
                LEFT JOIN pg_constraint o ON o.conindid = c.oid AND o.contype IN ('p', 'u', 'x') AND o.conrelid = t.oid
                WHERE i.indrelid = {oid}) AS found ORDER BY oid"
     )

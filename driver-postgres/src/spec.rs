@@ -63,7 +63,7 @@ impl CaptureBy {
 pub struct Side {
     /// What it is.
     pub definition: Definition,
-    /// The index through which its rows are found: it is there before any row is.
+    /// The index through which its rows are found: it is built after the copy, before anything is applied.
     pub key_index: String,
     /// Its unique indexes.
     pub unique: Vec<Unique>,

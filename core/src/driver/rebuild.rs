@@ -69,8 +69,8 @@ pub struct Pace {
     pub batch_keys: usize,
     /// Changes may be applied while a deferred index is being built.
     pub apply_during_build: bool,
-    /// Changes may be applied while chunks are copied. Where not, the feed is not read meanwhile; a copy of such a driver
-    /// displaces nothing.
+    /// Changes may be applied while chunks are copied. Where not, they stay in the feed, in a pause, too, until the first
+    /// deferred index was built: it may be the one by which rows are found. A copy of such a driver displaces nothing.
     pub apply_during_copy: bool,
     /// How much of the time, in percent, copying may keep writers out; the engine rests between chunks
     /// accordingly. 100 where copying keeps nobody out.
@@ -116,6 +116,8 @@ pub trait Rebuild: Send + Sync {
 
     /// Copies the rows of a range whose keys are absent from the written table (R3: never over a row,
     /// never with a statement that bends values). Reads with a snapshot that is no older than the call.
+    /// Where nothing is applied during the copy, what can be there is only what another call has copied: one whose
+    /// answer was lost and that a fence has outlived, or one of an earlier runner, with other bounds.
     async fn copy(&self, bounds: &Bounds) -> Result<Copied>;
 
     /// Makes the written rows of these keys equal to what the source holds now, or absent if it holds
@@ -129,7 +131,8 @@ pub trait Rebuild: Send + Sync {
     /// The same for some keys.
     async fn compare_keys(&self, keys: &[Key]) -> Result<Compared>;
 
-    /// Indexes still to be built after the copy, by name, read from the catalogue at each call.
+    /// Indexes still to be built after the copy, by name, read from the catalogue at each call. They are built in this
+    /// order: first the one by which rows are found, where the copy did without it.
     async fn deferred_indexes(&self) -> Result<Vec<String>>;
 
     /// Builds one of them, and answers once it is valid.

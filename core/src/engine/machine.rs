@@ -174,6 +174,8 @@ pub struct Machine {
 
     indexes: Option<Vec<String>>,
     is_building: bool,
+    /// In this phase one was built, or found what stands in its way.
+    has_tried_index: bool,
 
     needs_fence: bool,
     is_fencing: bool,
@@ -240,6 +242,7 @@ impl Machine {
             solo: 0,
             indexes: None,
             is_building: false,
+            has_tried_index: false,
             needs_fence: false,
             is_fencing: false,
             lost_chunks: Vec::new(),

@@ -14,11 +14,12 @@ pub async fn apply(connection: &mut Conn, core: &Core, changes: &[Change]) -> Re
     if changes.is_empty() {
         return Ok(Applied::default());
     }
-    match attempt(connection, core, changes).await {
+    match attempt(connection, core, changes, Until::Written).await {
         Err(error) if error.kind() == ErrorKind::Unfit => {
             // Which of them it is is asked one by one; each is a transaction of its own, and those that fit are right.
             for change in changes {
-                if let Err(error) = attempt(connection, core, std::slice::from_ref(change)).await {
+                let one = std::slice::from_ref(change);
+                if let Err(error) = attempt(connection, core, one, Until::Written).await {
                     let with =
                         format!("WITH rp_keys AS MATERIALIZED ({}) ", keys([&change.key], &core.flow()?.key));
                     let condition =
@@ -29,21 +30,53 @@ pub async fn apply(connection: &mut Conn, core: &Core, changes: &[Change]) -> Re
             }
             Err(Error::new(ErrorKind::Retry, error.message().to_owned()))
         }
+        Err(error) if error.kind() == ErrorKind::Duplicate && core.may_defer() => {
+            one_by_one(connection, core, changes).await
+        }
         done => done,
     }
 }
 
-async fn attempt(connection: &mut Conn, core: &Core, changes: &[Change]) -> Result<Applied> {
+/// An index that may be deferred fails the whole batch, where others leave one row out. Rows that exchange a value pass
+/// together; of one that something else keeps out, the old version leaves, and another one gets in the second time.
+async fn one_by_one(connection: &mut Conn, core: &Core, changes: &[Change]) -> Result<Applied> {
+    let mut applied = Applied::default();
+    for change in changes {
+        let one = std::slice::from_ref(change);
+        match attempt(connection, core, one, Until::Written).await {
+            Err(error) if error.kind() == ErrorKind::Duplicate => {
+                attempt(connection, core, one, Until::Left).await?;
+                applied.displaced.push(change.clone());
+            }
+            done => applied.displaced.extend(done?.displaced),
+        }
+    }
+    Ok(applied)
+}
+
+/// How far a batch goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// The old versions of its rows have left the written table.
+    Left,
+    /// The new ones are there.
+    Written,
+}
+
+async fn attempt(connection: &mut Conn, core: &Core, changes: &[Change], until: Until) -> Result<Applied> {
     let key = &core.flow()?.key;
     let all = keys(changes.iter().map(|change| &change.key), key);
-    let statements = match core.parks()? {
+    let (mut statements, leaving) = match core.parks()? {
         true => {
             let afresh: Vec<&Key> =
                 changes.iter().filter(|change| change.removed).map(|change| &change.key).collect();
-            parked::statements(core, &all, &keys(afresh, key))?
+            (parked::statements(core, &all, &keys(afresh, key))?, parked::LEAVING)
         }
-        false => plain(core, &all)?,
+        false => (plain(core, &all)?, 1),
     };
+    if until == Until::Left {
+        statements.truncate(leaving);
+    }
     let found = rows(connection, statements.join(";\n")).await.map_err(|error| core.missed(error))?;
     let displaced = found.iter().map(|row| get(row, 0)).collect::<Result<_>>()?;
     Ok(Applied { displaced: core.changes(displaced)? })
@@ -73,7 +106,7 @@ fn plain(core: &Core, keys: &str) -> Result<Vec<String>> {
             "WITH rp_keys AS MATERIALIZED ({keys}),
              rp_source AS MATERIALIZED (SELECT {} AS rp_key, {} FROM {} AS s WHERE {}),
              rp_done AS (INSERT INTO {written} AS w ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM rp_source
-                         ON CONFLICT DO NOTHING RETURNING {} AS rp_key)
+                         {} RETURNING {} AS rp_key)
              SELECT rp_key FROM rp_source AS s WHERE NOT EXISTS (SELECT FROM rp_done AS d WHERE d.rp_key = s.rp_key)",
             encoded("s", &source_key),
             values.join(", "),
@@ -81,6 +114,7 @@ fn plain(core: &Core, keys: &str) -> Result<Vec<String>> {
             condition.sql("s", &source_key),
             columns.join(", "),
             slots.join(", "),
+            core.leaving_out(),
             encoded("w", &written_key),
         ),
     ])

@@ -1,4 +1,5 @@
-//! Secondary indexes, built after the copy, each by the server's parallel build.
+//! Indexes, built after the copy, each by the server's parallel build. The copy goes into a table without any: with one it
+//! takes twice the time, and building that one afterwards less than half of what is saved.
 
 use replank_core::driver::IndexBuild;
 use replank_core::ident::Role;
@@ -21,7 +22,7 @@ impl Core {
     }
 }
 
-/// Deferred indexes that the written table does not have yet, with their numbers.
+/// Indexes that the written table does not have yet, with their numbers: first the one by which its rows are found.
 pub async fn missing<'a>(connection: &mut Conn, core: &'a Core) -> Result<Vec<(usize, &'a Index)>> {
     if core.job.direction == Direction::Reverse {
         // The retired table never lost one.
@@ -34,7 +35,10 @@ pub async fn missing<'a>(connection: &mut Conn, core: &'a Core) -> Result<Vec<(u
     let there: Vec<String> =
         rows(connection, sql).await?.iter().map(|row| get(row, 0)).collect::<Result<_>>()?;
     let all = core.spec.new.definition.indexes.iter().enumerate();
-    Ok(all.filter(|(at, _)| !there.contains(&core.index_name(Role::Shadow, *at))).collect())
+    let mut missing: Vec<_> =
+        all.filter(|(at, _)| !there.contains(&core.index_name(Role::Shadow, *at))).collect();
+    missing.sort_by_key(|(_, index)| index.name != core.spec.new.key_index);
+    Ok(missing)
 }
 
 /// Builds the index.

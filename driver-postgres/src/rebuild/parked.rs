@@ -55,6 +55,9 @@ pub async fn make(connection: &mut Conn, core: &Core) -> Result<()> {
     core.objects.put(connection, ObjectRole::Parked, &name, &json!({})).await
 }
 
+/// How many of [`statements`] come before anything is written.
+pub const LEAVING: usize = 3;
+
 /// What makes the written rows of `keys` equal to the source's, with what only they knew. `afresh` were absent in between
 /// and know nothing. The last but one answers with the keys that had to stay out.
 pub fn statements(core: &Core, keys: &str, afresh: &str) -> Result<Vec<String>> {
@@ -104,9 +107,10 @@ pub fn statements(core: &Core, keys: &str, afresh: &str) -> Result<Vec<String>> 
     let write = |target: &[String], values: &[String], join: &str| {
         format!(
             "INSERT INTO {written} AS w ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM rp_source AS s {join}
-             ON CONFLICT DO NOTHING RETURNING {} AS rp_key",
+             {} RETURNING {} AS rp_key",
             target.join(", "),
             values.join(", "),
+            core.leaving_out(),
             encoded("w", &written_key)
         )
     };

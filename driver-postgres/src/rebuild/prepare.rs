@@ -6,7 +6,7 @@ use replank_core::{Error, ErrorKind, Result};
 use serde_json::json;
 
 use super::polite::{Lock, politely};
-use super::{Core, lasting, parked, parts, slot};
+use super::{Core, chunks, lasting, parked, parts, slot};
 use crate::connect::Conn;
 use crate::definition::{Definition, check_line, check_name, checks};
 use crate::empty_copy::{Place, copy};
@@ -35,6 +35,7 @@ pub async fn prepare(core: &Core) -> Result<()> {
     check_same(&core.spec.old.definition, &Definition::read(&mut connection, source.oid).await?, core)?;
     core.check_parts(source.oid, &Part::all(&mut connection, source.oid).await?)?;
     make_shadow(core, &mut connection, &source).await?;
+    chunks::make(&mut connection, core).await?;
     parked::make(&mut connection, core).await?;
     lasting::make(&mut connection, core).await?;
     let capture = core.capture(Direction::Forward, None)?;
@@ -66,10 +67,6 @@ async fn make_shadow(core: &Core, connection: &mut Conn, source: &Table) -> Resu
     };
     for action in &core.spec.actions {
         run(connection, format!("ALTER TABLE {full} {action}")).await?;
-    }
-    let indexes = &core.spec.new.definition.indexes;
-    for (at, index) in indexes.iter().enumerate().filter(|(_, index)| index.name == core.spec.new.key_index) {
-        run(connection, core.making(&full, at, index)).await?;
     }
     let number = super::number_of(connection, &full)
         .await?

@@ -21,7 +21,9 @@ enum Form {
 impl Condition {
     /// The rows of a range.
     pub fn range(bounds: &Bounds, key: &[KeyColumn]) -> Result<Self> {
-        let row = |bound: &Option<Key>| bound.as_ref().map(|bound| literals(bound, key)).transpose();
+        let row = |bound: &Option<Key>| {
+            Ok::<_, Error>(values(bound.as_ref(), key)?.map(|values| format!("({})", values.join(", "))))
+        };
         Ok(Self { form: Form::Range(row(&bounds.lower)?, row(&bounds.upper)?) })
     }
 
@@ -80,18 +82,16 @@ pub fn same_key(left: &str, left_names: &[&str], right: &str, right_names: &[&st
         .join(" AND ")
 }
 
-fn literals(key: &Key, columns: &[KeyColumn]) -> Result<String> {
+/// The typed values of an end of a range; `None` where it is open.
+pub fn values(bound: Option<&Key>, columns: &[KeyColumn]) -> Result<Option<Vec<String>>> {
+    let Some(key) = bound else { return Ok(None) };
     let wrong = || Error::new(ErrorKind::Internal, "a key of another table or driver").with("key", key);
     let values: Vec<String> = serde_json::from_str(&key.0).map_err(|_| wrong())?;
     if values.len() != columns.len() {
         return Err(wrong());
     }
-    let typed: Vec<String> = values
-        .iter()
-        .zip(columns)
-        .map(|(value, column)| format!("{}::{}", text(value), column.kind))
-        .collect();
-    Ok(format!("({})", typed.join(", ")))
+    let typed = values.iter().zip(columns);
+    Ok(Some(typed.map(|(value, column)| format!("{}::{}", text(value), column.kind)).collect()))
 }
 
 #[cfg(test)]

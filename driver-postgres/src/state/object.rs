@@ -16,6 +16,8 @@ pub enum ObjectRole {
     Retired,
     /// Not ours: the table that applications use; `extra` says by which number the server knows the shadow.
     Live,
+    /// Which ranges are copied.
+    Chunks,
     /// Rows of the retired table that wait for a later batch.
     Parked,
     /// The log of the way there, with the function and the triggers of its name.
@@ -31,10 +33,11 @@ pub enum ObjectRole {
 }
 
 impl ObjectRole {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Shadow,
         Self::Retired,
         Self::Live,
+        Self::Chunks,
         Self::Parked,
         Self::Log,
         Self::LogBack,
@@ -54,6 +57,7 @@ impl ObjectRole {
             Self::Shadow => "shadow",
             Self::Retired => "retired",
             Self::Live => "live",
+            Self::Chunks => "chunks",
             Self::Parked => "parked",
             Self::Log => "log",
             Self::LogBack => "log_back",

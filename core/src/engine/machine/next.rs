@@ -63,7 +63,7 @@ impl Machine {
         if self.is_pulling
             || rests
             || !has_room
-            || self.keeps_to_copying()
+            || self.keeps_changes()
             || !self.backoff.is_over(Kind::Pull, now)
         {
             return None;
@@ -143,7 +143,7 @@ impl Machine {
     }
 
     fn next_batch(&mut self, now: Duration) -> Option<Action> {
-        let is_barred = self.is_building && !self.setup.pace.apply_during_build || self.keeps_to_copying();
+        let is_barred = self.is_building && !self.setup.pace.apply_during_build || self.keeps_changes();
         if is_barred || now < self.rest_until || !self.backoff.is_over(Kind::Apply, now) {
             return None;
         }
@@ -154,10 +154,16 @@ impl Machine {
         Some(Action::Apply(batch))
     }
 
-    /// Nothing is pulled or applied now: chunks and batches would stand in each other's way.
+    /// Nothing is pulled or applied now: chunks and batches would stand in each other's way, and the index by which rows
+    /// are found may not be there yet. Once its build was tried, rows of different moments that it found are settled.
     #[must_use]
-    pub fn keeps_to_copying(&self) -> bool {
-        self.state == RunState::Copying && !self.is_paused && !self.setup.pace.apply_during_copy
+    pub fn keeps_changes(&self) -> bool {
+        !self.setup.pace.apply_during_copy
+            && match self.state {
+                RunState::Copying => true,
+                RunState::BuildingIndexes => !self.has_tried_index,
+                _ => false,
+            }
     }
 
     fn next_index(&mut self, now: Duration) -> Option<Action> {

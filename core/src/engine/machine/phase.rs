@@ -101,7 +101,7 @@ impl Machine {
         self.state = state;
         match state {
             RunState::CatchingUp | RunState::WaitingCutover => self.catch_up = Goal::Wanted,
-            RunState::BuildingIndexes => self.indexes = None,
+            RunState::BuildingIndexes => (self.indexes, self.has_tried_index) = (None, false),
             RunState::Verifying if self.passes == 0 || self.verify.is_planned() => {
                 self.passes += 1;
                 self.pass_repaired = 0;

@@ -374,6 +374,7 @@ impl Machine {
 
     fn index_built(&mut self, result: Result<IndexBuild>, now: Duration) {
         self.is_building = false;
+        self.has_tried_index |= result.is_ok();
         if let Ok(IndexBuild::Duplicates(changes)) = result {
             self.index_has_duplicates(changes, now);
             return;

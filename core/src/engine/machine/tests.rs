@@ -104,26 +104,52 @@ fn a_change_waits_for_the_chunks_in_flight_when_it_arrived() {
 }
 
 #[test]
-fn where_chunks_and_batches_are_in_each_others_way_the_feed_waits_for_the_copy_or_a_pause() {
+fn where_chunks_and_batches_are_in_each_others_way_the_feed_waits_for_the_copy_and_the_first_index() {
     let mut setup = setup(Direction::Forward);
-    setup.pace.apply_during_copy = false;
+    (setup.pace.apply_during_copy, setup.pace.apply_during_build) = (false, false);
     let mut machine = Machine::new(setup, RunState::Copying, &begun(), Box::new(reached));
     let started = startable(&mut machine);
     let flying = copies(&started);
     assert_eq!(flying.len(), 2);
-    assert!(!started.iter().any(|action| matches!(action, Action::Pull)), "{started:?}");
+    let pulls = |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Pull));
+    assert!(!pulls(&started), "{started:?}");
+    machine.take(Outcome::Head(Ok(at(1))), NOW);
     machine.set_paused(true);
-    assert!(
-        startable(&mut machine).iter().any(|action| matches!(action, Action::Pull)),
-        "no chunk is to come"
-    );
-    machine.take(Outcome::Pull(Ok(fed(vec![change("a", 0)], 1))), NOW);
+    assert!(!pulls(&startable(&mut machine)), "in a pause, too: rows are not found yet");
     machine.set_paused(false);
     for epoch in flying {
         machine.take(Outcome::Copy(epoch, NOW, Ok(copied())), NOW);
     }
-    assert!(batches(&startable(&mut machine)).is_empty());
-    machine.enter(RunState::CatchingUp);
+    machine.enter(RunState::BuildingIndexes);
+    assert_eq!(startable(&mut machine), [Action::ListIndexes]);
+    machine.take(Outcome::ListIndexes(Ok(vec!["key".to_owned(), "other".to_owned()])), NOW);
+    let build = |name: &str| Action::BuildIndex(name.to_owned());
+    assert_eq!(startable(&mut machine), [build("key")]);
+    machine.take(Outcome::BuildIndex(lost()), NOW);
+    assert_eq!(startable(&mut machine), [Action::Fence], "whether it is there is asked behind a fence");
+    machine.take(Outcome::Fence(Ok(())), NOW);
+    assert_eq!(startable(&mut machine), [Action::ListIndexes]);
+    machine.take(Outcome::ListIndexes(Ok(vec!["key".to_owned(), "other".to_owned()])), NOW);
+    assert_eq!(startable(&mut machine), [build("key")]);
+    machine.take(Outcome::BuildIndex(Ok(IndexBuild::Built)), NOW);
+    assert!(pulls(&startable(&mut machine)));
+}
+
+#[test]
+fn rows_that_the_first_index_finds_in_each_others_way_are_applied_before_it_is_tried_again() {
+    let mut setup = setup(Direction::Forward);
+    (setup.pace.apply_during_copy, setup.pace.apply_during_build) = (false, false);
+    let mut machine = Machine::new(setup, RunState::Copying, &begun(), Box::new(reached));
+    machine.enter(RunState::BuildingIndexes);
+    startable(&mut machine);
+    machine.take(Outcome::Head(Ok(at(0))), NOW);
+    machine.take(Outcome::ListIndexes(Ok(vec!["key".to_owned()])), NOW);
+    startable(&mut machine);
+    machine.take(Outcome::BuildIndex(Ok(IndexBuild::Duplicates(vec![change("a", 0)]))), NOW);
+    let started = startable(&mut machine);
+    assert!(started.contains(&Action::Pull) && started.contains(&Action::Head), "{started:?}");
+    machine.take(Outcome::Head(Ok(at(1))), NOW);
+    machine.take(Outcome::Pull(Ok(fed(Vec::new(), 1))), NOW);
     assert_eq!(batches(&startable(&mut machine)).len(), 1);
 }
 

@@ -38,7 +38,11 @@ impl Pump<'_> {
             Control::Pause => {
                 run.resume_state = Some(run.state);
                 self.machine.set_paused(true);
-                self.record.enter(RunState::Paused, "paused; changes are still applied").await?;
+                let message = match self.machine.keeps_changes() {
+                    true => "paused; what changes meanwhile waits in the log",
+                    false => "paused; changes are still applied",
+                };
+                self.record.enter(RunState::Paused, message).await?;
                 Ok((Answer::obeyed("paused"), None))
             }
             Control::Resume => {

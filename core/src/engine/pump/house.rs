@@ -133,7 +133,7 @@ impl Pump<'_> {
     async fn look_for_a_stall(&mut self) -> Result<()> {
         let now = Instant::now();
         let position = self.machine.checkpoint().position;
-        let waits = self.machine.throttle().is_some() || self.machine.keeps_to_copying();
+        let waits = self.machine.throttle().is_some() || self.machine.keeps_changes();
         if position != self.applied.position || waits {
             self.applied = Applied { position, since: now, is_told: false };
         }

@@ -1,8 +1,9 @@
 //! Preparing, copying, discarding.
 
 use super::fixture::{Fixture, Write};
-use super::rig::{Rig, pairs};
+use super::rig::{Rig, open, pairs};
 use crate::ErrorKind;
+use crate::driver::{IndexBuild, RebuildJob};
 use crate::ident::TableId;
 use crate::value::Bounds;
 
@@ -70,8 +71,37 @@ pub(super) async fn copy_brings_every_row_and_copying_again_changes_nothing(fixt
     assert_eq!(rig.written().await, pairs(&ROWS));
 }
 
+/// The answer to a chunk was lost, and whoever goes on has other bounds.
+pub(super) async fn copy_with_other_bounds_brings_only_what_is_not_there(fixture: &dyn Fixture) {
+    let rig = Rig::prepared(fixture, &ROWS).await;
+    let (lower, upper) = (rig.rebuild.next_bound(None, 1).await, rig.rebuild.next_bound(None, 3).await);
+    let (lower, upper) = (lower.expect("the bound is read"), upper.expect("the bound is read"));
+    let middle = Bounds { lower, upper: upper.clone() };
+    assert_eq!(rig.rebuild.copy(&middle).await.expect("the chunk is copied").written, 2);
+    let successor = open(rig.session.as_ref(), &rig.job).await;
+    let token = rig.next_token().await;
+    successor.fence(token).await.expect("the new holder fences");
+    let bounds = [Bounds { lower: None, upper }, Bounds::all()];
+    let mut copied = Vec::new();
+    for bounds in bounds {
+        let done = successor.copy(&bounds).await.expect("the rows are copied");
+        copied.push((done.read, done.written));
+    }
+    assert_eq!(copied, [(3, 1), (5, 2)], "rows of other chunks are left out");
+    let renamed = RebuildJob { fence: token, ..rig.job.clone() };
+    assert_eq!(fixture.rows(&fixture.written(&renamed)).await, pairs(&ROWS));
+    for index in successor.deferred_indexes().await.expect("the indexes are listed") {
+        let built = successor.build_index(&index).await.expect("the index is built");
+        assert_eq!(built, IndexBuild::Built, "no row is there twice");
+    }
+}
+
+/// Where nothing is applied during the copy, no newer version can be there.
 pub(super) async fn copy_never_overwrites(fixture: &dyn Fixture) {
     let rig = Rig::prepared(fixture, &ROWS).await;
+    if !rig.rebuild.pace().apply_during_copy {
+        return;
+    }
     // As if a newer version had been applied before the chunk arrives.
     rig.damage(&[Write::Insert("b", "99")]).await;
     let copied = rig.rebuild.copy(&Bounds::all()).await.expect("the rows are copied");

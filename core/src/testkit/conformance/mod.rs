@@ -54,6 +54,7 @@ cases! {
         discard_leaves_the_live_table_alone_and_is_harmless_again,
         next_bound_walks_every_row_once,
         copy_brings_every_row_and_copying_again_changes_nothing,
+        copy_with_other_bounds_brings_only_what_is_not_there,
         copy_never_overwrites,
         copy_stays_within_its_bounds;
     writing:

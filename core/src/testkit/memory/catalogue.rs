@@ -29,6 +29,8 @@ pub(super) struct Table {
     pub rows: Rows,
     /// A unique index over the rows' unique values exists.
     pub is_unique: bool,
+    /// The index by which its rows are found exists.
+    pub has_key: bool,
     /// Changes with every DDL by others.
     pub definition: u64,
     /// The metadata lock: statements share it, a rename has it alone. Fair.
@@ -142,8 +144,14 @@ impl State {
     pub fn create_table(&mut self, name: &str, shape: Shape, is_unique: bool) -> Identity {
         self.identities += 1;
         let identity = Identity(self.identities);
-        let table =
-            Table { shape, rows: Rows::default(), is_unique, definition: 1, lock: Arc::new(RwLock::new(())) };
+        let table = Table {
+            shape,
+            rows: Rows::default(),
+            is_unique,
+            has_key: true,
+            definition: 1,
+            lock: Arc::new(RwLock::new(())),
+        };
         self.tables.insert(identity, table);
         self.names.insert(name.to_owned(), identity);
         identity

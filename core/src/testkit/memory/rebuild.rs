@@ -125,7 +125,8 @@ impl Rebuild for MemoryRebuild {
     }
 
     async fn build_index(&self, name: &str) -> Result<IndexBuild> {
-        self.send(Kind::Write, format!("build index {name}"), statement::build_index).await
+        let (what, name) = (format!("build index {name}"), name.to_owned());
+        self.send(Kind::Write, what, |server, job| statement::build_index(server, job, name)).await
     }
 
     async fn fence(&self, to: Fence) -> Result<()> {

@@ -19,7 +19,7 @@ struct Cell {
     writes: [&'static str; 3],
 }
 
-const CELLS: [Cell; 17] = [
+const CELLS: [Cell; 18] = [
     Cell {
         name: "a key with columns that are only included",
         setup: "CREATE TABLE {t} (a int NOT NULL, b int); CREATE UNIQUE INDEX ON {t} (a) INCLUDE (b);
@@ -154,6 +154,18 @@ const CELLS: [Cell; 17] = [
             "UPDATE {t} SET u = NULL WHERE id = 1; UPDATE {t} SET u = 'u1' WHERE id = 2; UPDATE {t} SET u = 'u2' WHERE id = 1",
             "UPDATE {t} SET u = NULL WHERE id IN (3, 4); UPDATE {t} SET u = 'u' || (7 - id) WHERE id IN (3, 4)",
             "DELETE FROM {t} WHERE id = 9; INSERT INTO {t} VALUES (999, 'u9', 1); UPDATE {t} SET u = NULL WHERE id IN (5, 6); UPDATE {t} SET u = 'u' || (11 - id) WHERE id IN (5, 6)",
+        ],
+    },
+    Cell {
+        name: "unique values that may meet until the end of a transaction",
+        setup: "CREATE TABLE {t} (id int PRIMARY KEY, v int, place int CONSTRAINT {t}_once UNIQUE DEFERRABLE INITIALLY DEFERRED,
+                other int UNIQUE DEFERRABLE, note text);
+                INSERT INTO {t} SELECT n, n, n, -n, NULL FROM generate_series(1, 1200) n",
+        change: "ALTER COLUMN v TYPE bigint, ALTER COLUMN place TYPE bigint",
+        writes: [
+            "UPDATE {t} SET place = place - 1, other = other + 1; UPDATE {t} SET place = 1200 WHERE id = 1",
+            "UPDATE {t} SET place = place + 1, other = 1 - other; UPDATE {t} SET place = 1201 - place",
+            "UPDATE {t} SET place = 1 + place % 1200; BEGIN; UPDATE {t} SET place = 8 WHERE id = 7; UPDATE {t} SET place = 1300 WHERE place = 8 AND id <> 7; COMMIT",
         ],
     },
     Cell {

@@ -57,6 +57,26 @@ async fn on_postgres_where_and_how_a_table_is_kept_changes_under_load_and_back()
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_an_index_stays_in_its_tablespace() {
+    let server = server().await;
+    let database = server.database().await;
+    let mut connection = connect(&database.url).await;
+    let made = "CREATE TABLE t (id int PRIMARY KEY USING INDEX TABLESPACE fast, n int UNIQUE, m int);
+         CREATE INDEX other ON t (m) TABLESPACE other; CREATE INDEX plain ON t (n, m);
+         INSERT INTO t SELECT n, n, n FROM generate_series(1, 300) AS n";
+    run(&mut connection, made).await.expect(made);
+    let places = "SELECT string_agg(concat_ws(' ', indexname, tablespace), ', ' ORDER BY indexname) FROM pg_indexes WHERE tablename = 't'";
+    let expected = "other other, plain, t_n_key, t_pkey fast";
+    let mut place = async || -> String { sqlx::Row::get(&query(&mut connection, places).await[0], 0) };
+    assert_eq!(place().await, expected);
+    let retype = "ALTER TABLE t ALTER n TYPE bigint, ALTER m TYPE bigint";
+    run_beside(&["apply", "-t", &database.url, "-e", retype, "--yes"], &[]).await.exits(0);
+    assert_eq!(place().await, expected);
+    run_beside(&["revert", "last", "-t", &database.url, "--yes"], &[]).await.exits(0);
+    assert_eq!(place().await, expected);
+}
+
 /// Sequences, all with their tables.
 async fn sequences(url: &str) -> Vec<String> {
     let mut connection = connect(url).await;

@@ -6,9 +6,9 @@ use super::super::catalogue::State;
 use super::super::config::Mutant;
 use super::super::row::{Place, Row, RowMap, Rows, Shape, change, convert};
 use super::super::server::Server;
-use crate::Result;
 use crate::driver::{Applied, RebuildJob};
 use crate::value::Change;
+use crate::{Error, ErrorKind, Result};
 
 pub(in crate::testkit::memory) async fn apply(
     server: Server,
@@ -17,6 +17,10 @@ pub(in crate::testkit::memory) async fn apply(
 ) -> Result<Applied> {
     let (source, reading) = server.share(|state| state.source(&job)).await?;
     let (written, writing) = server.share(|state| state.written(&job)).await?;
+    if !server.look(|state| state.table(written).has_key) {
+        let said = "changes are applied to a table without the index by which rows are found";
+        return Err(Error::new(ErrorKind::Internal, said));
+    }
     let (snapshot, from) = server.look(|state| (state.table(source).rows.clone(), state.table(source).shape));
     if server.look(|state| state.config.mutant) == Some(Mutant::ApplyAnswersEarly) {
         let late = server.clone();

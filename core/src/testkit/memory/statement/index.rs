@@ -1,4 +1,4 @@
-//! The unique index: built late, and what collides under it.
+//! Indexes that are built late: the one by which rows are found, and the unique one with what collides under it.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,7 @@ use crate::driver::{IndexBuild, RebuildJob};
 use crate::testkit::memory::error;
 use crate::value::{Change, Key};
 
+const KEY: &str = "items_key";
 const NAME: &str = "items_unique";
 
 pub(in crate::testkit::memory) async fn deferred_indexes(
@@ -20,13 +21,19 @@ pub(in crate::testkit::memory) async fn deferred_indexes(
     let (written, _reading) = server.share(|state| state.written(&job)).await?;
     Ok(server.look(|state| {
         let is_deferred = state.build(&job.run).is_some_and(|build| build.is_deferred);
-        let is_wanted = is_deferred && !state.table(written).is_unique;
-        if is_wanted { vec![NAME.to_owned()] } else { Vec::new() }
+        let table = state.table(written);
+        let (wants_key, wants_unique) = (!table.has_key, is_deferred && !table.is_unique);
+        let names = [(wants_key, KEY), (wants_unique, NAME)];
+        names.iter().filter(|(wanted, _)| *wanted).map(|(_, name)| (*name).to_owned()).collect()
     }))
 }
 
 /// Where changes may be applied meanwhile, the build shares the table with them; else it has it alone.
-pub(in crate::testkit::memory) async fn build_index(server: Server, job: RebuildJob) -> Result<IndexBuild> {
+pub(in crate::testkit::memory) async fn build_index(
+    server: Server,
+    job: RebuildJob,
+    name: String,
+) -> Result<IndexBuild> {
     let (written, shared) = server.share(|state| state.written(&job)).await?;
     let is_shared = server.look(|state| state.config.pace.apply_during_build);
     let alone = if is_shared {
@@ -45,6 +52,10 @@ pub(in crate::testkit::memory) async fn build_index(server: Server, job: Rebuild
     let build = server.step(|state| {
         let lanes = state.config.pace.lanes;
         let table = state.table_mut(written);
+        if name == KEY {
+            table.has_key = true;
+            return IndexBuild::Built;
+        }
         let collided = colliding(&table.rows, lanes);
         if collided.is_empty() {
             table.is_unique = true;

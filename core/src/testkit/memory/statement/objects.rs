@@ -37,6 +37,8 @@ pub(in crate::testkit::memory) async fn prepare(server: Server, job: RebuildJob)
         let is_deferred = is_unique && state.config.is_deferred;
         let name = written_name(&job.run, Direction::Forward, job.fence);
         let shadow = state.create_table(&name, Shape::New, is_unique && !is_deferred);
+        // Nothing is applied before it is built.
+        state.table_mut(shadow).has_key = state.config.pace.apply_during_copy;
         state.builds.push(Build { run: job.run.clone(), shadow, original: source, is_deferred });
         Ok(())
     })?;
