@@ -57,7 +57,9 @@ impl Definition {
                 let unique = if index.is_unique { "unique " } else { "" };
                 let constraint = index.constraint.as_deref().unwrap_or_default();
                 let place = index.place.as_ref().map(|place| format!("in {place}")).unwrap_or_default();
-                format!("{unique}index {} {} {constraint} {place}", index.name, index.tail).trim_end().to_owned()
+                format!("{unique}index {} {} {constraint} {place}", index.name, index.tail)
+                    .trim_end()
+                    .to_owned()
             });
             definition.lines.iter().cloned().chain(indexes).collect::<Vec<_>>()
         };
@@ -135,16 +137,18 @@ impl Index {
     fn deferring(&self) -> Option<&str> {
         let constraint = self.constraint.as_deref()?;
         // Behind whatever a predicate of an exclusion constraint says.
-        [" DEFERRABLE", " DEFERRABLE INITIALLY DEFERRED"].into_iter().find(|words| constraint.ends_with(words))
+        [" DEFERRABLE", " DEFERRABLE INITIALLY DEFERRED"]
+            .into_iter()
+            .find(|words| constraint.ends_with(words))
     }
 
+    /// The settings serve a constraint as well, and one of both a temporary copy.
     fn in_its_place(&self, making: String) -> String {
-        match &self.place {
-            None => making,
-            Some(place) => {
-                format!("SET LOCAL default_tablespace = {}; {making}; SET LOCAL default_tablespace = ''", text(place))
-            }
-        }
+        let Some(place) = &self.place else { return making };
+        let set = |place: &str| {
+            format!("SET LOCAL default_tablespace = {place}; SET LOCAL temp_tablespaces = {place}")
+        };
+        format!("{}; {making}; {}", set(&text(place)), set("''"))
     }
 
     fn making_there(&self, on: &str, name: &str) -> String {
@@ -159,7 +163,9 @@ impl Index {
             Some(constraint) => {
                 let kind = if constraint.starts_with("PRIMARY") { "PRIMARY KEY" } else { "UNIQUE" };
                 let deferring = self.deferring().unwrap_or_default();
-                format!("{create}; ALTER TABLE {on} ADD CONSTRAINT {name} {kind} USING INDEX {name}{deferring}")
+                format!(
+                    "{create}; ALTER TABLE {on} ADD CONSTRAINT {name} {kind} USING INDEX {name}{deferring}"
+                )
             }
         }
     }

@@ -31,12 +31,17 @@ pub async fn make(connection: &mut Conn, core: &Core) -> Result<()> {
     let names = core.source_key()?;
     let columns: Vec<String> = ["l", "u"]
         .iter()
-        .flat_map(|end| names.iter().enumerate().map(move |(at, name)| format!("s.{} AS {end}{at}", ident(name))))
+        .flat_map(|end| {
+            names.iter().enumerate().map(move |(at, name)| format!("s.{} AS {end}{at}", ident(name)))
+        })
         .collect();
     let kind = if core.spec.new.definition.is_unlogged() { "UNLOGGED " } else { "" };
     let (full, columns) = (core.chunks(), columns.join(", "));
-    run(connection, format!("CREATE {kind}TABLE {full} AS SELECT {columns} FROM {} AS s WITH NO DATA", core.source()))
-        .await?;
+    run(
+        connection,
+        format!("CREATE {kind}TABLE {full} AS SELECT {columns} FROM {} AS s WITH NO DATA", core.source()),
+    )
+    .await?;
     run(connection, closing(&full)).await?;
     core.objects.put(connection, ObjectRole::Chunks, &core.chunks_name(), &json!({})).await
 }

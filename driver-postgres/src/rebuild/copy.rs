@@ -1,8 +1,8 @@
 //! Chunks: their bounds, and copying one.
 
+use replank_core::Result;
 use replank_core::driver::Copied;
 use replank_core::value::{Bounds, Key};
-use replank_core::Result;
 
 use super::range::{Condition, encoded};
 use super::{Core, chunks};

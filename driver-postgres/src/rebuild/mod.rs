@@ -71,17 +71,7 @@ impl Rebuilder for Opener {
         let is_analyzed = AtomicBool::new(false);
         let looked = Mutex::default();
         Ok(Arc::new(Handle {
-            core: Arc::new(Core {
-                server,
-                names,
-                objects,
-                job,
-                spec,
-                fence,
-                token,
-                is_analyzed,
-                looked,
-            }),
+            core: Arc::new(Core { server, names, objects, job, spec, fence, token, is_analyzed, looked }),
         }))
     }
 }
