@@ -28,9 +28,12 @@ case "$case" in
     REPLANK_ROUND_TRIPS=${number:-all} cargo test -p replank-integration-tests --test all -- every_round_trip_may_fail_once --nocapture
     ;;
   faults)
-    # What `make test` tries on one version of PostgreSQL, on another: N is its row of servers.toml.
-    REPLANK_TEST_SERVER=${number:?N=postgres-15, say} RUST_TEST_THREADS=4 cargo test -p replank-integration-tests --test all -- \
-      postgres::server_kills:: postgres::round_trips:: postgres::rebuild_kills:: postgres::carried:: postgres::keeping:: postgres::doctor::
+    # What `make test` tries on one version of a server, on another: N is its row of servers.toml.
+    case ${number:?N=postgres-15, say} in
+      postgres-*) names=(postgres::{server_kills,round_trips,rebuild_kills,carried,keeping,doctor}::) ;;
+      *) names=(killed_at_every_step_of_moving swap_of_two_sessions_survives connection_cut_at_a_commit) ;;
+    esac
+    REPLANK_TEST_SERVER=$number RUST_TEST_THREADS=2 cargo test -p replank-integration-tests --test all -- "${names[@]}"
     ;;
   *)
     echo "usage: make soak CASE=simulation|model|kills|roundtrips|faults N=…" >&2
