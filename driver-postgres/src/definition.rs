@@ -118,15 +118,37 @@ impl Definition {
 impl Index {
     /// The statements that make it on a table, under a name; both as they are typed. To be sent as one message.
     pub fn making(&self, on: &str, name: &str) -> String {
-        self.in_its_place(self.making_there(on, name))
+        let (index, constraint) = self.making_in_parts(on, name);
+        constraint.map_or_else(|| index.clone(), |constraint| format!("{index}; {constraint}"))
+    }
+
+    /// The same in two: the index, beside which others read the table, and the constraint, a moment that has it alone.
+    pub fn making_in_parts(&self, on: &str, name: &str) -> (String, Option<String>) {
+        let unique = if self.is_unique { "UNIQUE " } else { "" };
+        let create = format!("CREATE {unique}INDEX {name} ON {on} {}", self.tail);
+        match &self.constraint {
+            None => (self.in_its_place(on, create), None),
+            // There is no other way to make one.
+            Some(constraint) if constraint.starts_with("EXCLUDE") => {
+                (self.in_its_place(on, format!("ALTER TABLE {on} ADD CONSTRAINT {name} {constraint}")), None)
+            }
+            Some(constraint) => {
+                let kind = if constraint.starts_with("PRIMARY") { "PRIMARY KEY" } else { "UNIQUE" };
+                let deferring = self.deferring().unwrap_or_default();
+                let adding = format!("ALTER TABLE {on} ADD CONSTRAINT {name} {kind} USING INDEX {name}{deferring}");
+                (self.in_its_place(on, create), Some(adding))
+            }
+        }
     }
 
     /// The same of a partitioned table, where no index that is there already becomes one of a constraint.
     pub fn making_of_all(&self, on: &str, name: &str) -> String {
-        self.in_its_place(match &self.constraint {
-            None => self.making_there(on, name),
-            Some(constraint) => self.making_constraint(on, name, constraint),
-        })
+        let Some(constraint) = &self.constraint else { return self.making(on, name) };
+        let deferring = self.deferring().unwrap_or_default();
+        let what = constraint.strip_suffix(deferring).unwrap_or(constraint);
+        let options = self.tail.find(" WITH (").map_or("", |at| &self.tail[at..]);
+        let options = if constraint.starts_with("EXCLUDE") { "" } else { options };
+        self.in_its_place(on, format!("ALTER TABLE {on} ADD CONSTRAINT {name} {what}{options}{deferring}"))
     }
 
     /// Unique values may meet until the end of a transaction, or of a statement: ON CONFLICT knows nothing of such an index.
@@ -134,7 +156,7 @@ impl Index {
         self.deferring().is_some()
     }
 
-    fn deferring(&self) -> Option<&str> {
+    fn deferring(&self) -> Option<&'static str> {
         let constraint = self.constraint.as_deref()?;
         // Behind whatever a predicate of an exclusion constraint says.
         [" DEFERRABLE", " DEFERRABLE INITIALLY DEFERRED"]
@@ -142,38 +164,12 @@ impl Index {
             .find(|words| constraint.ends_with(words))
     }
 
-    /// The settings serve a constraint as well, and one of both a temporary copy.
-    fn in_its_place(&self, making: String) -> String {
+    /// A setting serves a constraint as well. Of a temporary copy it is another one, which says of a table that stays where its
+    /// sorting spills.
+    fn in_its_place(&self, on: &str, making: String) -> String {
         let Some(place) = &self.place else { return making };
-        let set = |place: &str| {
-            format!("SET LOCAL default_tablespace = {place}; SET LOCAL temp_tablespaces = {place}")
-        };
-        format!("{}; {making}; {}", set(&text(place)), set("''"))
-    }
-
-    fn making_there(&self, on: &str, name: &str) -> String {
-        let unique = if self.is_unique { "UNIQUE " } else { "" };
-        let create = format!("CREATE {unique}INDEX {name} ON {on} {}", self.tail);
-        match &self.constraint {
-            None => create,
-            // There is no other way to make one.
-            Some(constraint) if constraint.starts_with("EXCLUDE") => {
-                self.making_constraint(on, name, constraint)
-            }
-            Some(constraint) => {
-                let kind = if constraint.starts_with("PRIMARY") { "PRIMARY KEY" } else { "UNIQUE" };
-                let deferring = self.deferring().unwrap_or_default();
-                format!(
-                    "{create}; ALTER TABLE {on} ADD CONSTRAINT {name} {kind} USING INDEX {name}{deferring}"
-                )
-            }
-        }
-    }
-
-    fn making_constraint(&self, on: &str, name: &str, constraint: &str) -> String {
-        let options = self.tail.find(" WITH (").map_or("", |at| &self.tail[at..]);
-        let options = if constraint.starts_with("EXCLUDE") { "" } else { options };
-        format!("ALTER TABLE {on} ADD CONSTRAINT {name} {constraint}{options}")
+        let setting = if on.starts_with("pg_temp.") { "temp_tablespaces" } else { "default_tablespace" };
+        format!("SET LOCAL {setting} = {}; {making}; SET LOCAL {setting} = ''", text(place))
     }
 }
 
@@ -265,4 +261,44 @@ fn indexes(oid: i64) -> String {
                LEFT JOIN pg_constraint o ON o.conindid = c.oid AND o.contype IN ('p', 'u', 'x') AND o.conrelid = t.oid
                WHERE i.indrelid = {oid}) AS found ORDER BY oid"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn once(constraint: &str, place: Option<&str>) -> Index {
+        Index {
+            name: "once".to_owned(),
+            is_unique: true,
+            tail: "USING btree (n) WITH (fillfactor='70')".to_owned(),
+            constraint: Some(constraint.to_owned()),
+            place: place.map(str::to_owned),
+            flaw: None,
+        }
+    }
+
+    #[test]
+    fn a_constraint_that_may_be_deferred_says_so_behind_all_else() {
+        let index = once("UNIQUE (n) DEFERRABLE INITIALLY DEFERRED", None);
+        assert!(index.is_deferrable());
+        let (create, add) = index.making_in_parts("t", "x");
+        assert_eq!(create, "CREATE UNIQUE INDEX x ON t USING btree (n) WITH (fillfactor='70')");
+        assert_eq!(
+            add.as_deref(),
+            Some("ALTER TABLE t ADD CONSTRAINT x UNIQUE USING INDEX x DEFERRABLE INITIALLY DEFERRED")
+        );
+        assert_eq!(
+            index.making_of_all("t", "x"),
+            "ALTER TABLE t ADD CONSTRAINT x UNIQUE (n) WITH (fillfactor='70') DEFERRABLE INITIALLY DEFERRED"
+        );
+        assert!(!once("UNIQUE (n)", None).is_deferrable());
+    }
+
+    #[test]
+    fn an_index_is_made_in_its_tablespace_and_sorts_where_others_do() {
+        let index = once("UNIQUE (n)", Some("fast"));
+        assert!(index.making("t", "x").starts_with("SET LOCAL default_tablespace = 'fast'; CREATE UNIQUE INDEX x"));
+        assert!(index.making("pg_temp.t", "x").starts_with("SET LOCAL temp_tablespaces = 'fast'; CREATE"));
+    }
 }

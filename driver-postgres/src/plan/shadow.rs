@@ -452,7 +452,7 @@ fn candidate(table: &Table, spec: &Spec, no_way_back: Option<String>, added: &[&
         },
         CaptureBy::Slot => {
             whole.steps[0].title =
-                "make the new table, empty and with its key alone, and a slot that keeps what is written"
+                "make the new table, empty and without an index, and a slot that keeps what is written"
                     .to_owned();
             super::gentle_lock("SHARE UPDATE EXCLUSIVE on the table, for the publication")
         }
@@ -487,9 +487,9 @@ fn shape(table: &Table) -> Candidate {
         unasked: None,
         reason: "the server itself would write every row anew under a lock".to_owned(),
         steps: vec![
-            step("make the new table, empty and with its key alone, and triggers that log keys", "drop them"),
-            step("copy rows in chunks, and apply changes from the log", "drop the new table"),
-            step("build the other indexes of the new table", "drop the new table"),
+            step("make the new table, empty and without an index, and triggers that log keys", "drop them"),
+            step("copy rows in chunks, and build the index by which they are found", "drop the new table"),
+            step("apply changes from the log, and build the other indexes", "drop the new table"),
             step("compare every row, both ways", "nothing"),
             step("swap the names under a lock; the old table stays in step", "swap them back"),
         ],

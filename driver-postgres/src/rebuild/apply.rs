@@ -14,38 +14,48 @@ pub async fn apply(connection: &mut Conn, core: &Core, changes: &[Change]) -> Re
     if changes.is_empty() {
         return Ok(Applied::default());
     }
-    match attempt(connection, core, changes, Until::Written).await {
+    match attempt(connection, core, changes, Rows::All).await {
         Err(error) if error.kind() == ErrorKind::Unfit => {
             // Which of them it is is asked one by one; each is a transaction of its own, and those that fit are right.
             for change in changes {
                 let one = std::slice::from_ref(change);
-                if let Err(error) = attempt(connection, core, one, Until::Written).await {
-                    let with =
-                        format!("WITH rp_keys AS MATERIALIZED ({}) ", keys([&change.key], &core.flow()?.key));
-                    let condition =
-                        Condition::keys("rp_keys", &core.flow()?.key).sql("s", &core.source_key()?);
-                    let error = core.told_of_misfits(error, &with, &condition).await;
-                    return Err(named(error, change));
+                match attempt(connection, core, one, Rows::All).await {
+                    Ok(_) => {}
+                    // By itself a row may be in the way of one that it exchanges a value with.
+                    Err(error) if error.kind() == ErrorKind::Duplicate && core.may_defer() => {}
+                    Err(error) => {
+                        let key = &core.flow()?.key;
+                        let with = format!("WITH rp_keys AS MATERIALIZED ({}) ", keys([&change.key], key));
+                        let condition = Condition::keys("rp_keys", key).sql("s", &core.source_key()?);
+                        let error = core.told_of_misfits(error, &with, &condition).await;
+                        return Err(named(error, change));
+                    }
                 }
             }
             Err(Error::new(ErrorKind::Retry, error.message().to_owned()))
         }
         Err(error) if error.kind() == ErrorKind::Duplicate && core.may_defer() => {
-            one_by_one(connection, core, changes).await
+            free_ones(connection, core, changes).await
         }
         done => done,
     }
 }
 
-/// An index that may be deferred fails the whole batch, where others leave one row out. Rows that exchange a value pass
-/// together; of one that something else keeps out, the old version leaves, and another one gets in the second time.
-async fn one_by_one(connection: &mut Conn, core: &Core, changes: &[Change]) -> Result<Applied> {
+/// An index that may be deferred fails the whole batch, where others leave a row out. So whose values are taken is asked
+/// first; what collides all the same (of one batch, or under an exclusion constraint) shows row by row.
+async fn free_ones(connection: &mut Conn, core: &Core, changes: &[Change]) -> Result<Applied> {
+    if !core.parks()? {
+        match attempt(connection, core, changes, Rows::Free).await {
+            Err(error) if error.kind() == ErrorKind::Duplicate => {}
+            done => return done,
+        }
+    }
     let mut applied = Applied::default();
     for change in changes {
         let one = std::slice::from_ref(change);
-        match attempt(connection, core, one, Until::Written).await {
+        match attempt(connection, core, one, Rows::All).await {
             Err(error) if error.kind() == ErrorKind::Duplicate => {
-                attempt(connection, core, one, Until::Left).await?;
+                attempt(connection, core, one, Rows::None).await?;
                 applied.displaced.push(change.clone());
             }
             done => applied.displaced.extend(done?.displaced),
@@ -54,16 +64,18 @@ async fn one_by_one(connection: &mut Conn, core: &Core, changes: &[Change]) -> R
     Ok(applied)
 }
 
-/// How far a batch goes.
+/// Which of a batch's rows are written, once their old versions have left.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Until {
-    /// The old versions of its rows have left the written table.
-    Left,
-    /// The new ones are there.
-    Written,
+enum Rows {
+    /// All that are there.
+    All,
+    /// Those whose unique values no other row has.
+    Free,
+    /// None.
+    None,
 }
 
-async fn attempt(connection: &mut Conn, core: &Core, changes: &[Change], until: Until) -> Result<Applied> {
+async fn attempt(connection: &mut Conn, core: &Core, changes: &[Change], which: Rows) -> Result<Applied> {
     let key = &core.flow()?.key;
     let all = keys(changes.iter().map(|change| &change.key), key);
     let (mut statements, leaving) = match core.parks()? {
@@ -72,9 +84,9 @@ async fn attempt(connection: &mut Conn, core: &Core, changes: &[Change], until: 
                 changes.iter().filter(|change| change.removed).map(|change| &change.key).collect();
             (parked::statements(core, &all, &keys(afresh, key))?, parked::LEAVING)
         }
-        false => (plain(core, &all)?, 1),
+        false => (plain(core, &all, which)?, 1),
     };
-    if until == Until::Left {
+    if which == Rows::None {
         statements.truncate(leaving);
     }
     let found = rows(connection, statements.join(";\n")).await.map_err(|error| core.missed(error))?;
@@ -84,7 +96,7 @@ async fn attempt(connection: &mut Conn, core: &Core, changes: &[Change], until: 
 
 /// Every key leaves its unique values before any row is written; a row that collides all the same is left out, and its key
 /// is the answer. What stands in the way stays, whatever moment it is of: its own change will remove it.
-fn plain(core: &Core, keys: &str) -> Result<Vec<String>> {
+fn plain(core: &Core, keys: &str, which: Rows) -> Result<Vec<String>> {
     let flow = core.flow()?;
     let (source_key, written_key) = (core.source_key()?, core.written_key()?);
     let condition = Condition::keys("rp_keys", &flow.key);
@@ -105,7 +117,7 @@ fn plain(core: &Core, keys: &str) -> Result<Vec<String>> {
         format!(
             "WITH rp_keys AS MATERIALIZED ({keys}),
              rp_source AS MATERIALIZED (SELECT {} AS rp_key, {} FROM {} AS s WHERE {}),
-             rp_done AS (INSERT INTO {written} AS w ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM rp_source
+             rp_done AS (INSERT INTO {written} AS w ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM rp_source AS s{}
                          {} RETURNING {} AS rp_key)
              SELECT rp_key FROM rp_source AS s WHERE NOT EXISTS (SELECT FROM rp_done AS d WHERE d.rp_key = s.rp_key)",
             encoded("s", &source_key),
@@ -114,10 +126,45 @@ fn plain(core: &Core, keys: &str) -> Result<Vec<String>> {
             condition.sql("s", &source_key),
             columns.join(", "),
             slots.join(", "),
+            if which == Rows::Free { taken_by_none(core)? } else { String::new() },
             core.leaving_out(),
             encoded("w", &written_key),
         ),
     ])
+}
+
+/// That no row of the written table has the unique values of a row of `rp_source`, under `s`.
+fn taken_by_none(core: &Core) -> Result<String> {
+    let written = core.written();
+    let columns: Vec<String> = core
+        .flow()?
+        .columns
+        .iter()
+        .enumerate()
+        .map(|(at, column)| format!("s.rp_v{at}::{} AS {}", column.kind, ident(&column.column)))
+        .collect();
+    let conditions: Vec<String> = core
+        .spec
+        .written(core.job.direction)
+        .unique
+        .iter()
+        .map(|unique| {
+            let parts = unique.parts.iter().enumerate();
+            let values: Vec<String> = parts.clone().map(|(at, part)| format!("({part}) AS rp_u{at}")).collect();
+            let is_same = if unique.nulls_equal { "IS NOT DISTINCT FROM" } else { "=" };
+            let same: Vec<String> = parts.map(|(at, part)| format!("({part}) {is_same} x.rp_u{at}")).collect();
+            let counts = unique.condition.as_ref().map(|condition| format!("({condition})"));
+            let counts = counts.unwrap_or_else(|| "true".to_owned());
+            format!(
+                "NOT EXISTS (SELECT FROM (SELECT {}, {counts} AS rp_counts FROM (SELECT {}) AS m) AS x
+                             WHERE x.rp_counts AND EXISTS (SELECT FROM {written} WHERE {} AND {counts}))",
+                values.join(", "),
+                columns.join(", "),
+                same.join(" AND ")
+            )
+        })
+        .collect();
+    Ok(format!(" WHERE {}", conditions.join(" AND ")))
 }
 
 fn named(error: Error, change: &Change) -> Error {

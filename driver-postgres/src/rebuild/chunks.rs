@@ -57,6 +57,11 @@ pub fn noting(core: &Core, bounds: &Bounds) -> Result<String> {
 
 /// Whether some of a range is copied already, as a query.
 pub fn any(core: &Core, bounds: &Bounds) -> Result<String> {
+    Ok(format!("SELECT EXISTS (SELECT FROM {} AS c WHERE {})", core.chunks(), meeting(core, bounds)?))
+}
+
+/// That a noted chunk has keys of a range in it.
+fn meeting(core: &Core, bounds: &Bounds) -> Result<String> {
     let key = &core.flow()?.key;
     let mut conditions = Vec::new();
     if let Some(lower) = values(bounds.lower.as_ref(), key)? {
@@ -65,18 +70,19 @@ pub fn any(core: &Core, bounds: &Bounds) -> Result<String> {
     if let Some(upper) = values(bounds.upper.as_ref(), key)? {
         conditions.push(format!("(c.l0 IS NULL OR {} < ({}))", end('l', key.len()), upper.join(", ")));
     }
-    let condition = if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") };
-    Ok(format!("SELECT EXISTS (SELECT FROM {} AS c WHERE {condition})", core.chunks()))
+    Ok(if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") })
 }
 
-/// That a row of the source, under an alias, is not copied yet.
-pub fn without(core: &Core, alias: &str) -> Result<String> {
+/// That a row of a range of the source, under an alias, is not copied yet. It is held against each chunk that is noted within
+/// that range, and those are few: against all of them it would take hours.
+pub fn without(core: &Core, bounds: &Bounds, alias: &str) -> Result<String> {
     let names = core.source_key()?;
     let columns: Vec<String> = names.iter().map(|name| format!("{alias}.{}", ident(name))).collect();
     let row = format!("({})", columns.join(", "));
     Ok(format!(
-        "NOT EXISTS (SELECT FROM {} AS c WHERE (c.l0 IS NULL OR {row} > {}) AND (c.u0 IS NULL OR {row} <= {}))",
+        "NOT EXISTS (SELECT FROM {} AS c WHERE {} AND (c.l0 IS NULL OR {row} > {}) AND (c.u0 IS NULL OR {row} <= {}))",
         core.chunks(),
+        meeting(core, bounds)?,
         end('l', names.len()),
         end('u', names.len())
     ))

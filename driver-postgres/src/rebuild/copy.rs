@@ -36,9 +36,10 @@ pub async fn copy(core: &Core, bounds: &Bounds) -> Result<Copied> {
     let columns: Vec<String> = flow.columns.iter().map(|column| ident(&column.column)).collect();
     let values: Vec<&str> = flow.columns.iter().map(|column| column.expression.as_str()).collect();
     let mut connection = core.server.take().await?;
-    let is_partly_there = is_so(&mut connection, chunks::any(core, bounds)?).await?;
+    let asked = is_so(&mut connection, chunks::any(core, bounds)?).await;
+    let is_partly_there = asked.map_err(|error| core.missed(error))?;
     let condition = match is_partly_there {
-        true => format!("{range} AND {}", chunks::without(core, "s")?),
+        true => format!("{range} AND {}", chunks::without(core, bounds, "s")?),
         false => range.clone(),
     };
     let sql = format!(

@@ -318,8 +318,7 @@ impl Rebuild for Handle {
 
     async fn deferred_indexes(&self) -> Result<Vec<String>> {
         let mut connection = self.core.server.take().await?;
-        let missing = index::missing(&mut connection, &self.core).await?;
-        let names = missing.into_iter().map(|(_, index)| index.name.clone()).collect();
+        let names = index::to_build(&mut connection, &self.core).await?;
         self.core.server.keep(connection);
         Ok(names)
     }

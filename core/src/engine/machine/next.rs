@@ -178,6 +178,11 @@ impl Machine {
         if !self.setup.pace.apply_during_build && self.applying > 0 {
             return None;
         }
+        // What has waited for the first index is applied before the others are built: it takes less with one than with all,
+        // and a unique one would find rows of different moments.
+        if !self.setup.pace.apply_during_copy && self.has_tried_index && !self.is_caught_up() {
+            return None;
+        }
         let action = match &self.indexes {
             None => Action::ListIndexes,
             Some(names) => Action::BuildIndex(names.first()?.clone()),

@@ -61,7 +61,7 @@ impl Machine {
             && self.left_out.keys().all(|key| self.colliding.contains_key(key))
     }
 
-    fn is_caught_up(&self) -> bool {
+    pub(super) fn is_caught_up(&self) -> bool {
         let has_passed = match (&self.catch_up, &self.position) {
             (Goal::At(goal), Some(position)) => (self.reached)(position, goal),
             _ => false,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::next::{NEAR, PULL_KEYS, PULL_REST};
+use super::next::{NEAR, PULL_KEYS, PULL_REST, shown};
 use super::{Displaced, Kind, Machine, Outcome, SweepKind, duplicate};
 use crate::driver::{Applied, Compared, Copied, FeedBatch, IndexBuild};
 use crate::engine::epoch::Epoch;
@@ -374,7 +374,10 @@ impl Machine {
 
     fn index_built(&mut self, result: Result<IndexBuild>, now: Duration) {
         self.is_building = false;
-        self.has_tried_index |= result.is_ok();
+        if result.is_ok() && !self.has_tried_index {
+            self.has_tried_index = true;
+            self.catch_up = Goal::Wanted;
+        }
         if let Ok(IndexBuild::Duplicates(changes)) = result {
             self.index_has_duplicates(changes, now);
             return;
@@ -445,11 +448,23 @@ impl Machine {
                         }
                     }
                     (Kind::Index, Retry::AfterFence) => self.needs_fence = true,
-                    (_, Retry::AfterFence | Retry::Never) => self.fail(error),
+                    (_, Retry::AfterFence | Retry::Never) => {
+                        let told = self.with_unfit(error);
+                        self.fail(told);
+                    }
                 }
                 None
             }
         }
+    }
+
+    /// A comparison may meet what was found to fit nowhere before: those rows are known by their keys.
+    fn with_unfit(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::Unfit || self.conflicts.is_empty() {
+            return error;
+        }
+        let keys: Vec<Key> = self.conflicts.keys().cloned().collect();
+        error.with("keys", shown(&keys))
     }
 
     /// After writing: others get the database's only writer for the rest of the time.

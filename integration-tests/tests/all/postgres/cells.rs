@@ -19,7 +19,7 @@ struct Cell {
     writes: [&'static str; 3],
 }
 
-const CELLS: [Cell; 18] = [
+const CELLS: [Cell; 19] = [
     Cell {
         name: "a key with columns that are only included",
         setup: "CREATE TABLE {t} (a int NOT NULL, b int); CREATE UNIQUE INDEX ON {t} (a) INCLUDE (b);
@@ -166,6 +166,17 @@ const CELLS: [Cell; 18] = [
             "UPDATE {t} SET place = place - 1, other = other + 1; UPDATE {t} SET place = 1200 WHERE id = 1",
             "UPDATE {t} SET place = place + 1, other = 1 - other; UPDATE {t} SET place = 1201 - place",
             "UPDATE {t} SET place = 1 + place % 1200; BEGIN; UPDATE {t} SET place = 8 WHERE id = 7; UPDATE {t} SET place = 1300 WHERE place = 8 AND id <> 7; COMMIT",
+        ],
+    },
+    Cell {
+        name: "ranges that exclude each other and go to another row during the copy",
+        setup: "CREATE TABLE {t} (id int PRIMARY KEY, v int, during int4range, EXCLUDE USING gist (during WITH &&));
+                INSERT INTO {t} SELECT n, n, int4range(n * 10, n * 10 + 5) FROM generate_series(1, 900) n",
+        change: "ALTER COLUMN v TYPE bigint",
+        writes: [
+            "UPDATE {t} SET during = int4range(100000, 100001) WHERE id = 1; UPDATE {t} SET during = int4range(10, 15) WHERE id = 890",
+            "DELETE FROM {t} WHERE id = 2; INSERT INTO {t} VALUES (2000, 1, int4range(20, 25))",
+            "UPDATE {t} SET during = int4range(200000, 200001) WHERE id = 3; UPDATE {t} SET during = int4range(30, 35) WHERE id = 1",
         ],
     },
     Cell {

@@ -5,6 +5,7 @@ mod application;
 mod carried;
 mod catalogue;
 mod cells;
+mod collisions;
 mod conformance;
 mod crashed_positions;
 mod cuts;
