@@ -26,7 +26,7 @@ lint:  ## rustfmt, clippy with warnings denied
 	@$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features --quiet -- -D warnings
 
-soak:  ## CASE=simulation|model|kills|roundtrips N=…: what CI has no time for
+soak:  ## CASE=simulation|model|kills|roundtrips|faults|server N=…: what CI has no time for
 	@scripts/soak.sh "$(CASE)" "$(N)"
 
 bench:  ## ratios within one run, beside the database's own blocking way

@@ -55,18 +55,20 @@ is_or_can_be_here() {
 }
 
 build_server() {
-    local name=$1 image=$2 folder suite series base exact
+    local name=$1 image=$2 folder suite newer series base exact
     folder=$images/$(row_field "$name" folder)
     suite=$(row_field "$name" suite)
+    newer=$(row_field "$name" newer)
     series=$(row_field "$name" expected)
     base=replank-test/debian:$suite-$(base_hash "$suite")
-    exact=$image-$(server_hash "$folder" "$base" "$series")
+    exact=$image-$(server_hash "$folder" "$base" "$newer" "$series")
     if ! image_exists "$exact"; then
         image_exists "$base" || build_base "$suite" "$base"
         docker tag "$base" "replank-test/debian:$suite"
         # --network: the mirror may only be reachable by this machine's own routes and names.
         timed "built $exact" docker build --quiet --force-rm --network=host \
-            --build-arg "SUITE=$suite" --build-arg "SERIES=$series" --tag "$exact" "$folder"
+            --build-arg "SUITE=$suite" ${newer:+--build-arg "NEWER=$newer"} --build-arg "SERIES=$series" \
+            --tag "$exact" "$folder"
     fi
     docker tag "$exact" "$image"
     remove_older "$image" "$exact"
@@ -137,10 +139,10 @@ base_hash() {
 }
 
 server_hash() {
-    local folder=$1 base=$2 series=$3
+    local folder=$1 base=$2 newer=$3 series=$4
     (
         cd "$folder"
-        echo "$base $series"
+        echo "$base${newer:+ $newer} $series"
         find . -type f -printf '%m %p\n' | LC_ALL=C sort
         find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
     ) | short_hash

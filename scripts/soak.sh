@@ -35,8 +35,12 @@ case "$case" in
     esac
     REPLANK_TEST_SERVER=$number RUST_TEST_THREADS=2 cargo test -p replank-integration-tests --test all -- "${names[@]}"
     ;;
+  server)
+    # Everything on a version of PostgreSQL of which `make test` tries a part: N is its row of servers.toml.
+    REPLANK_TEST_SERVER=${number:-postgres-19} RUST_TEST_THREADS=4 cargo test -p replank-integration-tests --test all -- postgres::
+    ;;
   *)
-    echo "usage: make soak CASE=simulation|model|kills|roundtrips|faults N=…" >&2
+    echo "usage: make soak CASE=simulation|model|kills|roundtrips|faults|server N=…" >&2
     exit 2
     ;;
 esac

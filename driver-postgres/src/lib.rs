@@ -26,6 +26,7 @@ mod pgoutput;
 mod plan;
 mod preflight;
 mod rebuild;
+mod repack;
 mod service;
 mod session;
 mod shape;

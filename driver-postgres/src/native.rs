@@ -17,8 +17,9 @@ use crate::error::codes;
 use crate::holders::old_holders_of_any;
 use crate::inspect::{Index, index, indexes};
 use crate::plan::{Kind, NOTHING, Notes};
+use crate::repack::{Named, run_beside};
 use crate::shape::shape;
-use crate::sql::{first, get, is_so, rows, run, text};
+use crate::sql::{first, get, is_so, number, rows, run, text};
 use crate::state::Names;
 
 /// Runs and probes steps.
@@ -219,6 +220,12 @@ impl NativeDdl for Native {
             (Kind::Detached { parent, name, rest }, _) => {
                 self.detach(step, &notes, (*parent, name, rest), lock_budget).await
             }
+            (Kind::Repacked { name, .. }, true) => {
+                let path = format!("SET search_path = {}", notes.path);
+                let table = Named { oid: notes.table, name };
+                run_beside(&self.server, table, &path, marked(step, &notes), lock_budget).await
+            }
+            (Kind::Repacked { .. }, false) => Ok(()),
             (Kind::IndexesRenewed { .. }, true) => self.renew(step, &notes).await,
             (Kind::IndexesRenewed { .. }, false) => self.drop_left_by_reindex(&notes).await,
         }
@@ -293,6 +300,12 @@ impl Native {
                         return Err(not_ours(notes));
                     }
                 }
+            }
+            // The rows say the same in either file.
+            Kind::Repacked { .. } if !is_forward => Probe::Done,
+            Kind::Repacked { file, .. } => {
+                let now = number(connection, format!("SELECT pg_relation_filenode({})::bigint", notes.table));
+                done_if(now.await? != *file)
             }
             Kind::IndexesRenewed { old } => {
                 let present = indexes(connection, &format!("i.indrelid = {}", notes.table)).await?;

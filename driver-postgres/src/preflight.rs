@@ -53,6 +53,13 @@ pub async fn version(connection: &mut Conn) -> Result<String> {
 
 fn version_check(number: u32, version: &str) -> Check {
     match needed(number) {
+        // A candidate is as the release will be, but for what is still found in it.
+        None if is_unreleased(version) => check(
+            "version",
+            CheckState::Warning,
+            format!("PostgreSQL {version}: not released yet, and its makers may still change it"),
+            Some("keep it for trials until its release".to_owned()),
+        ),
         None => good("version", format!("PostgreSQL {version}")),
         Some(mend) => bad("version", format!("PostgreSQL {version}"), mend),
     }
@@ -62,6 +69,12 @@ fn version_check(number: u32, version: &str) -> Check {
 pub fn needed(version: u32) -> Option<&'static str> {
     (version < OLDEST)
         .then_some("PostgreSQL 14 or later is needed: older ones are not supported by their makers either")
+}
+
+/// `19rc1`, `19beta2`, `20devel`: a release has a point in its number.
+fn is_unreleased(version: &str) -> bool {
+    let number = version.split_whitespace().next().unwrap_or_default();
+    number.contains(|letter: char| letter.is_ascii_alphabetic())
 }
 
 async fn standby(connection: &mut Conn) -> Result<Check> {
@@ -194,5 +207,24 @@ async fn database(connection: &mut Conn) -> Result<String> {
     match first(connection, "SELECT current_database()::text").await? {
         Some(row) => get(&row, 0),
         None => Ok(String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_released_yet_is_served_with_a_warning() {
+        for (version, state) in [
+            ("18.6 (Debian 18.6-1)", CheckState::Good),
+            ("19rc1 (Debian 19~rc1-1)", CheckState::Warning),
+            ("19beta2", CheckState::Warning),
+            ("20devel", CheckState::Warning),
+            ("20.0", CheckState::Good),
+        ] {
+            assert_eq!(version_check(190_000, version).state, state, "{version}");
+        }
+        assert_eq!(version_check(130_004, "13.4").state, CheckState::Bad);
     }
 }

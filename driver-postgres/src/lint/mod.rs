@@ -22,6 +22,7 @@ mod not_null_scan;
 mod nullable_key;
 mod old_transactions;
 mod own;
+mod own_repack;
 mod padding;
 mod partitioned_index;
 mod partitioned_key;
@@ -85,6 +86,7 @@ pub fn rules() -> Vec<&'static dyn Rule> {
         &padding::RULE,
         &row_security::RULE,
         &key_without_index::RULE,
+        &own_repack::RULE,
         &old_transactions::RULE,
         &unseen_writers::RULE,
         &slot_settings::RULE,
@@ -153,7 +155,7 @@ mod tests {
     #[case("P120", Strategy::Instant, Severity::Warning)]
     #[case("P122", Strategy::Instant, Severity::Warning)]
     #[case("P124", Strategy::Shadow, Severity::Info)]
-    #[case("P124", Strategy::Instant, Severity::Error)]
+    #[case("P124", Strategy::NativeOnline, Severity::Info)]
     #[case("P125", Strategy::NativeOnline, Severity::Info)]
     #[case("P126", Strategy::NativeOnline, Severity::Info)]
     #[case("P127", Strategy::Instant, Severity::Error)]
@@ -178,6 +180,7 @@ mod tests {
     #[case("P123!", Strategy::Instant, Severity::Error)]
     #[case("P132", Strategy::Instant, Severity::Info)]
     #[case("P133", Strategy::Shadow, Severity::Info)]
+    #[case("P136", Strategy::NativeOnline, Severity::Error)]
     #[case("P151", Strategy::Shadow, Severity::Info)]
     #[case("P151!", Strategy::Shadow, Severity::Error)]
     #[case("P152", Strategy::Shadow, Severity::Warning)]
@@ -203,6 +206,11 @@ mod tests {
     fn rules_of_capture_are_silent_where_nothing_is_rebuilt(#[case] code: &str) {
         let facts = Facts::one(code, "something".to_owned());
         assert_eq!(worst(code, facts, Strategy::NativeOnline), None);
+    }
+
+    #[test]
+    fn a_rule_of_the_servers_own_way_is_silent_where_the_table_is_rebuilt() {
+        assert_eq!(worst("P136", Facts::one("P136", "something".to_owned()), Strategy::Shadow), None);
     }
 
     #[test]

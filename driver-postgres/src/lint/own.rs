@@ -21,6 +21,8 @@ pub enum Judged {
     Handled,
     /// A rebuild does it safely, and nothing else.
     ByRebuild,
+    /// Of the server's own way and of nothing else, and it is not done.
+    OfServer,
     /// It is done all the same.
     Warned,
     /// It is not done.
@@ -53,6 +55,9 @@ impl Rule for Own {
     fn check(&self, subject: &Subject<'_>) -> Vec<Verdict> {
         let seen = Facts::of(subject).seen;
         let is_of_capture = matches!(self.judged, Judged::CaptureHandled | Judged::CaptureWarned);
+        if matches!(self.judged, Judged::OfServer) && subject.strategy == Strategy::Shadow {
+            return Vec::new();
+        }
         if is_of_capture && subject.strategy != Strategy::Shadow {
             return Vec::new();
         }
@@ -66,7 +71,7 @@ impl Rule for Own {
                 _ if is_refused => error,
                 Judged::Handled | Judged::CaptureHandled => error.handled(),
                 Judged::ByRebuild if subject.strategy == Strategy::Shadow => error.handled(),
-                Judged::ByRebuild | Judged::Refused => error,
+                Judged::ByRebuild | Judged::Refused | Judged::OfServer => error,
                 Judged::Warned | Judged::CaptureWarned => Verdict::warning(seen.what, self.advice),
                 Judged::Noted => Verdict { severity: Severity::Info, ..error },
             })

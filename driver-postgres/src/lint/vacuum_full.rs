@@ -11,5 +11,5 @@ pub const RULE: Own = Own {
     severity: Severity::Error,
     page: include_str!("vacuum_full.md"),
     advice: "replank rebuild TABLE",
-    judged: Judged::ByRebuild,
+    judged: Judged::Handled,
 };

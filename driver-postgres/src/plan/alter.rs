@@ -25,6 +25,7 @@ impl Drafting<'_> {
             discards: Vec::new(),
             no_way_back: None,
             impossible: None,
+            unasked: None,
             evidence: Evidence::default(),
             seen: Vec::new(),
         };

@@ -109,6 +109,7 @@ impl Drafting<'_> {
             discards: Vec::new(),
             no_way_back: None,
             impossible: None,
+            unasked: None,
             evidence,
             seen,
         })
@@ -252,6 +253,7 @@ impl Drafting<'_> {
             discards: Vec::new(),
             no_way_back: None,
             impossible: None,
+            unasked: None,
             evidence: Evidence::default(),
             seen,
         };
@@ -319,6 +321,7 @@ impl Drafting<'_> {
             discards: Vec::new(),
             no_way_back: moved.map(|_| "where the indexes were is not noted".to_owned()),
             impossible: None,
+            unasked: None,
             evidence: Evidence::default(),
             seen,
         };
@@ -372,6 +375,7 @@ pub(super) fn nothing() -> Way {
         discards: Vec::new(),
         no_way_back: None,
         impossible: None,
+        unasked: None,
         evidence: Evidence::default(),
         seen: Vec::new(),
     }

@@ -16,6 +16,7 @@ mod object;
 mod parent_index;
 mod parent_key;
 mod partition;
+mod repack;
 mod shadow;
 mod step;
 mod table;
@@ -146,6 +147,8 @@ struct Way {
     discards: Vec<String>,
     no_way_back: Option<String>,
     impossible: Option<String>,
+    /// Taken only when it is asked for by name, for this reason.
+    unasked: Option<String>,
     evidence: Evidence,
     /// For the rules of this driver.
     seen: Vec<Seen>,
@@ -242,8 +245,9 @@ impl Drafting<'_> {
         let given = Given { forward: &[], reverse: &[] };
         let (mut candidate, evidence) = self.shadow(&table, &Wanted::Altered(&[]), &given).await?;
         candidate.reason = "every row is written anew".to_owned();
-        let mut draft =
-            self.finish(&format!("REBUILD {name}"), &table, None, Some((candidate, evidence))).await?;
+        let said = format!("REBUILD {name}");
+        let way = self.own_repack(&table, said.clone()).await?;
+        let mut draft = self.finish(&said, &table, way, Some((candidate, evidence))).await?;
         draft.changes.push("every row is written anew".to_owned());
         Ok(draft)
     }
@@ -370,7 +374,7 @@ impl Drafting<'_> {
             candidates.push(Candidate {
                 strategy: way.strategy,
                 impossible: way.impossible,
-                unasked: None,
+                unasked: way.unasked,
                 reason: way.reason,
                 steps: way.steps,
                 locks: way.locks,

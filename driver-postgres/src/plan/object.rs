@@ -178,9 +178,14 @@ impl Drafting<'_> {
             }
         }
         let mut draft = self.rebuild(name).await?;
+        if by.is_some() {
+            // The server's own would leave the rows in the order in which they lie.
+            draft.candidates.retain(|candidate| candidate.strategy == Strategy::Shadow);
+        }
         text.clone_into(&mut draft.statement);
         let seen = format!("`{}` would keep everybody out while it writes", shortened(text));
-        draft.driver_facts = crate::lint::Facts::one("P124", seen);
+        let seen = crate::lint::Seen { rule: "P124".to_owned(), what: seen };
+        draft.driver_facts = crate::lint::Facts::and(&draft.driver_facts, vec![seen]);
         Ok(draft)
     }
 

@@ -30,6 +30,13 @@ pub enum Kind {
         /// What does the second transaction's part after it was interrupted.
         rest: String,
     },
+    /// A table that the server writes anew while others write: no transaction can hold it; the number of its file tells.
+    Repacked {
+        /// The file that is to be replaced.
+        file: i64,
+        /// The table, as the statement names it.
+        name: String,
+    },
     /// Indexes that are built anew while others write.
     IndexesRenewed {
         /// Those that are to be replaced.
@@ -41,7 +48,8 @@ impl Kind {
     /// It waits for every snapshot that is older.
     pub fn waits_for_snapshots(&self) -> bool {
         match self {
-            Self::Recorded | Self::RecordedLong | Self::IndexWhole => false,
+            // A repack waits for who has written, which the plan cannot foresee, and not for snapshots.
+            Self::Recorded | Self::RecordedLong | Self::IndexWhole | Self::Repacked { .. } => false,
             Self::IndexMade
             | Self::IndexDropped
             | Self::RemainderDropped

@@ -23,6 +23,7 @@ mod swap;
 
 pub use compare::{grouped, listed};
 pub use prepare::{closing, not_nulls};
+pub use snapshots::older_than_beside as older_snapshots;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

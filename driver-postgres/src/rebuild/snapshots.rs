@@ -57,6 +57,13 @@ pub async fn older_than(connection: &mut Conn, age: Duration) -> Result<Vec<Hold
     Ok(holders(connection, 0, &before).await?.into_values().collect())
 }
 
+/// The same but for one session, which is not asked whom it waits for: whoever waits for it may have a snapshot as well.
+pub async fn older_than_beside(connection: &mut Conn, own: i32, age: Duration) -> Result<Vec<Holder>> {
+    let own = own.to_string();
+    let all = older_than(connection, age).await?;
+    Ok(all.into_iter().filter(|holder| holder.id != own).collect())
+}
+
 async fn holders(connection: &mut Conn, locker: i32, before: &str) -> Result<BTreeMap<String, Holder>> {
     let sql = format!(
         "SELECT a.pid::text, a.pid::text || ' ' || coalesce(a.xact_start::text, ''),
@@ -67,7 +74,7 @@ async fn holders(connection: &mut Conn, locker: i32, before: &str) -> Result<BTr
          WHERE a.datid = (SELECT oid FROM pg_database WHERE datname = current_database())
          AND a.pid NOT IN (pg_backend_pid(), {locker}) AND a.backend_xmin IS NOT NULL
          AND coalesce(a.xact_start, '-infinity') < {before}
-         AND coalesce(a.backend_type, '') NOT IN ('autovacuum worker', 'autovacuum launcher')
+         AND coalesce(a.backend_type, '') NOT IN ('autovacuum worker', 'autovacuum launcher', 'REPACK decoding worker')
          -- One that copies a table for a subscriber reads it by its name, with a snapshot of its own.
          AND NOT EXISTS (SELECT FROM pg_stat_replication r WHERE r.pid = a.pid AND r.state IN ('catchup', 'streaming', 'backup'))
          AND NOT (a.wait_event_type IS NOT DISTINCT FROM 'Lock' AND {locker} = ANY (pg_blocking_pids(a.pid)))"

@@ -23,6 +23,7 @@ mod partitioned;
 mod partitioned_refused;
 mod pooler;
 mod rebuild_kills;
+mod repack;
 mod reshape;
 mod round_trips;
 mod rules;
