@@ -283,6 +283,12 @@ impl Machine {
 
     fn chunk_compared(&mut self, index: Index, took: Duration, result: Result<Compared>, now: Duration) {
         self.comparing_chunks -= 1;
+        if self.is_explained_by_a_change_to_come(&result) {
+            // Longer than patience no change waits: applying has its own.
+            let _waits = self.backoff.failed(Kind::Compare, now, Error::new(ErrorKind::Retry, "a change waits"));
+            self.verify.fail(index);
+            return;
+        }
         let Some(compared) = self.settle(Kind::Compare, result, now) else {
             self.verify_size.shrink();
             self.verify.fail(index);
@@ -296,6 +302,14 @@ impl Machine {
         for change in differing {
             self.suspects.accuse(change, Hold::Chunk(index));
         }
+    }
+
+    /// On the way back a comparison may meet a value that the old shape cannot hold before the change that brought it is
+    /// tried, which names the row.
+    fn is_explained_by_a_change_to_come<T>(&self, result: &Result<T>) -> bool {
+        self.setup.direction == Direction::Reverse
+            && self.queue.unfinished() > 0
+            && result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unfit)
     }
 
     fn batch_compared(&mut self, owed: Vec<Owed>, result: Result<Compared>, now: Duration) {
