@@ -135,7 +135,8 @@ impl Index {
             Some(constraint) => {
                 let kind = if constraint.starts_with("PRIMARY") { "PRIMARY KEY" } else { "UNIQUE" };
                 let deferring = self.deferring().unwrap_or_default();
-                let adding = format!("ALTER TABLE {on} ADD CONSTRAINT {name} {kind} USING INDEX {name}{deferring}");
+                let adding =
+                    format!("ALTER TABLE {on} ADD CONSTRAINT {name} {kind} USING INDEX {name}{deferring}");
                 (self.in_its_place(on, create), Some(adding))
             }
         }
@@ -298,7 +299,11 @@ mod tests {
     #[test]
     fn an_index_is_made_in_its_tablespace_and_sorts_where_others_do() {
         let index = once("UNIQUE (n)", Some("fast"));
-        assert!(index.making("t", "x").starts_with("SET LOCAL default_tablespace = 'fast'; CREATE UNIQUE INDEX x"));
+        assert!(
+            index
+                .making("t", "x")
+                .starts_with("SET LOCAL default_tablespace = 'fast'; CREATE UNIQUE INDEX x")
+        );
         assert!(index.making("pg_temp.t", "x").starts_with("SET LOCAL temp_tablespaces = 'fast'; CREATE"));
     }
 }

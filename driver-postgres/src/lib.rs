@@ -36,5 +36,6 @@ mod sql;
 mod state;
 mod trial;
 mod words;
+mod zones;
 
 pub use session::driver;

@@ -62,7 +62,7 @@ impl Native {
         // Of each statement: the wait for its lock and what is done under it, together.
         let whole = if is_long { 0 } else { wait * 2 };
         let sql = format!(
-            "BEGIN; SET LOCAL lock_timeout = {wait}; SET LOCAL statement_timeout = {whole}; SET LOCAL TimeZone TO DEFAULT;
+            "BEGIN; SET LOCAL lock_timeout = {wait}; SET LOCAL statement_timeout = {whole};
              SET LOCAL search_path = {}; {};
              {record}; COMMIT",
             notes.path,
@@ -96,8 +96,7 @@ impl Native {
         let at = membership(&mut connection, parent, notes.table).await?;
         refuse_to_queue(&mut connection, step, notes, budget).await?;
         let wait = budget.as_millis().max(1);
-        let settings =
-            format!("SET lock_timeout = {wait}; SET TimeZone TO DEFAULT; SET search_path = {}", notes.path);
+        let settings = format!("SET lock_timeout = {wait}; SET search_path = {}", notes.path);
         run(&mut connection, settings).await?;
         match (notes.is_forward(step), at) {
             (_, Membership::Going) => {

@@ -23,6 +23,9 @@ pub struct Partition {
     pub key: Option<String>,
     /// Its indexes.
     pub indexes: Vec<PartIndex>,
+    /// Its constraints, as of [`Part::constraints`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub constraints: Vec<(String, String)>,
     /// What stands behind `PARTITION OF …` in the statement that makes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_by: Option<String>,
@@ -58,8 +61,10 @@ pub struct Part {
     pub bound: String,
     /// How it is partitioned itself.
     pub key: Option<String>,
-    /// Its indexes.
+    /// Its indexes, by name: their numbers change with REINDEX.
     pub indexes: Vec<PartIndex>,
+    /// The names of CHECKs, and of NOT NULLs where they have one, that it has by itself, and what they say.
+    pub constraints: Vec<(String, String)>,
 }
 
 impl Part {
@@ -76,19 +81,18 @@ impl Part {
                  UNION ALL SELECT h.inhrelid, x.root FROM pg_inherits h JOIN x ON h.inhparent = x.oid)
              SELECT d.oid::bigint, c.relname::text, d.parent::bigint, coalesce(pg_get_expr(c.relpartbound, c.oid), ''),
                     pg_get_partkeydef(c.oid),
-                    (SELECT coalesce(json_agg(json_build_array(ic.relname, x.root) ORDER BY i.indexrelid), '[]')::text
+                    (SELECT coalesce(json_agg(json_build_array(ic.relname, x.root) ORDER BY ic.relname), '[]')::text
                      FROM pg_index i JOIN pg_class ic ON ic.oid = i.indexrelid LEFT JOIN x ON x.oid = i.indexrelid
-                     WHERE i.indrelid = d.oid)
+                     WHERE i.indrelid = d.oid),
+                    (SELECT coalesce(json_agg(json_build_array(o.conname, pg_get_constraintdef(o.oid)) ORDER BY o.conname), '[]')::text
+                     FROM pg_constraint o WHERE o.conrelid = d.oid AND o.contype IN ('c', 'n') AND o.coninhcount = 0)
              FROM d JOIN pg_class c ON c.oid = d.oid ORDER BY d.level, d.oid"
         );
         rows(connection, within_no_path(&sql))
             .await?
             .iter()
             .map(|row| {
-                let indexes: Vec<(String, Option<String>)> = serde_json::from_str(&get::<String>(row, 5)?)
-                    .map_err(|error| {
-                        Error::new(ErrorKind::Internal, "a list of indexes cannot be read").caused_by(error)
-                    })?;
+                let indexes: Vec<(String, Option<String>)> = listed(&get::<String>(row, 5)?)?;
                 Ok(Self {
                     oid: get(row, 0)?,
                     name: get(row, 1)?,
@@ -96,10 +100,30 @@ impl Part {
                     bound: get(row, 3)?,
                     key: get(row, 4)?,
                     indexes: indexes.into_iter().map(|(name, of)| PartIndex { name, of }).collect(),
+                    constraints: listed(&get::<String>(row, 6)?)?,
                 })
             })
             .collect()
     }
+}
+
+fn listed<T: serde::de::DeserializeOwned>(json: &str) -> Result<T> {
+    serde_json::from_str(json).map_err(|error| {
+        Error::new(ErrorKind::Internal, "a list of the catalogue cannot be read").caused_by(error)
+    })
+}
+
+/// Constraints of a partition that has a name of ours, and what each is to be called: those of one text have their names in
+/// order. What has no name in the statement that made it was named after the partition.
+pub fn to_be_named(made: &[(String, String)], planned: &[(String, String)]) -> Vec<(String, String)> {
+    let mut free: Vec<&(String, String)> = planned.iter().filter(|one| !made.contains(one)).collect();
+    let mut named = Vec::new();
+    for (name, says) in made.iter().filter(|one| !planned.contains(one)) {
+        if let Some(at) = free.iter().position(|(_, other)| other == says) {
+            named.push((name.clone(), free.remove(at).0.clone()));
+        }
+    }
+    named
 }
 
 /// As a plan holds them.
@@ -114,6 +138,7 @@ pub fn planned(root: i64, parts: &[Part]) -> Vec<Partition> {
             bound: part.bound.clone(),
             key: part.key.clone(),
             indexes: part.indexes.clone(),
+            constraints: part.constraints.clone(),
             made_by: None,
         })
         .collect()
@@ -157,7 +182,37 @@ mod tests {
     use super::*;
 
     fn part(oid: i64, parent: i64, bound: &str) -> Part {
-        Part { oid, name: format!("p{oid}"), parent, bound: bound.to_owned(), key: None, indexes: Vec::new() }
+        Part {
+            oid,
+            name: format!("p{oid}"),
+            parent,
+            bound: bound.to_owned(),
+            key: None,
+            indexes: Vec::new(),
+            constraints: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn constraints_get_the_names_that_the_server_would_have_given() {
+        let pairs = |all: &[(&str, &str)]| -> Vec<(String, String)> {
+            all.iter().map(|(name, says)| ((*name).to_owned(), (*says).to_owned())).collect()
+        };
+        let made = pairs(&[
+            ("_rp_1_id_check", "CHECK (id > 0)"),
+            ("_rp_1_id_check1", "CHECK (id > 0)"),
+            ("own", "CHECK (n > 0)"),
+        ]);
+        let planned = pairs(&[
+            ("own", "CHECK (n > 0)"),
+            ("p_id_check", "CHECK (id > 0)"),
+            ("p_id_check1", "CHECK (id > 0)"),
+        ]);
+        assert_eq!(
+            to_be_named(&made, &planned),
+            pairs(&[("_rp_1_id_check", "p_id_check"), ("_rp_1_id_check1", "p_id_check1")])
+        );
+        assert!(to_be_named(&planned, &planned).is_empty());
     }
 
     #[test]

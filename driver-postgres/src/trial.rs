@@ -9,6 +9,7 @@ use replank_core::{Error, ErrorKind, Result};
 use crate::connect::Conn;
 use crate::inspect::Table;
 use crate::sql::{first, get, ident, run, text};
+use crate::zones::refuse_times_without_offset;
 
 /// How one part of a change came out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +57,7 @@ impl Trial {
             traced = format!("pg_temp.{PARTITION}");
         }
         let sql = format!(
-            "BEGIN; SET LOCAL lock_timeout = '1s'; SET LOCAL TimeZone TO DEFAULT;
+            "BEGIN; SET LOCAL lock_timeout = '1s';
              CREATE TEMPORARY TABLE {} (LIKE {} INCLUDING ALL){by} ON COMMIT DROP{partition}",
             ident(&table.name),
             table.full_name()
@@ -86,6 +87,7 @@ impl Trial {
 
     /// The same for a whole statement.
     pub async fn run(&self, connection: &mut Conn, statement: &str) -> Result<Tried> {
+        refuse_times_without_offset(connection, &[statement.to_owned()]).await?;
         let before = self.traces(connection).await?;
         run(connection, statement).await.map_err(as_typed)?;
         let after = self.traces(connection).await?;

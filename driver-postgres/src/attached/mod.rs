@@ -16,10 +16,12 @@ mod views;
 use std::collections::BTreeSet;
 
 use replank_core::{Error, ErrorKind, Result};
+use sqlx::postgres::PgRow;
 
 use crate::connect::Conn;
+use crate::definition::within_no_path;
 use crate::rebuild::closing;
-use crate::sql::{get, rows};
+use crate::sql::{get, rows, run};
 use views::GONE;
 
 /// What hangs on a table.
@@ -46,12 +48,25 @@ impl Attached {
         incoming: Option<i64>,
         names: Option<&BTreeSet<String>>,
     ) -> Result<Self> {
-        let sql = format!(
-            "SET LOCAL search_path = ''; {}; SET LOCAL search_path TO DEFAULT",
-            query(live, incoming.unwrap_or(live))
-        );
+        let asked = query(live, incoming.unwrap_or(live));
+        Self::collected(rows(connection, within_no_path(&asked)).await?, names)
+    }
+
+    /// Makes the question ready on a session, for [`Attached::again`]: to plan it takes the server ten times as long as to
+    /// answer, which nobody needs to wait for.
+    pub async fn prepare(connection: &mut Conn, live: i64, incoming: i64) -> Result<()> {
+        let prepared = format!("PREPARE rp_attached AS {}", query(live, incoming));
+        run(connection, within_no_path(&prepared)).await.map(drop)
+    }
+
+    /// Asks what was made ready.
+    pub async fn again(connection: &mut Conn, names: Option<&BTreeSet<String>>) -> Result<Self> {
+        Self::collected(rows(connection, within_no_path("EXECUTE rp_attached")).await?, names)
+    }
+
+    fn collected(found: Vec<PgRow>, names: Option<&BTreeSet<String>>) -> Result<Self> {
         let mut attached = Self::default();
-        for row in rows(connection, sql).await? {
+        for row in found {
             let (kind, statement): (String, String) = (get(&row, 0)?, get(&row, 1)?);
             let needs: Option<String> = get(&row, 2)?;
             if needs.is_some_and(|name| names.is_some_and(|names| !names.contains(&name))) {

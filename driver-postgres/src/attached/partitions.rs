@@ -79,11 +79,9 @@ pub fn parts() -> Vec<Part> {
             "SELECT 'cannot', format('the foreign key %I of %s: a key that refers to a table with partitions needs a unique index of just its columns, and each partition would be looked through', o.conname, o.conrelid::regclass)
              FROM l, pg_constraint o WHERE o.contype = 'f' AND o.confrelid = l.oid AND o.conparentid = 0 AND {EITHER}"
         )),
-        part(1, format!(
-            "SELECT 'cannot', format('the foreign key %I: before PostgreSQL 18 every row of a partitioned table would be looked at under the lock. ALTER TABLE %s DROP CONSTRAINT %I, and add it to each partition afterwards', o.conname, l.name, o.conname)
+        part(1, "SELECT 'cannot', format('the foreign key %I: before PostgreSQL 18 every row of a partitioned table would be looked at under the lock. ALTER TABLE %s DROP CONSTRAINT %I, and add it to each partition afterwards', o.conname, l.name, o.conname)
              FROM l, pg_constraint o WHERE o.contype = 'f' AND o.conrelid = l.oid AND o.conparentid = 0
-             AND current_setting('server_version_num')::int < 180000 AND {EITHER}"
-        )),
+             AND current_setting('server_version_num')::int < 180000 AND EXISTS (SELECT FROM pg_class e, i WHERE e.oid = i.oid AND e.relkind = 'p')"),
         part(1, format!(
             "SELECT 'cannot', format('the mark CLUSTER ON %s, which partitioned tables do not have: ALTER TABLE %s SET WITHOUT CLUSTER', n.indexrelid::regclass, l.name)
              FROM l JOIN pg_index n ON n.indrelid = l.oid AND n.indisclustered WHERE {EITHER}"

@@ -18,6 +18,7 @@ mod invalid_left;
 mod json_column;
 mod key_without_index;
 mod lock_waiters;
+mod long_swap;
 mod not_null_scan;
 mod nullable_key;
 mod old_transactions;
@@ -26,11 +27,13 @@ mod own_repack;
 mod padding;
 mod partitioned_index;
 mod partitioned_key;
+mod partitioned_statements;
 mod pooler;
 mod primary_key_direct;
 mod refresh_blocks;
 mod reindex_not_concurrent;
 mod rewrite_by_option;
+mod row_moved;
 mod row_security;
 mod same_name;
 mod slot_settings;
@@ -87,6 +90,9 @@ pub fn rules() -> Vec<&'static dyn Rule> {
         &row_security::RULE,
         &key_without_index::RULE,
         &own_repack::RULE,
+        &partitioned_statements::RULE,
+        &row_moved::RULE,
+        &long_swap::RULE,
         &old_transactions::RULE,
         &unseen_writers::RULE,
         &slot_settings::RULE,
@@ -101,13 +107,17 @@ mod tests {
     use replank_core::driver::facts::{ServerFacts, TableFacts};
     use replank_core::ident::TableId;
     use replank_core::lint::{Severity, Subject};
-    use replank_core::plan::{Draft, Evidence, Strategy};
+    use replank_core::plan::{Candidate, Draft, Evidence, LockNote, Strategy};
     use rstest::rstest;
 
     use super::*;
 
     fn worst(code: &str, facts: serde_json::Value, strategy: Strategy) -> Option<Severity> {
-        let draft = Draft {
+        judged(code, &draft(facts), strategy)
+    }
+
+    fn draft(facts: serde_json::Value) -> Draft {
+        Draft {
             statement: String::new(),
             changes: Vec::new(),
             server: ServerFacts {
@@ -126,9 +136,12 @@ mod tests {
             candidates: Vec::new(),
             evidence: Evidence::default(),
             driver_facts: facts,
-        };
+        }
+    }
+
+    fn judged(code: &str, draft: &Draft, strategy: Strategy) -> Option<Severity> {
         let lock_budget = Duration::from_millis(200);
-        let subject = Subject { draft: &draft, strategy, discards: &[], disk_bytes: None, lock_budget };
+        let subject = Subject { draft, strategy, discards: &[], disk_bytes: None, lock_budget };
         let rule =
             rules().into_iter().find(|rule| rule.code() == code.trim_end_matches('!')).expect("a known rule");
         rule.check(&subject).into_iter().map(|verdict| verdict.severity).max()
@@ -166,6 +179,9 @@ mod tests {
     #[case("P131", Strategy::Instant, Severity::Warning)]
     #[case("P134", Strategy::Instant, Severity::Warning)]
     #[case("P135", Strategy::Instant, Severity::Warning)]
+    #[case("P137", Strategy::Shadow, Severity::Warning)]
+    #[case("P138", Strategy::Shadow, Severity::Warning)]
+    #[case("P138!", Strategy::Shadow, Severity::Error)]
     #[case("P150", Strategy::Instant, Severity::Warning)]
     #[case("P103", Strategy::NativeOnline, Severity::Info)]
     #[case("P104", Strategy::NativeOnline, Severity::Error)]
@@ -196,6 +212,32 @@ mod tests {
         assert_eq!(worst(code, Facts::one(code, "something".to_owned()), strategy), Some(severity));
         assert_eq!(worst(code, serde_json::Value::Null, strategy), None);
         assert_eq!(worst(code, Facts::one("P999", "something".to_owned()), strategy), None);
+    }
+
+    #[rstest]
+    #[case(200, Strategy::Shadow, None)]
+    #[case(201, Strategy::Shadow, Some(Severity::Error))]
+    #[case(201, Strategy::Instant, None)]
+    fn a_swap_that_is_longer_than_the_budget_is_refused(
+        #[case] hold_ms: u64,
+        #[case] strategy: Strategy,
+        #[case] severity: Option<Severity>,
+    ) {
+        let mut draft = draft(serde_json::Value::Null);
+        draft.candidates.push(Candidate {
+            strategy: Strategy::Shadow,
+            impossible: None,
+            unasked: None,
+            reason: String::new(),
+            steps: Vec::new(),
+            locks: vec![LockNote { what: "the swap".to_owned(), hold_ms }],
+            discards: Vec::new(),
+            no_way_back: None,
+            disk_bytes: None,
+            undo: String::new(),
+            spec: serde_json::Value::Null,
+        });
+        assert_eq!(judged("P139", &draft, strategy), severity);
     }
 
     /// A way that captures nothing has nothing to do with how changes are captured.

@@ -6,6 +6,7 @@ use crate::connect::Conn;
 use crate::inspect::Table;
 use crate::sql::{first, get, number, rows, run, table as qualified, text};
 use crate::trial::as_typed;
+use crate::zones::refuse_times_without_offset;
 
 /// A copy of a partitioned table with its partitions, none of which has an index.
 const PARENT: &str = "pg_temp._rp_parent";
@@ -62,9 +63,9 @@ pub async fn tried(connection: &mut Conn, parent: &Table, bound: &str) -> Result
         )
         .await?;
     }
-    run(connection, format!("CREATE TEMPORARY TABLE _rp_new PARTITION OF {PARENT} {bound} ON COMMIT DROP"))
-        .await
-        .map_err(as_typed)?;
+    let making = format!("CREATE TEMPORARY TABLE _rp_new PARTITION OF {PARENT} {bound} ON COMMIT DROP");
+    refuse_times_without_offset(connection, std::slice::from_ref(&making)).await?;
+    run(connection, making).await.map_err(as_typed)?;
     let found = first(
         connection,
         format!(

@@ -10,6 +10,7 @@ use crate::given_shape::{GivenPartition, Shape};
 use crate::inspect::Table;
 use crate::partitions::{Part, Partition, planned};
 use crate::sql::{get, ident, rows, run, text};
+use crate::zones::refuse_times_without_offset;
 
 /// What the server makes of a shape.
 pub struct Tried {
@@ -23,24 +24,24 @@ pub struct Tried {
 /// ones that the server does not have of a table with these partitions.
 pub async fn tried(connection: &mut Conn, table: &Table, shape: &Shape, old: &Definition) -> Result<Tried> {
     let full = format!("pg_temp.{}", ident(&table.name));
-    // Dates are those of the zone that our sessions begin with, here and when it is made.
-    run(connection, "SET LOCAL TimeZone TO DEFAULT").await?;
-    run(connection, format!("CREATE TEMPORARY TABLE {} {}", ident(&table.name), shape.tail)).await?;
+    let mut making = vec![format!("CREATE TEMPORARY TABLE {} {}", ident(&table.name), shape.tail)];
     let mut names = vec![table.name.clone()];
     for partition in &shape.partitions {
         let (name, parent) = placed(table, partition, &names)?;
         let (name_quoted, parent) = (ident(&name), ident(&parent));
         let tail = &partition.tail;
-        run(connection, format!("CREATE TEMPORARY TABLE {name_quoted} PARTITION OF pg_temp.{parent} {tail}"))
-            .await?;
+        making.push(format!("CREATE TEMPORARY TABLE {name_quoted} PARTITION OF pg_temp.{parent} {tail}"));
         names.push(name);
     }
     for index in &shape.indexes {
         let unique = if index.is_unique { "UNIQUE " } else { "" };
         let name = index.name.as_deref().unwrap_or_default();
-        run(connection, format!("CREATE {unique}INDEX {name} ON {full} {}", index.tail)).await?;
+        making.push(format!("CREATE {unique}INDEX {name} ON {full} {}", index.tail));
     }
-    run(connection, "SET LOCAL TimeZone = 'UTC'").await?;
+    refuse_times_without_offset(connection, &making).await?;
+    for statement in making {
+        run(connection, statement).await?;
+    }
     let number = mapping::number(connection, &full).await?;
     keep_indexes(connection, shape, old, &full, number).await?;
     let parts = Part::all(connection, number).await?;

@@ -7,6 +7,7 @@ use crate::connect::Conn;
 use crate::rebuild::number_of;
 use crate::spec::{Flow, KeyColumn, Mapped, Original};
 use crate::sql::{get, ident, rows, run};
+use crate::zones::refuse_times_without_offset;
 
 /// A column, as the catalogue has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -226,6 +227,7 @@ async fn depends(
         "ALTER TABLE {before} ADD COLUMN _rp_tried {} GENERATED ALWAYS AS ({expression}) STORED",
         column.kind
     );
+    refuse_times_without_offset(connection, std::slice::from_ref(&computed)).await?;
     let Some(error) = tried(connection, computed).await? else { return Ok(None) };
     let is_so = error.context().iter().any(|(name, value)| *name == "code" && value == "42P17");
     if !is_so {
@@ -251,7 +253,14 @@ async fn backward(
         let to = shapes.new.iter().find(|to| to.number == column.number);
         let own = expression(given.reverse, &column.name).map(|own| format!("({own})"));
         let expression = match (own, to) {
-            (Some(own), _) => own,
+            (Some(own), _) => {
+                let computed = format!(
+                    "ALTER TABLE {} ADD COLUMN _rp_tried {} GENERATED ALWAYS AS ({own}) STORED",
+                    shapes.after, column.kind
+                );
+                refuse_times_without_offset(connection, &[computed]).await?;
+                own
+            }
             (None, None) => {
                 kept.push(column.name.clone());
                 continue;

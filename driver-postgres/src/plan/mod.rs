@@ -11,11 +11,14 @@ mod identity;
 mod index;
 mod keeping;
 mod key;
+mod lock_table;
 mod mapping;
 mod object;
 mod parent_index;
 mod parent_key;
 mod partition;
+mod partition_own;
+mod partitioned_writes;
 mod repack;
 mod shadow;
 mod step;
@@ -69,7 +72,8 @@ pub async fn draft(server: &Server, request: &Request) -> Result<Draft> {
     let names = Names::new(&server.settings().state_name);
     let capture = CaptureBy::of(request.capture(&CaptureBy::WORDS)?);
     let version = server.version();
-    let mut drafting = Drafting { connection: &mut connection, names, version, capture, seen: Vec::new() };
+    let mut drafting =
+        Drafting { connection: &mut connection, names, version, capture, seen: Vec::new(), lost: Vec::new() };
     if !matches!(request, Request::TakeBack { .. }) {
         refuse_publication_of_all(drafting.connection).await?;
     }
@@ -134,6 +138,8 @@ struct Drafting<'a> {
     capture: CaptureBy,
     /// For the rules of this driver, whichever way is taken.
     seen: Vec<Seen>,
+    /// What partitions have by themselves and the new shape does not.
+    lost: Vec<String>,
 }
 
 /// What a change comes to.
@@ -279,6 +285,7 @@ impl Drafting<'_> {
             gone.extend(planned.old.partitions.iter().map(Partition::told));
             new.extend(planned.new.partitions.iter().map(Partition::told));
             draft.changes = gone.into_iter().map(|line| format!("was {line}")).collect();
+            draft.changes.extend(self.lost.drain(..).map(|line| format!("loses {line}")));
             draft.changes.extend(new.into_iter().map(|line| format!("becomes {line}")));
             if draft.changes.is_empty() {
                 draft.changes.push("the order of the columns, or nothing, changes".to_owned());

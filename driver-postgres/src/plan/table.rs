@@ -54,7 +54,7 @@ impl Drafting<'_> {
             )));
         };
         // PARTITION OF would keep everybody out of the parent, and look through its default partition.
-        crate::sql::run(self.connection, "BEGIN; SET LOCAL TimeZone TO DEFAULT").await?;
+        crate::sql::run(self.connection, "BEGIN").await?;
         let tried = bounds::tried(self.connection, &parent, bound).await;
         crate::sql::run(self.connection, "ROLLBACK").await?;
         let tried = tried?;

@@ -150,9 +150,11 @@ fn taken_by_none(core: &Core) -> Result<String> {
         .iter()
         .map(|unique| {
             let parts = unique.parts.iter().enumerate();
-            let values: Vec<String> = parts.clone().map(|(at, part)| format!("({part}) AS rp_u{at}")).collect();
+            let values: Vec<String> =
+                parts.clone().map(|(at, part)| format!("({part}) AS rp_u{at}")).collect();
             let is_same = if unique.nulls_equal { "IS NOT DISTINCT FROM" } else { "=" };
-            let same: Vec<String> = parts.map(|(at, part)| format!("({part}) {is_same} x.rp_u{at}")).collect();
+            let same: Vec<String> =
+                parts.map(|(at, part)| format!("({part}) {is_same} x.rp_u{at}")).collect();
             let counts = unique.condition.as_ref().map(|condition| format!("({condition})"));
             let counts = counts.unwrap_or_else(|| "true".to_owned());
             format!(

@@ -21,9 +21,15 @@ use super::{Core, Handle, apply, compare, feed, lasting, number_of, polite, snap
 use crate::attached::Attached;
 use crate::connect::Conn;
 use crate::holders::old_holders_of_any;
-use crate::sql::{first, get, is_so, run};
+use crate::sql::{first, get, is_so, rows, run};
 use crate::state::save_run;
 
+/// The swap's statements are sent so many at a time, and the budget is looked at in between. Chosen: a message of these takes
+/// some milliseconds.
+const AT_ONCE: usize = 100;
+/// Without partitions it is always the same few statements: a budget of some milliseconds is meant for what others wait for, and
+/// would forbid every swap. Chosen.
+const PLAIN_HOLD: Duration = Duration::from_secs(1);
 /// What is left of the budget when it comes to the second lock; less is not worth asking for.
 const LEAST: Duration = Duration::from_millis(20);
 /// Writers wait for the swap, for as long as a bad disk takes; a session that is silent for longer is lost.
@@ -43,6 +49,7 @@ impl CutOver for Handle {
             let mut tables = attached.related;
             for table in [live].into_iter().chain(written) {
                 tables.extend(with_partitions(&mut connection, table).await?);
+                tables.extend(sequences_of(&mut connection, table).await?);
             }
             found.extend(old_holders_of_any(&mut connection, &tables, budget).await?);
         }
@@ -93,7 +100,9 @@ async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> 
         polite::send_vacuum_away(core, table).await?;
     }
     let names = core.incoming_names();
-    let attached = Attached::read(&mut aside, live, Some(written), Some(&names)).await?;
+    let mut connection = core.server.connect().await?;
+    Attached::prepare(&mut connection, live, written).await?;
+    let attached = Attached::again(&mut connection, Some(&names)).await?;
     refuse_what_cannot_follow(&attached)?;
     if core.spec.changes_lasting() {
         let is_unlogged = core.spec.written(core.job.direction).definition.is_unlogged();
@@ -104,7 +113,8 @@ async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> 
     if core.captures_by_slot() {
         spool::check_pace(core, budget).await?;
     }
-    let mut connection = core.server.connect().await?;
+    let mut sequences = sequences_of(&mut aside, live).await?;
+    sequences.extend(sequences_of(&mut aside, written).await?);
     let silence = (budget + Duration::from_secs(1)).as_millis();
     run(
         &mut connection,
@@ -118,7 +128,10 @@ async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> 
     .await?;
     run(&mut connection, "BEGIN").await?;
     let lock = format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", core.source_rows());
-    let lock = if trees.live.is_empty() { lock } else { polite::within(budget, &lock) };
+    let lock = match trees.live.is_empty() {
+        true => lock,
+        false => polite::within(polite::brief(&mut aside, budget).await?, &lock),
+    };
     run(&mut connection, lock).await?;
     let mut guard = Guard {
         core: Arc::clone(core),
@@ -128,6 +141,8 @@ async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> 
         written,
         trees,
         attached,
+        sequences,
+        budget,
         // From here on every wait of others is ours.
         deadline: Instant::now() + budget,
         captures: false,
@@ -156,6 +171,16 @@ fn first_name(line: &str) -> Option<String> {
     };
     let doubled = quoted.replace("\"\"", "\u{0}");
     doubled.split('"').next().map(|name| name.replace('\u{0}', "\""))
+}
+
+/// The sequences that columns of a table count by, and that go with it.
+async fn sequences_of(connection: &mut Conn, table: i64) -> Result<Vec<i64>> {
+    let sql = format!(
+        "SELECT q.oid::bigint FROM pg_depend d JOIN pg_class q ON q.oid = d.objid AND q.relkind = 'S'
+         WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = {table}
+         AND d.deptype IN ('a', 'i')"
+    );
+    rows(connection, sql).await?.iter().map(|row| get(row, 0)).collect()
 }
 
 fn refuse_what_cannot_follow(attached: &Attached) -> Result<()> {
@@ -189,6 +214,9 @@ struct Guard {
     written: i64,
     trees: Trees,
     attached: Attached,
+    /// That the columns of both tables count by. No statement locks one by itself: it is looked who holds one.
+    sequences: Vec<i64>,
+    budget: Duration,
     /// Of the budget.
     deadline: Instant,
     /// A reverse capture is to be made.
@@ -231,7 +259,7 @@ impl Guard {
         core.check_definition(connection).await?;
         feed::check_capture(connection, core).await?;
         let names = core.incoming_names();
-        let now = Attached::read(connection, self.live, Some(self.written), Some(&names)).await?;
+        let now = Attached::again(connection, Some(&names)).await?;
         let trees = Trees::read(connection, self.live, self.written).await?;
         if now == self.attached && trees == self.trees {
             return Ok(());
@@ -274,14 +302,62 @@ impl Guard {
         let tables = (self.live, self.written, &self.trees);
         let all = swap::statements(&core, aside, attached, tables, &number, self.captures).await?;
         self.lock_out_all().await?;
+        // Readers wait from here on, and for as long again at most.
+        let hold = if self.has_partitions() { self.budget } else { self.budget.max(PLAIN_HOLD) };
+        let began = Instant::now();
+        match self.rename(&all, began + hold).await {
+            Err(error) if error.kind() == ErrorKind::LockTimeout && began.elapsed() >= hold => {
+                Err(self.too_long().caused_by(error))
+            }
+            done => {
+                tracing::debug!(held = ?began.elapsed(), statements = all.len(), "the swap, but for its commit");
+                done
+            }
+        }
+    }
+
+    /// What is done with the second lock, until this time at most.
+    async fn rename(&mut self, all: &[String], until: Instant) -> Result<()> {
+        let wait = self.deadline.saturating_duration_since(Instant::now()).max(LEAST);
+        let hold = until.saturating_duration_since(Instant::now());
+        let limits = format!(
+            "SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = {}",
+            wait.as_millis(),
+            hold.as_millis().max(1)
+        );
+        run(&mut self.connection, limits).await?;
         self.check_again().await?;
-        let left = self.deadline.saturating_duration_since(Instant::now()).max(LEAST);
-        run(
-            &mut self.connection,
-            format!("SET LOCAL lock_timeout = {}; {}", left.as_millis(), all.join(";\n")),
-        )
-        .await
-        .map(drop)
+        for some in all.chunks(AT_ONCE) {
+            self.within(until)?;
+            run(&mut self.connection, some.join(";\n")).await?;
+        }
+        self.within(until)?;
+        // A COMMIT that waits for a standby would be called done by it.
+        run(&mut self.connection, "SET LOCAL statement_timeout = 0").await.map(drop)
+    }
+
+    fn within(&self, until: Instant) -> Result<()> {
+        if Instant::now() > until { Err(self.too_long()) } else { Ok(()) }
+    }
+
+    fn has_partitions(&self) -> bool {
+        self.trees.numbers().next().is_some()
+    }
+
+    /// Nobody would have got in for longer than was said.
+    fn too_long(&self) -> Error {
+        let budget = self.budget.as_millis();
+        let mut what = format!(
+            "the exchange of the names took longer than the lock budget of {budget} ms, and was taken back"
+        );
+        let partitions = self.trees.numbers().count();
+        if partitions > 0 {
+            what.push_str(&format!(
+                "; {partitions} partitions get names in it: --lock-budget {}ms",
+                budget * 2
+            ));
+        }
+        Error::new(ErrorKind::LockTimeout, what)
     }
 
     /// Never queues for the second lock: who has read the table and comes to write it waits for the first one, and the server
@@ -292,13 +368,14 @@ impl Guard {
         // Before PostgreSQL 17 NOWAIT gives up where anybody waits, even for us; a request that may wait goes before those.
         let at_once = format!("{begin}; {}", self.everything_locked("").await?);
         loop {
-            if self.locked_by(&nowait).await?
-                || self.nobody_holds_it().await? && self.locked_by(&at_once).await?
+            if self.nobody_counts().await?
+                && (self.locked_by(&nowait).await?
+                    || self.nobody_holds_it().await? && self.locked_by(&at_once).await?)
             {
                 return Ok(());
             }
             if Instant::now() + LEAST >= self.deadline {
-                let what = "readers held the table until the lock budget ran out";
+                let what = "readers, or who has a number of its sequence, held the table until the lock budget ran out";
                 return Err(Error::new(ErrorKind::LockTimeout, what));
             }
             self.give_way().await?;
@@ -324,10 +401,23 @@ impl Guard {
     }
 
     async fn nobody_holds_it(&mut self) -> Result<bool> {
+        let tables = self.tables(self.trees.numbers());
+        self.nobody_holds(&tables).await
+    }
+
+    /// Whoever has asked a sequence for a number has it until its transaction ends, and the swap needs it, too.
+    async fn nobody_counts(&mut self) -> Result<bool> {
+        if self.sequences.is_empty() {
+            return Ok(true);
+        }
+        let sequences = self.sequences.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        self.nobody_holds(&sequences).await
+    }
+
+    async fn nobody_holds(&mut self, relations: &str) -> Result<bool> {
         let sql = format!(
-            "SELECT NOT EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'relation' AND l.granted AND l.relation IN ({})
+            "SELECT NOT EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'relation' AND l.granted AND l.relation IN ({relations})
              AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.pid <> {})",
-            self.tables(self.trees.numbers()),
             self.connection.pid()
         );
         is_so(&mut self.aside, sql).await
@@ -341,7 +431,7 @@ impl Guard {
              WHERE l.locktype = 'relation' AND l.granted AND l.relation IN ({})
              AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
              AND l.pid <> {} LIMIT 1",
-            self.tables(self.trees.numbers()),
+            self.tables(self.trees.numbers().chain(self.sequences.iter().copied())),
             self.connection.pid()
         );
         match first(&mut self.aside, sql).await? {

@@ -53,8 +53,11 @@ async fn missing<'a>(connection: &mut Conn, core: &'a Core) -> Result<Vec<Missin
          FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = to_regclass({})",
         text(&core.written())
     );
-    let there: BTreeMap<String, bool> =
-        rows(connection, sql).await?.iter().map(|row| Ok((get(row, 0)?, get(row, 1)?))).collect::<Result<_>>()?;
+    let there: BTreeMap<String, bool> = rows(connection, sql)
+        .await?
+        .iter()
+        .map(|row| Ok((get(row, 0)?, get(row, 1)?)))
+        .collect::<Result<_>>()?;
     let mut missing = Vec::new();
     for (at, index) in core.spec.new.definition.indexes.iter().enumerate() {
         let lacking = match there.get(&core.index_name(Role::Shadow, at)) {
@@ -149,8 +152,12 @@ async fn who_reads(core: &Core, error: Error) -> Error {
         core.server.keep(connection);
         Ok::<_, Error>(found)
     };
-    let holders: Vec<String> =
-        named.await.unwrap_or_default().iter().map(|holder| format!("session {}: {}", holder.id, holder.about)).collect();
+    let holders: Vec<String> = named
+        .await
+        .unwrap_or_default()
+        .iter()
+        .map(|holder| format!("session {}: {}", holder.id, holder.about))
+        .collect();
     Error::new(ErrorKind::LockTimeout, "a constraint of the new table waits for sessions that read it")
         .with("held by", holders.join("; "))
         .hint("a backup that began meanwhile, perhaps; nothing is lost: `replank resume` when it is over")

@@ -144,14 +144,22 @@ fn only_copy(core: &Core) -> Error {
     let columns = &core.spec.forward.columns;
     let names: Vec<String> = columns.iter().map(|column| ident(&column.column)).collect();
     let values: Vec<&str> = columns.iter().map(|column| column.expression.as_str()).collect();
-    let key: Vec<(&str, &str)> =
-        core.spec.forward.key.iter().map(|column| (column.source.as_str(), column.written.as_str())).collect();
+    let key: Vec<(&str, &str)> = core
+        .spec
+        .forward
+        .key
+        .iter()
+        .map(|column| (column.source.as_str(), column.written.as_str()))
+        .collect();
     let (was, is): (Vec<&str>, Vec<&str>) = key.into_iter().unzip();
     Error::new(
         ErrorKind::FeedGap,
         format!("the server has crashed since the swap, and that has emptied `{live}`, which is UNLOGGED"),
     )
-    .with("still there", format!("{kept} has the rows as they were when it was last in step; nothing of it was changed"))
+    .with(
+        "still there",
+        format!("{kept} has the rows as they were when it was last in step; nothing of it was changed"),
+    )
     .hint(format!(
         "take what you need: INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {kept} AS k \
          WHERE NOT EXISTS (SELECT FROM {} AS l WHERE {}); then \

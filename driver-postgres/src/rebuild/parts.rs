@@ -10,7 +10,7 @@ use replank_core::{Error, ErrorKind, Result};
 use super::{Core, number_of};
 use crate::connect::Conn;
 use crate::misfits;
-use crate::partitions::{Part, paired};
+use crate::partitions::{Part, paired, to_be_named};
 use crate::sql::{ident, run, table};
 
 /// The partitions of both tables, as they are.
@@ -44,24 +44,24 @@ pub async fn with_partitions(connection: &mut Conn, root: i64) -> Result<Vec<i64
 pub async fn make(core: &Core, connection: &mut Conn, shadow: &str, number: i64) -> Result<Vec<String>> {
     let plan = &core.spec.new.partitions;
     let name = |at: usize| table(&core.spec.schema, &core.part_name(Role::Shadow, at));
-    run(connection, "SET LOCAL TimeZone TO DEFAULT").await?;
     for (at, part) in plan.iter().enumerate() {
         let parent = part.parent.map_or_else(|| shadow.to_owned(), name);
         let tail = part.made_by.as_deref().unwrap_or(&part.bound);
         run(connection, format!("CREATE TABLE {} PARTITION OF {parent} {tail}", name(at))).await?;
     }
-    run(connection, "SET LOCAL TimeZone = 'UTC'").await?;
     let made = Part::all(connection, number).await?;
-    if let Err((planned, made)) = paired(number, &made, plan) {
-        return Err(Error::new(
-            ErrorKind::Refused,
-            "the server made the partitions otherwise than they were planned",
-        )
-        .with("planned", planned.join("; "))
-        .with("made", made.join("; "))
-        .hint(
-            "plan again: the server's time zone may be another one now; nothing of the table was changed",
-        ));
+    let there = paired(number, &made, plan).map_err(|(planned, made)| {
+        Error::new(ErrorKind::Refused, "the server made the partitions otherwise than they were planned")
+            .with("planned", planned.join("; "))
+            .with("made", made.join("; "))
+            .hint("please report this; nothing of the table was changed")
+    })?;
+    for (part, planned) in there.into_iter().zip(plan) {
+        let full = table(&core.spec.schema, &part.name);
+        for (from, to) in to_be_named(&part.constraints, &planned.constraints) {
+            let rename = format!("ALTER TABLE {full} RENAME CONSTRAINT {} TO {}", ident(&from), ident(&to));
+            run(connection, rename).await?;
+        }
     }
     Ok((0..plan.len()).map(name).collect())
 }
@@ -114,7 +114,9 @@ impl Core {
             Err((gone, new)) => return changed(gone, new),
         };
         let differs = there.iter().zip(plan).find(|(part, planned)| {
-            part.name != planned.name || direction == Direction::Forward && part.indexes != planned.indexes
+            part.name != planned.name
+                || direction == Direction::Forward
+                    && (&part.indexes, &part.constraints) != (&planned.indexes, &planned.constraints)
         });
         match differs {
             Some((part, planned)) if part.name != planned.name => {
@@ -122,7 +124,7 @@ impl Core {
             }
             Some((part, _)) => Err(Error::new(
                 ErrorKind::ForeignDdl,
-                format!("somebody else changed the indexes of partition `{}`", part.name),
+                format!("somebody else changed the indexes or constraints of partition `{}`", part.name),
             )
             .hint("`replank abort`, and begin again")),
             None => Ok(()),

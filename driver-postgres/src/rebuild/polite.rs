@@ -10,7 +10,7 @@ use replank_core::{Error, ErrorKind, Result};
 use super::Core;
 use crate::connect::Conn;
 use crate::holders::{old_holders_of_any, old_writers_of_any};
-use crate::sql::{first, get, is_so, run};
+use crate::sql::{first, get, is_so, number, run};
 use crate::state::{held, renew_lease};
 
 /// Others wait behind a lock that waits. Chosen: as the default budget of the swap.
@@ -119,7 +119,16 @@ async fn locking(connection: &mut Conn, lock: Lock, tables: &[i64]) -> Result<Op
         Lock::Alone => "ACCESS EXCLUSIVE",
     };
     let all: Option<String> = get(&row, 0)?;
-    Ok(all.map(|all| within(WAIT, &format!("LOCK TABLE {all} IN {mode} MODE"))))
+    let wait = brief(connection, WAIT).await?;
+    Ok(all.map(|all| within(wait, &format!("LOCK TABLE {all} IN {mode} MODE"))))
+}
+
+/// How long several locks may be waited for: a session that holds one of them and waits for another is one of two that wait
+/// for each other, and after `deadlock_timeout` the server ends either. We are gone by then, and it goes on.
+pub async fn brief(connection: &mut Conn, at_most: Duration) -> Result<Duration> {
+    let deadlock = "SELECT setting::bigint FROM pg_settings WHERE name = 'deadlock_timeout'";
+    let deadlock = u64::try_from(number(connection, deadlock).await?).unwrap_or_default();
+    Ok(at_most.min(Duration::from_millis((deadlock / 2).max(1))))
 }
 
 /// A statement that takes several locks, and all of them within this time: `lock_timeout` is for each.

@@ -93,10 +93,7 @@ async fn make_shadow(core: &Core, connection: &mut Conn, source: &Table) -> Resu
 /// A table of the shape that a person gave, without any index. Checks that have no name in it were named after the shadow.
 async fn made_as(connection: &mut Conn, full: &str, shape: &str, planned: &Side) -> Result<String> {
     let kind = if planned.definition.is_unlogged() { "UNLOGGED " } else { "" };
-    // As it was tried: dates in it are those of the zone that our sessions begin with.
-    run(connection, "SET LOCAL TimeZone TO DEFAULT").await?;
     run(connection, format!("CREATE {kind}TABLE {full} {shape}")).await?;
-    run(connection, "SET LOCAL TimeZone = 'UTC'").await?;
     let sql = format!(
         "SELECT CASE WHEN o.oid IS NULL THEN format('DROP INDEX %s', i.indexrelid::regclass)
                      ELSE format('ALTER TABLE %s DROP CONSTRAINT %I', i.indrelid::regclass, o.conname) END

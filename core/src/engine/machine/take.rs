@@ -285,7 +285,8 @@ impl Machine {
         self.comparing_chunks -= 1;
         if self.is_explained_by_a_change_to_come(&result) {
             // Longer than patience no change waits: applying has its own.
-            let _waits = self.backoff.failed(Kind::Compare, now, Error::new(ErrorKind::Retry, "a change waits"));
+            let _waits =
+                self.backoff.failed(Kind::Compare, now, Error::new(ErrorKind::Retry, "a change waits"));
             self.verify.fail(index);
             return;
         }

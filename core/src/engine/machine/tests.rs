@@ -132,7 +132,11 @@ fn where_chunks_and_batches_are_in_each_others_way_the_feed_waits_for_the_copy_a
     machine.take(Outcome::ListIndexes(Ok(vec!["key".to_owned(), "other".to_owned()])), NOW);
     assert_eq!(startable(&mut machine), [build("key")]);
     machine.take(Outcome::BuildIndex(Ok(IndexBuild::Built)), NOW);
-    assert_eq!(startable(&mut machine), [Action::Pull, Action::Head], "the others are built behind what has waited");
+    assert_eq!(
+        startable(&mut machine),
+        [Action::Pull, Action::Head],
+        "the others are built behind what has waited"
+    );
     machine.take(Outcome::Head(Ok(at(3))), NOW);
     machine.take(Outcome::Pull(Ok(fed(vec![change("a", 0)], 2))), NOW);
     let applying = batches(&startable(&mut machine)).remove(0);

@@ -24,8 +24,10 @@ async fn on_postgres_a_row_that_moves_during_the_copy_out_of_partitions_is_there
          CREATE TABLE early PARTITION OF t FOR VALUES FROM (0) TO (500); CREATE TABLE late PARTITION OF t DEFAULT;
          INSERT INTO t SELECT n, n, 'v' FROM generate_series(1, 1000) AS n";
     run(&mut connection, made).await.expect(made);
-    let file = File::of("CREATE TABLE t (at int NOT NULL, id int PRIMARY KEY, v text); CREATE INDEX ON t (at)");
-    let rebuild = ["rebuild", "t", "--as", &file.path(), "-t", url, "--yes", "--throttle", "chunk_rows_max=100"];
+    let file =
+        File::of("CREATE TABLE t (at int NOT NULL, id int PRIMARY KEY, v text); CREATE INDEX ON t (at)");
+    let rebuild =
+        ["rebuild", "t", "--as", &file.path(), "-t", url, "--yes", "--throttle", "chunk_rows_max=100"];
     let stopped = Stopped::at("chunk_committed:2", &rebuild).await;
     let moves = "UPDATE t SET at = at + 900, v = 'moved' WHERE id <= 20; DELETE FROM t WHERE id = 21";
     run(&mut connection, moves).await.expect(moves);
@@ -53,7 +55,10 @@ async fn on_postgres_a_value_that_stands_in_the_way_back_is_named_beside_an_exch
     assert!(said.contains("[\"3\"]") && !said.contains("duplicate key"), "{said}");
     run(&mut connection, "UPDATE t SET v = 3 WHERE id = 3").await.expect("mended");
     run_beside(&["revert", "last", "-t", url, "--yes"], &[]).await.exits(0);
-    assert_eq!(text(url, "SELECT string_agg(place::text, ' ' ORDER BY id) FROM t WHERE id < 4").await, "2 1 3");
+    assert_eq!(
+        text(url, "SELECT string_agg(place::text, ' ' ORDER BY id) FROM t WHERE id < 4").await,
+        "2 1 3"
+    );
 }
 
 /// A backup reads all tables there are for hours, ours too.
@@ -67,7 +72,8 @@ async fn on_postgres_somebody_who_reads_the_new_table_delays_its_constraints_and
     run(&mut connection, made).await.expect(made);
     let apply = ["apply", "-t", url, "-e", "ALTER TABLE t ALTER v TYPE bigint", "--yes"];
     let stopped = Stopped::at("chunk_committed", &apply).await;
-    let shadow = text(url, "SELECT relname::text FROM pg_class WHERE relname LIKE '\\_rp\\_%\\_shadow'").await;
+    let shadow =
+        text(url, "SELECT relname::text FROM pg_class WHERE relname LIKE '\\_rp\\_%\\_shadow'").await;
     let mut reader = connect(url).await;
     run(&mut reader, &format!("BEGIN; SELECT count(*) FROM \"{shadow}\"")).await.expect("read");
     stopped.wake();

@@ -19,8 +19,10 @@ mod known_failures;
 mod movers;
 mod oracle;
 mod partition;
+mod partition_own;
 mod partitioned;
 mod partitioned_refused;
+mod partitioned_swap;
 mod pooler;
 mod rebuild_kills;
 mod repack;
@@ -32,6 +34,7 @@ mod slot;
 mod standby;
 mod statements;
 mod subscriber;
+mod zones;
 
 mod table;
 

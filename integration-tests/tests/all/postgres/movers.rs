@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::Query;
@@ -44,18 +45,24 @@ pub struct Mover {
     connection: PgConnection,
     shared: i64,
     is_direct: Arc<AtomicBool>,
+    /// How often a partition was not there.
+    missed: u32,
 }
+
+/// From the swap until a test says that partitions are gone. With a pause after each that is some seconds.
+const MISSED_MAX: u32 = 60;
 
 impl Mover {
     /// Starts `count` of them. While the switch is on half of what they write goes straight to the partitions of
-    /// [`BY_CUSTOMER`]; where those are gone, the transaction is rolled back, as any application would have to.
+    /// [`BY_CUSTOMER`]; where those are gone, the transaction is rolled back, as any application would have to. That is no failure
+    /// around a swap alone: with the switch off, or again and again, it is.
     pub async fn start(orders: &Orders, seed: u64, count: u64, is_direct: &Arc<AtomicBool>) -> Writers {
         let mut clients = Vec::new();
         for _ in 0..count {
             let mut connection = orders.connect().await;
             run(&mut connection, "SET lock_timeout = '5s'").await.expect("set");
             let shared = i64::try_from(orders.rows).expect("a small table");
-            clients.push(Self { connection, shared, is_direct: Arc::clone(is_direct) });
+            clients.push(Self { connection, shared, is_direct: Arc::clone(is_direct), missed: 0 });
         }
         Writers::start(clients, seed, orders.rows)
     }
@@ -175,11 +182,16 @@ impl Client for Mover {
         let code = |error: &sqlx::Error| {
             error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned())
         };
+        let was_direct = self.is_direct.load(Ordering::SeqCst);
         match self.body(transaction).await {
             Err(error) => match (run(&mut self.connection, "ROLLBACK").await, code(&error).as_deref()) {
                 (Ok(_), Some("40P01")) => Outcome::Deadlocked,
                 // The partition is not there by this name.
-                (Ok(_), Some("42P01")) => Outcome::RolledBack,
+                (Ok(_), Some("42P01")) if was_direct && self.missed < MISSED_MAX => {
+                    self.missed += 1;
+                    tokio::time::sleep(Duration::from_millis(30)).await;
+                    Outcome::RolledBack
+                }
                 _ => Outcome::Failed(error.to_string()),
             },
             Ok(()) if transaction.rolls_back => match run(&mut self.connection, "ROLLBACK").await {

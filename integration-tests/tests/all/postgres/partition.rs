@@ -365,7 +365,7 @@ async fn on_postgres_lists_hashes_times_and_defaults_are_attached_as_ranges_are(
             "t",
             "RANGE (at)",
             "FOR VALUES FROM ('2024-01-01') TO ('2025-01-01')",
-            "FOR VALUES FROM ('2025-01-01') TO ('2026-01-01')",
+            "FOR VALUES FROM ('2025-01-01 00:00+05:30') TO ('2026-01-01 00:00+05:30')",
             "'t'",
         ),
     ] {

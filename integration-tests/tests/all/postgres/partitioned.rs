@@ -58,7 +58,7 @@ pub async fn whole(connection: &mut sqlx::postgres::PgConnection) -> Vec<String>
 }
 
 /// What the server makes of statements in an empty database.
-async fn made_of(statements: &str) -> Vec<String> {
+pub async fn made_of(statements: &str) -> Vec<String> {
     let twin = postgres_database().await;
     let mut connection = connect(&twin.url).await;
     run(&mut connection, statements).await.expect("a twin");
@@ -127,9 +127,8 @@ async fn on_postgres_a_partitioned_table_that_is_written_directly_becomes_plain_
     assert!(straight.await.expect("it writes") > 50);
     let wanted = made_of(&format!("{PLAIN}; {STAYS}")).await;
     assert_same(&whole_of(&orders).await, &wanted, "the shape, and what the server makes of the file");
-    writers.write_on(50).await;
     is_direct.store(false, Ordering::SeqCst);
-    writers.write_on(100).await;
+    writers.write_on(150).await;
     run_beside(&["verify", "last", "-t", &url, "--yes"], &[]).await.exits(0);
     run_beside(&["revert", "last", "-t", &url, "--yes"], &[]).await.exits(0);
     is_direct.store(true, Ordering::SeqCst);

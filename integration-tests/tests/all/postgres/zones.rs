@@ -1,0 +1,94 @@
+//! The server, the database and the role are in zones of their own; sessions of replank are in UTC.
+
+use super::application::assert_same;
+use super::partitioned::{File, whole};
+use super::table::{connect, query, run};
+use crate::binary::run_beside;
+use crate::server::postgres_own_server;
+use sqlx::Row as _;
+
+const COLUMNS: &str = "id bigint, at timestamptz NOT NULL, day date, PRIMARY KEY (id, at)";
+
+/// Rows of every hour around the end of January, of any zone.
+const MADE: &str = "CREATE TABLE orders (id bigint PRIMARY KEY, at timestamptz NOT NULL, day date);
+    INSERT INTO orders SELECT n, timestamptz '2026-01-31 00:00+00' + n * interval '1 hour', '2026-01-31' FROM generate_series(-24, 48) AS n;
+    CREATE TABLE parent (id bigint, at timestamptz NOT NULL) PARTITION BY RANGE (at); CREATE TABLE child (id bigint, at timestamptz NOT NULL);
+    CREATE VIEW spread AS SELECT tableoid::regclass::text AS part, count(*) AS rows FROM orders GROUP BY 1";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_times_without_an_offset_are_refused_and_others_mean_what_psql_makes_of_them() {
+    let server = postgres_own_server(&["-c", "timezone=America/New_York"]).await;
+    let database = server.database().await;
+    let mut connection = connect(&database.url).await;
+    let zones = format!(
+        "ALTER DATABASE {} SET timezone = 'Asia/Tokyo'; ALTER ROLE CURRENT_USER SET timezone = 'Asia/Kathmandu'",
+        database.name
+    );
+    run(&mut connection, &zones).await.expect("set");
+    run(&mut connection, MADE).await.expect(MADE);
+    let url = database.url.clone();
+    let shape = |from: &str, columns: &str| {
+        format!(
+            "CREATE TABLE orders ({columns}) PARTITION BY RANGE (at);
+             CREATE TABLE orders_1 PARTITION OF orders FOR VALUES FROM (MINVALUE) TO ({from});
+             CREATE TABLE orders_2 PARTITION OF orders FOR VALUES FROM ({from}) TO (MAXVALUE)"
+        )
+    };
+    for refused in [
+        shape("'2026-02-01'", COLUMNS),
+        shape("'2026-02-01 00:00+00'", &format!("{COLUMNS}, CHECK (at > '2020-01-01')")),
+        shape(
+            "'2026-02-01 00:00+00'",
+            &COLUMNS.replace("day date", "day date, due timestamptz DEFAULT '2027-01-01 12:00'"),
+        ),
+    ] {
+        let file = File::of(&refused);
+        let rebuild = ["rebuild", "orders", "--as", &file.path(), "-t", &url, "--yes"];
+        run_beside(&rebuild, &[]).await.exits(3).says("without an offset").says("+00");
+    }
+    for refused in [
+        "ALTER TABLE orders ADD COLUMN due timestamptz DEFAULT '2027-01-01'",
+        "ALTER TABLE orders ALTER at TYPE timestamptz(0) USING greatest(at, '2020-01-01')",
+        "CREATE INDEX late ON orders (id) WHERE at > '2026-01-01'",
+        "ALTER TABLE parent ATTACH PARTITION child FOR VALUES FROM ('2026-01-01') TO ('2026-02-01')",
+        "CREATE TABLE part PARTITION OF parent FOR VALUES FROM ('2026-01-01') TO ('2026-02-01')",
+    ] {
+        let apply = ["apply", "-t", &url, "-e", refused, "--yes"];
+        run_beside(&apply, &[]).await.exits(3).says("without an offset");
+    }
+    // None of these has a zone in it, or each says which.
+    for taken in [
+        "ALTER TABLE orders ADD COLUMN due timestamptz DEFAULT '2027-01-01 00:00+02', ALTER day SET DEFAULT '2026-01-31'",
+        "ALTER TABLE orders ADD COLUMN since timestamptz DEFAULT now()",
+        "ALTER TABLE orders ADD COLUMN noted timestamp DEFAULT '2027-01-01'",
+        "ALTER TABLE parent ATTACH PARTITION child FOR VALUES FROM ('2026-01-01 00:00+02') TO ('2026-02-01 00:00 Europe/Berlin')",
+    ] {
+        run_beside(&["apply", "-t", &url, "-e", taken, "--yes"], &[]).await.exits(0);
+        run_beside(&["finalize", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    }
+    let mut psql = connect_as_psql(&url).await;
+    run(&mut psql, "ALTER TABLE orders DROP due, DROP since, DROP noted, ALTER day DROP DEFAULT")
+        .await
+        .expect("dropped");
+    let before = whole(&mut connection).await;
+    let bound = "'2026-02-01 00:00+05:45'";
+    let file = File::of(&shape(bound, COLUMNS));
+    run_beside(&["rebuild", "orders", "--as", &file.path(), "-t", &url, "--yes"], &[]).await.exits(0);
+    // 24 hours before, the hours to midnight in Kathmandu, and those after it.
+    let sql = "SELECT string_agg(part || ' ' || rows, ', ' ORDER BY part) FROM spread";
+    let spread: String = query(&mut psql, sql).await[0].get(0);
+    assert_eq!(spread, "orders_1 43, orders_2 30");
+    let sql = "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relname = 'orders_2'";
+    let said: String = query(&mut psql, sql).await[0].get(0);
+    assert_eq!(said, "FOR VALUES FROM ('2026-02-01 00:00:00+05:45') TO (MAXVALUE)");
+    run_beside(&["verify", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    run_beside(&["revert", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    assert_same(&whole(&mut connection).await, &before, "the shape, before and after");
+}
+
+/// The zone of a session that asks for none.
+async fn connect_as_psql(url: &str) -> sqlx::postgres::PgConnection {
+    let mut connection = connect(url).await;
+    run(&mut connection, "SET TimeZone = 'Asia/Kathmandu'").await.expect("set");
+    connection
+}
