@@ -231,6 +231,7 @@ impl Server {
                  SET default_transaction_deferrable = off;
                  SET default_transaction_read_only = off;
                  SET default_tablespace = '';
+                 SET jit = off;
                  SET standard_conforming_strings = on;
                  SET DateStyle = 'ISO, YMD';
                  SET IntervalStyle = 'postgres';

@@ -104,10 +104,10 @@ impl Gate {
             return Err(Error::new(ErrorKind::LockTimeout, empty_for(&old.id, &old.about)));
         }
         let wait = budget.as_millis().max(1);
-        // The session is never idle for as long as ends it, unless the runner is frozen: then the lock's timeout alone counts.
+        // While the runner is frozen it stays, and the repack gives way to it: nobody would look at snapshots then.
         run(
             &mut connection,
-            format!("SET lock_timeout = {wait}; BEGIN; LOCK TABLE {} IN ACCESS SHARE MODE", table.name),
+            format!("SET lock_timeout = {wait}; SET idle_in_transaction_session_timeout = 0; BEGIN; LOCK TABLE {} IN ACCESS SHARE MODE", table.name),
         )
         .await?;
         Ok(Self {

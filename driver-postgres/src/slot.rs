@@ -89,8 +89,7 @@ pub async fn short_of(connection: &mut Conn, bytes: i64) -> Result<Option<String
 }
 
 /// Whether an index `i` of a table `c` is the one by which its rows are told to subscribers.
-pub const IS_IDENTITY: &str =
-    "CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END";
+pub const IS_IDENTITY: &str = "CASE c.relreplident WHEN 'd' THEN i.indisprimary AND i.indimmediate WHEN 'i' THEN i.indisreplident ELSE false END";
 
 /// A condition: what an UPDATE or DELETE leaves in the log has the key.
 pub fn identifies(table: i64, key: &[KeyColumn]) -> String {

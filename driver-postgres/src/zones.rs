@@ -46,7 +46,15 @@ async fn constants(connection: &mut Conn, zone: &str, statements: &[String]) -> 
     run(connection, format!("SAVEPOINT rp_zone; SET LOCAL TimeZone = '{zone}'")).await?;
     let found = match run(connection, statements.join("\n;\n")).await {
         Ok(_) => Some(written(connection).await?),
-        Err(error) if error.kind() == ErrorKind::ConnectionLost => return Err(error),
+        // These say nothing of the zone.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::ConnectionLost | ErrorKind::LockTimeout | ErrorKind::Retry | ErrorKind::DiskFull
+            ) =>
+        {
+            return Err(error);
+        }
         Err(_) => None,
     };
     run(connection, "ROLLBACK TO SAVEPOINT rp_zone; RELEASE SAVEPOINT rp_zone").await?;

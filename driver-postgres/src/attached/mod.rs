@@ -55,7 +55,8 @@ impl Attached {
     /// Makes the question ready on a session, for [`Attached::again`]: to plan it takes the server ten times as long as to
     /// answer, which nobody needs to wait for.
     pub async fn prepare(connection: &mut Conn, live: i64, incoming: i64) -> Result<()> {
-        let prepared = format!("PREPARE rp_attached AS {}", query(live, incoming));
+        // A pooler may hand on the server's process with what another session of ours has left there.
+        let prepared = format!("DEALLOCATE ALL; PREPARE rp_attached AS {}", query(live, incoming));
         run(connection, within_no_path(&prepared)).await.map(drop)
     }
 

@@ -22,7 +22,7 @@ impl Drafting<'_> {
         let sql = format!(
             "SELECT coalesce(pg_relation_filenode(c.oid), 0)::bigint, c.relpersistence = 'p',
                     pg_get_replica_identity_index(c.oid) IS NOT NULL, current_setting('wal_level') <> 'minimal',
-                    current_setting('max_repack_replication_slots')::int > 0
+                    coalesce(current_setting('max_repack_replication_slots', true)::int > 0, false)
              FROM pg_class c WHERE c.oid = {}",
             table.oid
         );

@@ -46,7 +46,8 @@ pub async fn apply(connection: &mut Conn, core: &Core, changes: &[Change]) -> Re
 async fn free_ones(connection: &mut Conn, core: &Core, changes: &[Change]) -> Result<Applied> {
     if !core.parks()? {
         match attempt(connection, core, changes, Rows::Free).await {
-            Err(error) if error.kind() == ErrorKind::Duplicate => {}
+            // Of a unique index over a column that is computed, nothing is known before the row is written.
+            Err(error) if matches!(error.kind(), ErrorKind::Duplicate | ErrorKind::ForeignDdl) => {}
             done => return done,
         }
     }

@@ -50,7 +50,7 @@ pub struct Mover {
 }
 
 /// From the swap until a test says that partitions are gone. With a pause after each that is some seconds.
-const MISSED_MAX: u32 = 60;
+const MISSED_MAX: u32 = 200;
 
 impl Mover {
     /// Starts `count` of them. While the switch is on half of what they write goes straight to the partitions of
@@ -183,11 +183,14 @@ impl Client for Mover {
             error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned())
         };
         let was_direct = self.is_direct.load(Ordering::SeqCst);
-        match self.body(transaction).await {
+        let done = self.body(transaction).await;
+        // The switch may have been turned meanwhile.
+        let may_miss = was_direct || self.is_direct.load(Ordering::SeqCst);
+        match done {
             Err(error) => match (run(&mut self.connection, "ROLLBACK").await, code(&error).as_deref()) {
                 (Ok(_), Some("40P01")) => Outcome::Deadlocked,
                 // The partition is not there by this name.
-                (Ok(_), Some("42P01")) if was_direct && self.missed < MISSED_MAX => {
+                (Ok(_), Some("42P01")) if may_miss && self.missed < MISSED_MAX => {
                     self.missed += 1;
                     tokio::time::sleep(Duration::from_millis(30)).await;
                     Outcome::RolledBack

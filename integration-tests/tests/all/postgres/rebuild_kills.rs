@@ -67,8 +67,9 @@ async fn killed_on_the_way_forward(change: Change, rows: u64) {
         let writers = change.write(&orders, seed(boundary.name()), &is_direct).await;
         let begin = change.command(&url, &file);
         run_beside(&begin, &[("REPLANK_KILL_AT", boundary.name())]).await.was_killed();
-        is_direct.store(true, Ordering::SeqCst);
+        is_direct.store(has_partitions(&orders).await, Ordering::SeqCst);
         writers.write_on(BETWEEN).await;
+        is_direct.store(true, Ordering::SeqCst);
         let go_on = match (&change, boundary) {
             (Change::Retype, _) => go_on(&url, RETYPE, boundary),
             // There is no record of it yet.
@@ -105,18 +106,25 @@ async fn on_postgres_killed_at_every_boundary_on_the_way_back_from_partitions_it
     killed_on_the_way_back(Change::Divide(File::of(BY_CUSTOMER)), 1_000).await;
 }
 
+/// Those to which a mover writes straight.
+async fn has_partitions(orders: &Orders) -> bool {
+    orders.text("SELECT (to_regclass('orders_mid') IS NOT NULL)::text").await == "true"
+}
+
 async fn killed_on_the_way_back(change: Change, rows: u64) {
     let file = change.file();
     for boundary in BACKWARD {
         let orders = Orders::with_rows(rows).await;
         let before = orders.definition().await;
         let url = orders.url();
-        let is_direct = Arc::new(AtomicBool::new(true));
+        let is_direct = Arc::new(AtomicBool::new(false));
         let writers = change.write(&orders, seed(boundary.name()), &is_direct).await;
         run_beside(&change.command(&url, &file), &[]).await.exits(0);
+        is_direct.store(true, Ordering::SeqCst);
         writers.write_on(BETWEEN).await;
         let revert = ["revert", "last", "-t", &url, "--yes"];
         run_beside(&revert, &[("REPLANK_KILL_AT", boundary.name())]).await.was_killed();
+        is_direct.store(has_partitions(&orders).await, Ordering::SeqCst);
         writers.write_on(BETWEEN).await;
         run_beside(&["resume", "last", "-t", &url, "--yes"], &[]).await.exits(0);
         let journal = writers.stop().await;
