@@ -327,13 +327,14 @@ impl Guard {
         );
         run(&mut self.connection, limits).await?;
         self.check_again().await?;
-        for some in all.chunks(AT_ONCE) {
+        // A COMMIT that waits for a standby would be called done by the time limit.
+        let end = "SET LOCAL statement_timeout = 0".to_owned();
+        let whole: Vec<&str> = all.iter().chain([&end]).map(String::as_str).collect();
+        for some in whole.chunks(AT_ONCE) {
             self.within(until)?;
             run(&mut self.connection, some.join(";\n")).await?;
         }
-        self.within(until)?;
-        // A COMMIT that waits for a standby would be called done by it.
-        run(&mut self.connection, "SET LOCAL statement_timeout = 0").await.map(drop)
+        self.within(until)
     }
 
     fn within(&self, until: Instant) -> Result<()> {

@@ -116,6 +116,10 @@ impl Proxy {
                 connections.spawn(async move {
                     // Where there is no server, there is no connection either.
                     let Ok(server) = TcpStream::connect(server).await else { return };
+                    // Or a small message waits 40 ms for the one before it to be acknowledged.
+                    for stream in [&client, &server] {
+                        drop(stream.set_nodelay(true));
+                    }
                     // A connection that ends, ends.
                     drop(striker.pass(client, server, opened).await);
                 });
