@@ -43,6 +43,14 @@ async fn repack(url: &str) -> Ended {
     run_beside(&args, &[]).await
 }
 
+/// Under writers, where what counts is that it ends: on a busy machine the exchange takes longer than the usual budget, and
+/// the repack gives up.
+async fn repack_at_leisure(url: &str) -> Ended {
+    let mut args = vec!["rebuild", "orders", "-t", url, "--lock-budget", "2s"];
+    args.extend(ASKED);
+    run_beside(&args, &[]).await
+}
+
 async fn is_there(connection: &mut PgConnection) -> bool {
     text(connection, "SELECT (current_setting('server_version_num')::int >= 190000)::text").await == "true"
 }
@@ -50,6 +58,22 @@ async fn is_there(connection: &mut PgConnection) -> bool {
 /// Of servers before 19.
 fn says_there_is_none(ended: Ended) {
     ended.exits(3).says("`strategy=native-online` was asked for");
+}
+
+/// Every write is there, and nothing but the files is another.
+async fn ends_as_it_was(
+    test: &str,
+    writers: crate::workload::Writers,
+    orders: &Orders,
+    before: &[String],
+    names: &[String],
+) {
+    writers.write_on(10).await;
+    let journal = writers.stop().await;
+    judge(test, &journal);
+    orders.check(&journal).await;
+    assert_eq!(orders.definition().await, before);
+    assert_eq!(orders.names().await, names, "left behind, or gone");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -78,16 +102,11 @@ async fn on_postgres_the_servers_own_repack_is_taken_only_when_it_is_asked_for_a
         without.push("--no-revert");
         run_beside(&without, &[]).await.exits(3).says("P136");
         assert_eq!(orders.text(FILE).await, file);
-        repack(&url).await.exits(0);
+        repack_at_leisure(&url).await.exits(0);
         assert_ne!(orders.text(FILE).await, file, "it was not written anew");
         run_beside(&["revert", "last", "-t", &url, "--yes"], &[]).await.exits(3);
     }
-    writers.write_on(10).await;
-    let journal = writers.stop().await;
-    judge(test, &journal);
-    orders.check(&journal).await;
-    assert_eq!(orders.definition().await, before);
-    assert_eq!(orders.names().await, names, "left behind, or gone");
+    ends_as_it_was(test, writers, &orders, &before, &names).await;
 }
 
 /// The server itself would keep everybody waiting behind the reader for as long as that reads.
@@ -193,7 +212,7 @@ async fn on_postgres_the_servers_own_repack_leaves_nothing_when_it_is_ended() {
     let writers = Application::start(&orders, seed(test), 2).await;
     let repacking = tokio::spawn({
         let url = url.clone();
-        async move { repack(&url).await }
+        async move { repack_at_leisure(&url).await }
     });
     let (mut connection, mut is_ended, began) = (orders.connect().await, false, Instant::now());
     let strike = "SELECT pg_terminate_backend(pid) FROM pg_stat_progress_repack
@@ -205,12 +224,7 @@ async fn on_postgres_the_servers_own_repack_leaves_nothing_when_it_is_ended() {
     }
     repacking.await.expect("joined").exits(0);
     assert_ne!(orders.text(FILE).await, file);
-    writers.write_on(10).await;
-    let journal = writers.stop().await;
-    judge(test, &journal);
-    orders.check(&journal).await;
-    assert_eq!(orders.definition().await, before);
-    assert_eq!(orders.names().await, names, "left behind, or gone");
+    ends_as_it_was(test, writers, &orders, &before, &names).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
