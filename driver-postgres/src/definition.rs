@@ -129,7 +129,7 @@ impl Index {
         match &self.constraint {
             None => (self.in_its_place(on, create), None),
             // There is no other way to make one.
-            Some(constraint) if constraint.starts_with("EXCLUDE") => {
+            Some(constraint) if !self.gets_a_constraint() => {
                 (self.in_its_place(on, format!("ALTER TABLE {on} ADD CONSTRAINT {name} {constraint}")), None)
             }
             Some(constraint) => {
@@ -142,13 +142,18 @@ impl Index {
         }
     }
 
+    /// A constraint comes to stand before the index, which can be there without it.
+    pub fn gets_a_constraint(&self) -> bool {
+        self.constraint.as_ref().is_some_and(|constraint| !constraint.starts_with("EXCLUDE"))
+    }
+
     /// The same of a partitioned table, where no index that is there already becomes one of a constraint.
     pub fn making_of_all(&self, on: &str, name: &str) -> String {
         let Some(constraint) = &self.constraint else { return self.making(on, name) };
         let deferring = self.deferring().unwrap_or_default();
         let what = constraint.strip_suffix(deferring).unwrap_or(constraint);
         let options = self.tail.find(" WITH (").map_or("", |at| &self.tail[at..]);
-        let options = if constraint.starts_with("EXCLUDE") { "" } else { options };
+        let options = if self.gets_a_constraint() { options } else { "" };
         self.in_its_place(on, format!("ALTER TABLE {on} ADD CONSTRAINT {name} {what}{options}{deferring}"))
     }
 

@@ -216,6 +216,14 @@ pub async fn tried(connection: &mut Conn, sql: String) -> Result<Option<Error>> 
     }
 }
 
+/// Adds a column of another one's type that is computed.
+fn computing(table: &str, column: &Column, expression: &str) -> String {
+    format!(
+        "ALTER TABLE {table} ADD COLUMN _rp_tried {} GENERATED ALWAYS AS ({expression}) STORED",
+        column.kind
+    )
+}
+
 /// What a value depends on besides the row. The server itself says so, of a column that would be computed that way.
 async fn depends(
     connection: &mut Conn,
@@ -223,10 +231,7 @@ async fn depends(
     column: &Column,
     expression: &str,
 ) -> Result<Option<String>> {
-    let computed = format!(
-        "ALTER TABLE {before} ADD COLUMN _rp_tried {} GENERATED ALWAYS AS ({expression}) STORED",
-        column.kind
-    );
+    let computed = computing(before, column, expression);
     refuse_times_without_offset(connection, std::slice::from_ref(&computed)).await?;
     let Some(error) = tried(connection, computed).await? else { return Ok(None) };
     let is_so = error.context().iter().any(|(name, value)| *name == "code" && value == "42P17");
@@ -254,10 +259,7 @@ async fn backward(
         let own = expression(given.reverse, &column.name).map(|own| format!("({own})"));
         let expression = match (own, to) {
             (Some(own), _) => {
-                let computed = format!(
-                    "ALTER TABLE {} ADD COLUMN _rp_tried {} GENERATED ALWAYS AS ({own}) STORED",
-                    shapes.after, column.kind
-                );
+                let computed = computing(shapes.after, column, &own);
                 refuse_times_without_offset(connection, &[computed]).await?;
                 own
             }

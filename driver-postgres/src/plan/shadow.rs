@@ -396,9 +396,7 @@ async fn on_copy(
         }
     }
     for text in &kept {
-        let altered = format!("ALTER TABLE {copy} {text}");
-        refuse_times_without_offset(connection, std::slice::from_ref(&altered)).await?;
-        run(connection, altered).await?;
+        alter(connection, copy, text).await?;
     }
     for added in added {
         let named = |name: &str| format!("ADD CONSTRAINT {name} {}", added.text);
@@ -409,9 +407,7 @@ async fn on_copy(
                     Some(name) => named(name),
                     None => format!("ADD {}", added.text),
                 };
-                let altered = format!("ALTER TABLE {copy} {plain}");
-                refuse_times_without_offset(connection, std::slice::from_ref(&altered)).await?;
-                run(connection, altered).await?;
+                alter(connection, copy, &plain).await?;
                 let after = constraint_names(connection, copy).await?;
                 let new = after.into_iter().find(|name| !before.contains(name));
                 kept.push(new.map_or(plain, |name| named(&ident(&name))));
@@ -541,6 +537,13 @@ fn candidate(table: &Table, spec: &Spec, no_way_back: Option<String>, added: &[&
 
 fn swap_ms(partitions: usize) -> u64 {
     SWAP_MS + u64::try_from(partitions).unwrap_or(u64::MAX).saturating_mul(PARTITION_US) / 1000
+}
+
+/// Alters an empty copy, unless what comes of it depends on the session's zone.
+async fn alter(connection: &mut Conn, copy: &str, action: &str) -> Result<()> {
+    let statement = format!("ALTER TABLE {copy} {action}");
+    refuse_times_without_offset(connection, std::slice::from_ref(&statement)).await?;
+    run(connection, statement).await.map(drop)
 }
 
 /// A rebuild that cannot be made.

@@ -6,13 +6,12 @@
 
 use replank_core::Result;
 use replank_core::value::Bounds;
-use serde_json::json;
 
 use super::Core;
-use super::prepare::closing;
-use super::range::values;
+use super::prepare::make_helper;
+use super::range::{row, values};
 use crate::connect::Conn;
-use crate::sql::{ident, run, table};
+use crate::sql::{ident, table};
 use crate::state::ObjectRole;
 
 impl Core {
@@ -36,14 +35,13 @@ pub async fn make(connection: &mut Conn, core: &Core) -> Result<()> {
         })
         .collect();
     let kind = if core.spec.new.definition.is_unlogged() { "UNLOGGED " } else { "" };
-    let (full, columns) = (core.chunks(), columns.join(", "));
-    run(
-        connection,
-        format!("CREATE {kind}TABLE {full} AS SELECT {columns} FROM {} AS s WITH NO DATA", core.source()),
-    )
-    .await?;
-    run(connection, closing(&full)).await?;
-    core.objects.put(connection, ObjectRole::Chunks, &core.chunks_name(), &json!({})).await
+    let made = format!(
+        "CREATE {kind}TABLE {} AS SELECT {} FROM {} AS s WITH NO DATA",
+        core.chunks(),
+        columns.join(", "),
+        core.source()
+    );
+    make_helper(connection, core, ObjectRole::Chunks, &core.chunks_name(), made).await
 }
 
 /// The statement that notes a chunk.
@@ -77,8 +75,7 @@ fn meeting(core: &Core, bounds: &Bounds) -> Result<String> {
 /// that range, and those are few: against all of them it would take hours.
 pub fn without(core: &Core, bounds: &Bounds, alias: &str) -> Result<String> {
     let names = core.source_key()?;
-    let columns: Vec<String> = names.iter().map(|name| format!("{alias}.{}", ident(name))).collect();
-    let row = format!("({})", columns.join(", "));
+    let row = row(alias, &names);
     Ok(format!(
         "NOT EXISTS (SELECT FROM {} AS c WHERE {} AND (c.l0 IS NULL OR {row} > {}) AND (c.u0 IS NULL OR {row} <= {}))",
         core.chunks(),

@@ -34,13 +34,11 @@ struct Missing<'a> {
 pub async fn to_build(connection: &mut Conn, core: &Core) -> Result<Vec<String>> {
     let missing = missing(connection, core).await?;
     let constraints = missing.iter().filter(|missing| {
-        missing.lacking == Lacking::Index && !core.spec.new.is_partitioned() && is_added_later(missing.index)
+        missing.lacking == Lacking::Index
+            && !core.spec.new.is_partitioned()
+            && missing.index.gets_a_constraint()
     });
     Ok(missing.iter().chain(constraints).map(|missing| missing.index.name.clone()).collect())
-}
-
-fn is_added_later(index: &Index) -> bool {
-    index.making_in_parts("", "").1.is_some()
 }
 
 async fn missing<'a>(connection: &mut Conn, core: &'a Core) -> Result<Vec<Missing<'a>>> {
@@ -62,7 +60,7 @@ async fn missing<'a>(connection: &mut Conn, core: &'a Core) -> Result<Vec<Missin
     for (at, index) in core.spec.new.definition.indexes.iter().enumerate() {
         let lacking = match there.get(&core.index_name(Role::Shadow, at)) {
             None => Lacking::Index,
-            Some(false) if is_added_later(index) => Lacking::Constraint,
+            Some(false) if index.gets_a_constraint() => Lacking::Constraint,
             Some(_) => continue,
         };
         missing.push(Missing { at, index, lacking });

@@ -15,11 +15,10 @@ use replank_core::driver::RebuildJob;
 use replank_core::journal::lease::{RENEW, TTL};
 use replank_core::run::Direction;
 use replank_core::{Error, ErrorKind, Result};
-use serde_json::json;
 use tokio::time::sleep;
 
 use super::Core;
-use super::prepare::closing;
+use super::prepare::make_helper;
 use super::range::same_key;
 use crate::connect::Conn;
 use crate::spec::Spec;
@@ -62,9 +61,7 @@ pub async fn make(connection: &mut Conn, core: &Core) -> Result<()> {
     let made = format!(
         "CREATE UNLOGGED TABLE {full} (since timestamptz NOT NULL DEFAULT clock_timestamp()); INSERT INTO {full} DEFAULT VALUES"
     );
-    run(connection, made).await?;
-    run(connection, closing(&full)).await?;
-    core.objects.put(connection, ObjectRole::Sentinel, &name, &json!({})).await
+    make_helper(connection, core, ObjectRole::Sentinel, &name, made).await
 }
 
 /// Whether the server has not crashed since the sentinel was set.

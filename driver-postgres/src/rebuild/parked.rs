@@ -6,13 +6,12 @@
 
 use replank_core::Result;
 use replank_core::run::Direction;
-use serde_json::json;
 
 use super::Core;
-use super::prepare::closing;
+use super::prepare::make_helper;
 use super::range::{Condition, encoded};
 use crate::connect::Conn;
-use crate::sql::{ident, run, table};
+use crate::sql::{ident, table};
 use crate::state::ObjectRole;
 
 impl Core {
@@ -39,20 +38,14 @@ pub async fn make(connection: &mut Conn, core: &Core) -> Result<()> {
     if !core.job.revertible {
         return Ok(());
     }
-    let name = core.parked_name();
     let key: Vec<String> = back.key.iter().map(|column| ident(&column.written)).collect();
-    run(
-        connection,
-        format!(
-            "CREATE TABLE {} (LIKE {} INCLUDING GENERATED, PRIMARY KEY ({}))",
-            core.parked(),
-            core.source(),
-            key.join(", ")
-        ),
-    )
-    .await?;
-    run(connection, closing(&core.parked())).await?;
-    core.objects.put(connection, ObjectRole::Parked, &name, &json!({})).await
+    let made = format!(
+        "CREATE TABLE {} (LIKE {} INCLUDING GENERATED, PRIMARY KEY ({}))",
+        core.parked(),
+        core.source(),
+        key.join(", ")
+    );
+    make_helper(connection, core, ObjectRole::Parked, &core.parked_name(), made).await
 }
 
 /// How many of [`statements`] come before anything is written.

@@ -39,9 +39,7 @@ pub async fn prepare(core: &Core) -> Result<()> {
     parked::make(&mut connection, core).await?;
     lasting::make(&mut connection, core).await?;
     let capture = core.capture(Direction::Forward, None)?;
-    run(&mut connection, capture.log()).await?;
-    run(&mut connection, closing(&table(&core.spec.schema, &capture.log))).await?;
-    core.objects.put(&mut connection, ObjectRole::Log, &capture.log, &json!({})).await?;
+    make_helper(&mut connection, core, ObjectRole::Log, &capture.log, capture.log()).await?;
     if core.captures_by_slot() {
         core.objects.put(&mut connection, ObjectRole::Slot, &core.slot_name(), &json!({})).await?;
     }
@@ -57,6 +55,19 @@ pub async fn prepare(core: &Core) -> Result<()> {
     let extra = format!("json_build_object('fingerprint', ({fingerprint}))::text");
     statements.push(core.objects.putting(ObjectRole::Log, &capture.log, &extra));
     politely(core, Lock::AmongReaders, &tables, &statements).await
+}
+
+/// A table of ours beside the shadow, made by `statement`: nobody else's, and registered.
+pub async fn make_helper(
+    connection: &mut Conn,
+    core: &Core,
+    role: ObjectRole,
+    name: &str,
+    statement: String,
+) -> Result<()> {
+    run(connection, statement).await?;
+    run(connection, closing(&table(&core.spec.schema, name))).await?;
+    core.objects.put(connection, role, name, &json!({})).await
 }
 
 async fn make_shadow(core: &Core, connection: &mut Conn, source: &Table) -> Result<()> {

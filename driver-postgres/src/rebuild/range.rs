@@ -34,8 +34,7 @@ impl Condition {
 
     /// The condition's text for these columns of a table's alias.
     pub fn sql(&self, alias: &str, names: &[&str]) -> String {
-        let columns: Vec<String> = names.iter().map(|name| format!("{alias}.{}", ident(name))).collect();
-        let row = format!("({})", columns.join(", "));
+        let row = row(alias, names);
         match &self.form {
             Form::Range(None, None) => "true".to_owned(),
             Form::Range(lower, upper) => {
@@ -49,6 +48,12 @@ impl Condition {
             }
         }
     }
+}
+
+/// Columns of an alias, as a row.
+pub fn row(alias: &str, names: &[&str]) -> String {
+    let columns: Vec<String> = names.iter().map(|name| format!("{alias}.{}", ident(name))).collect();
+    format!("({})", columns.join(", "))
 }
 
 /// A query that gives some keys, typed, in columns `k0` and on. One text, however many they are.

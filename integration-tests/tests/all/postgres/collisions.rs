@@ -3,15 +3,12 @@
 
 use std::time::Duration;
 
+use super::application::text;
 use super::partitioned::File;
-use super::table::{connect, query, run};
+use super::table::{connect, run};
 use crate::binary::run_beside;
 use crate::server::postgres_database;
 use crate::stopped::Stopped;
-
-async fn text(url: &str, sql: &str) -> String {
-    sqlx::Row::get(&query(&mut connect(url).await, sql).await[0], 0)
-}
 
 /// The key has more columns in the old shape than in the new one: a row whose further column changes during the copy is
 /// there twice.
@@ -33,9 +30,9 @@ async fn on_postgres_a_row_that_moves_during_the_copy_out_of_partitions_is_there
     run(&mut connection, moves).await.expect(moves);
     stopped.go_on().await.exits(0);
     let seen = "SELECT concat_ws(' ', count(*), count(DISTINCT id), count(*) FILTER (WHERE v = 'moved' AND at > 900)) FROM t";
-    assert_eq!(text(url, seen).await, "999 999 20");
+    assert_eq!(text(&mut connection, seen).await, "999 999 20");
     run_beside(&["revert", "last", "-t", url, "--yes"], &[]).await.exits(0);
-    assert_eq!(text(url, seen).await, "999 999 20");
+    assert_eq!(text(&mut connection, seen).await, "999 999 20");
 }
 
 /// The row that the old shape cannot hold is named, and not one that exchanges a value in the same moment.
@@ -56,7 +53,7 @@ async fn on_postgres_a_value_that_stands_in_the_way_back_is_named_beside_an_exch
     run(&mut connection, "UPDATE t SET v = 3 WHERE id = 3").await.expect("mended");
     run_beside(&["revert", "last", "-t", url, "--yes"], &[]).await.exits(0);
     assert_eq!(
-        text(url, "SELECT string_agg(place::text, ' ' ORDER BY id) FROM t WHERE id < 4").await,
+        text(&mut connection, "SELECT string_agg(place::text, ' ' ORDER BY id) FROM t WHERE id < 4").await,
         "2 1 3"
     );
 }
@@ -73,20 +70,21 @@ async fn on_postgres_somebody_who_reads_the_new_table_delays_its_constraints_and
     let apply = ["apply", "-t", url, "-e", "ALTER TABLE t ALTER v TYPE bigint", "--yes"];
     let stopped = Stopped::at("chunk_committed", &apply).await;
     let shadow =
-        text(url, "SELECT relname::text FROM pg_class WHERE relname LIKE '\\_rp\\_%\\_shadow'").await;
+        text(&mut connection, "SELECT relname::text FROM pg_class WHERE relname LIKE '\\_rp\\_%\\_shadow'")
+            .await;
     let mut reader = connect(url).await;
     run(&mut reader, &format!("BEGIN; SELECT count(*) FROM \"{shadow}\"")).await.expect("read");
     stopped.wake();
     let files = "SELECT coalesce(string_agg(pg_relation_filenode(indexrelid)::text, ' ' ORDER BY 1), '') FROM pg_index
          WHERE indrelid = (SELECT oid FROM pg_class WHERE relname LIKE '\\_rp\\_%\\_shadow')";
     tokio::time::sleep(Duration::from_secs(4)).await;
-    let built = text(url, files).await;
+    let built = text(&mut connection, files).await;
     assert_eq!(built.split(' ').count(), 2, "both are built: {built}");
     tokio::time::sleep(Duration::from_secs(6)).await;
-    assert_eq!(text(url, files).await, built, "none is built again");
+    assert_eq!(text(&mut connection, files).await, built, "none is built again");
     run(&mut reader, "COMMIT").await.expect("let go");
     stopped.end().await.exits(0);
     let there = "SELECT string_agg(conname::text || convalidated, ' ' ORDER BY conname) FROM pg_constraint
          WHERE conrelid = 't'::regclass AND contype IN ('p', 'u')";
-    assert_eq!(text(url, there).await, "t_pkeytrue t_u_keytrue");
+    assert_eq!(text(&mut connection, there).await, "t_pkeytrue t_u_keytrue");
 }
