@@ -20,6 +20,8 @@ pub struct Tried {
     pub scans: bool,
     /// An index would be built.
     pub builds: bool,
+    /// What each row that is there would get at once, as it is said in UTC; empty where nothing of the kind.
+    pub fills: String,
 }
 
 impl Tried {
@@ -42,6 +44,7 @@ struct Traces {
     file: Option<i64>,
     scans: i64,
     indexes: String,
+    fills: String,
 }
 
 impl Trial {
@@ -88,26 +91,49 @@ impl Trial {
     /// The same for a whole statement.
     pub async fn run(&self, connection: &mut Conn, statement: &str) -> Result<Tried> {
         refuse_times_without_offset(connection, &[statement.to_owned()]).await?;
+        self.run_in(connection, "UTC", statement).await
+    }
+
+    async fn run_in(&self, connection: &mut Conn, zone: &str, statement: &str) -> Result<Tried> {
         let before = self.traces(connection).await?;
+        run(connection, format!("SET LOCAL TimeZone = {}", text(zone))).await?;
         run(connection, statement).await.map_err(as_typed)?;
+        run(connection, "SET LOCAL TimeZone = 'UTC'").await?;
         let after = self.traces(connection).await?;
         Ok(Tried {
+            fills: after.fills.strip_prefix(&before.fills).unwrap_or(&after.fills).trim().to_owned(),
             rewrites: before.file != after.file,
             scans: before.scans != after.scans,
             builds: !after.indexes.split(' ').all(|file| before.indexes.split(' ').any(|old| old == file)),
         })
     }
 
+    /// How an action would come out in a session of that zone; nothing of it stays.
+    pub async fn under(&self, connection: &mut Conn, zone: &str, action: &str) -> Result<Tried> {
+        run(connection, "SAVEPOINT rp_under").await?;
+        let statement = format!("ALTER TABLE {} {action}", self.name);
+        let tried = self.run_in(connection, zone, &statement).await?;
+        run(connection, "ROLLBACK TO SAVEPOINT rp_under; RELEASE SAVEPOINT rp_under").await?;
+        Ok(tried)
+    }
+
     async fn traces(&self, connection: &mut Conn) -> Result<Traces> {
         let sql = format!(
             "SELECT pg_relation_filenode(t.oid)::bigint, pg_stat_get_xact_numscans(t.oid),
                     coalesce((SELECT string_agg(pg_relation_filenode(indexrelid)::text, ' ' ORDER BY indexrelid)
-                              FROM pg_index WHERE indrelid = t.oid), '')
+                              FROM pg_index WHERE indrelid = t.oid), ''),
+                    coalesce((SELECT string_agg(trim(attmissingval::text, '{{}}'), ' ' ORDER BY attnum)
+                              FROM pg_attribute WHERE attrelid = t.oid AND NOT attisdropped), '')
              FROM (SELECT to_regclass({})::oid AS oid) AS t",
             text(&self.traced)
         );
         match first(connection, sql).await? {
-            Some(row) => Ok(Traces { file: get(&row, 0)?, scans: get(&row, 1)?, indexes: get(&row, 2)? }),
+            Some(row) => Ok(Traces {
+                file: get(&row, 0)?,
+                scans: get(&row, 1)?,
+                indexes: get(&row, 2)?,
+                fills: get(&row, 3)?,
+            }),
             None => Err(Error::new(ErrorKind::Internal, "the copy is gone")),
         }
     }

@@ -8,10 +8,10 @@
 use replank_core::{Error, ErrorKind, Result};
 
 use crate::connect::Conn;
-use crate::sql::{get, rows, run};
+use crate::sql::{first, get, ident, rows, run};
 
 /// More than a day apart, so that not even `'today'` means the same in both.
-const ZONES: [&str; 2] = ["<-12>+12", "<+14>-14"];
+pub const ZONES: [&str; 2] = ["<-12>+12", "<+14>-14"];
 
 /// Tries statements about temporary tables in the transaction that the session is in, and leaves nothing of them. What the
 /// server has against them it says when they are run.
@@ -39,6 +39,41 @@ pub async fn refuse_times_without_offset(connection: &mut Conn, statements: &[St
 /// Without one there is no time in it.
 fn holds_a_literal(statement: &str) -> bool {
     statement.contains(['\'', '$'])
+}
+
+/// The zone that sessions of this login begin with, in its psql for example. None where nobody has set one for it or for the
+/// database: then it is the server's, which is not to be seen from a session that has asked for UTC.
+pub async fn of_login(connection: &mut Conn) -> Result<Option<String>> {
+    // In the order in which the server believes them.
+    let sql = "SELECT split_part(line, '=', 2) FROM pg_db_role_setting, unnest(setconfig) AS line
+         WHERE setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = session_user))
+         AND setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+         AND lower(split_part(line, '=', 1)) = 'timezone'
+         ORDER BY setrole = 0, setdatabase = 0 LIMIT 1";
+    first(connection, sql).await?.map(|row| get(&row, 0)).transpose()
+}
+
+/// Whether a zone is the one of our sessions by another name.
+pub fn is_utc(zone: &str) -> bool {
+    let zone = zone.to_uppercase();
+    matches!(
+        zone.strip_prefix("ETC/").unwrap_or(&zone),
+        "UTC" | "GMT" | "UCT" | "ZULU" | "UNIVERSAL" | "GREENWICH"
+    )
+}
+
+/// The zone, as a literal, of an expression that says of a column just that: `(at AT TIME ZONE 'Asia/Tokyo')`. The same words of
+/// what it gives lead back.
+pub fn named<'a>(expression: &'a str, column: &str) -> Option<&'a str> {
+    let plain = expression.strip_prefix('(')?.strip_suffix(')')?.trim();
+    let rest = [column.to_owned(), ident(column)].iter().find_map(|own| {
+        let (said, rest) = plain.split_at_checked(own.len())?;
+        said.eq_ignore_ascii_case(own).then_some(rest)
+    })?;
+    let words = " AT TIME ZONE ";
+    let (said, literal) = rest.split_at_checked(words.len())?;
+    let inner = literal.trim().strip_prefix('\'')?.strip_suffix('\'')?;
+    (said.eq_ignore_ascii_case(words) && !inner.contains('\'')).then(|| literal.trim())
 }
 
 /// What statements write down under a zone, as it is said in UTC; none where the server does not take them.
@@ -84,6 +119,16 @@ async fn written(connection: &mut Conn) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_zone_that_is_named_leads_back() {
+        assert_eq!(named("(at AT TIME ZONE 'Asia/Tokyo')", "at"), Some("'Asia/Tokyo'"));
+        assert_eq!(named("(\"At\" at time zone '+02' )", "At"), Some("'+02'"));
+        assert_eq!(named("(atx AT TIME ZONE 'UTC')", "at"), None);
+        assert_eq!(named("(at AT TIME ZONE 'UTC' + interval '1 hour')", "at"), None);
+        assert_eq!(named("(at AT TIME ZONE zone)", "at"), None);
+        assert!(is_utc("Etc/UTC") && is_utc("gmt") && !is_utc("Europe/London"));
+    }
 
     #[test]
     fn only_what_has_a_literal_in_it_is_tried_twice() {

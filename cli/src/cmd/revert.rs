@@ -102,7 +102,7 @@ async fn by(shell: &Shell, selected: &Selected, runner: &Runner, args: &Revert) 
         return Ok(By::Unfinished(Box::new(other)));
     }
     or_interrupted(&shell.stop, runner.refuse_unless_newest(run)).await?;
-    let steps = or_interrupted(&shell.stop, runner.discards(run)).await?;
+    let steps = or_interrupted(&shell.stop, runner.by_rebuild(run)).await?;
     Ok(match steps.is_empty() || args.bounds.no_revert {
         true => By::Itself,
         false => By::New(steps),
@@ -139,12 +139,20 @@ async fn keep(
     let (run, connected) = (&selected.run, &selected.connected);
     let what: Vec<&str> =
         steps.iter().flat_map(|step| step.inverse_discards.iter().map(String::as_str)).collect();
-    shell.output.note(&format!("what was written since is kept: {}", what.join(", ")));
+    if !what.is_empty() {
+        shell.output.note(&format!("what was written since is kept: {}", what.join(", ")));
+    }
+    let again = steps.iter().map(|step| step.inverse_rebuilds.as_str()).filter(|what| !what.is_empty());
+    for what in again.clone() {
+        shell.output.note(&format!("a rebuild gives back {what}"));
+    }
+    let has_quick_way = again.count() == 0;
     let directives = proposal::directives(&args.bounds)?;
     let options = proposal::take_back_options(connected, run, args, &directives)?;
     let request = Request::TakeBack { inverses: steps.iter().map(|step| step.inverse.clone()).collect() };
     let proposed = proposal::propose(shell, connected, &request, &args.bounds, directives).await;
-    let choice: Box<Choice> = match proposed.map_err(|error| or_without(error, &selected.short))? {
+    let or_without = |error| if has_quick_way { or_without(error, &selected.short) } else { error };
+    let choice: Box<Choice> = match proposed.map_err(or_without)? {
         Proposal::Plan(choice) => choice,
         Proposal::Nothing => {
             return Err(
@@ -154,7 +162,7 @@ async fn keep(
     };
     let is_lasting = choice.refusals.iter().any(|finding| !PASSING.contains(&finding.code.as_str()));
     let approved = approve(shell, connected, &choice).await;
-    approved.map_err(|error| if is_lasting { or_without(error, &selected.short) } else { error })?;
+    approved.map_err(|error| if is_lasting { or_without(error) } else { error })?;
     let origin = Origin { migration: None, takes_back: Some(run.id.clone()) };
     runner.apply(choice.plan, options, origin).await
 }

@@ -49,7 +49,7 @@ pub async fn forward(record: &mut Record, stop: &watch::Receiver<bool>) -> Resul
 pub async fn backward(record: &mut Record, stop: &watch::Receiver<bool>, discards: bool) -> Result<()> {
     settle_next(record, stop).await?;
     if !discards {
-        let steps = self::discards(&*record.session, &record.run).await?;
+        let steps = by_rebuild(&*record.session, &record.run).await?;
         let what: Vec<&str> =
             steps.iter().flat_map(|step| step.inverse_discards.iter().map(String::as_str)).collect();
         if !what.is_empty() {
@@ -69,6 +69,17 @@ pub async fn backward(record: &mut Record, stop: &watch::Receiver<bool>, discard
             return Err(Error::new(ErrorKind::Refused, format!("`{}` cannot be taken back", step.title)));
         }
         let inverse = inverse(&step);
+        if !step.inverse_rebuilds.is_empty() && native(record)?.probe(&inverse).await? != Probe::Done {
+            let what = format!("only a rebuild gives back {} while others write", step.inverse_rebuilds);
+            let id = record.run.id.short();
+            let hint = match record.run.state.is_reversible() {
+                true => format!("`replank revert {id}` makes one"),
+                false => {
+                    format!("`replank resume {id}` ends the run, and `replank revert {id}` then makes one")
+                }
+            };
+            return Err(Error::new(ErrorKind::Refused, what).hint(hint));
+        }
         if !step.inverse_discards.is_empty() && native(record)?.probe(&inverse).await? != Probe::Done {
             let what = step.inverse_discards.join(", ");
             record.say(Body::Warning { message: format!("what was written since is dropped: {what}") });
@@ -81,10 +92,10 @@ pub async fn backward(record: &mut Record, stop: &watch::Receiver<bool>, discard
     record.enter(RunState::Reverted, "taken back").await
 }
 
-/// Steps whose inverses would drop what was written since, and that are not taken back yet.
-pub async fn discards(session: &dyn Session, run: &Run) -> Result<Vec<Step>> {
-    let mut discards = Vec::new();
-    for step in run.plan.steps.iter().filter(|step| !step.inverse_discards.is_empty()) {
+/// Steps that are taken back by a rebuild, and are not yet: their inverses would drop what was written since, or keep writers out.
+pub async fn by_rebuild(session: &dyn Session, run: &Run) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    for step in run.plan.steps.iter().filter(|step| step.is_taken_back_by_rebuild()) {
         let inverse = inverse(step);
         match of(session)?.probe(&inverse).await? {
             Probe::Done => {}
@@ -95,10 +106,10 @@ pub async fn discards(session: &dyn Session, run: &Run) -> Result<Vec<Step>> {
                 )
                 .hint("wait until it has ended, and try again"));
             }
-            Probe::Absent | Probe::Broken => discards.push(step.clone()),
+            Probe::Absent | Probe::Broken => steps.push(step.clone()),
         }
     }
-    Ok(discards)
+    Ok(steps)
 }
 
 fn inverse(step: &Step) -> Step {
@@ -107,6 +118,7 @@ fn inverse(step: &Step) -> Step {
         statement: step.inverse.clone(),
         inverse: step.statement.clone(),
         inverse_discards: Vec::new(),
+        inverse_rebuilds: String::new(),
         finalize: String::new(),
         spec: step.spec.clone(),
     }
@@ -170,6 +182,7 @@ pub async fn finalize(record: &mut Record, stop: &watch::Receiver<bool>) -> Resu
             statement: step.finalize.clone(),
             inverse: String::new(),
             inverse_discards: Vec::new(),
+            inverse_rebuilds: String::new(),
             finalize: String::new(),
             spec: step.spec.clone(),
         };

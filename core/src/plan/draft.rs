@@ -62,6 +62,11 @@ pub struct Step {
     /// Values that the inverse drops, as `column …`: what was written since. `revert` does not run it for that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inverse_discards: Vec<String>,
+    /// Set where the inverse would write every row anew while nobody can write: what it gives back, as `the type of column …`. It is
+    /// never run as it is; `revert` comes there by a rebuild. Such a step is the only one of its plan, so that nothing that
+    /// fails after it would want it taken back.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub inverse_rebuilds: String,
     /// The statement that makes it final, where something was kept for the way back.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub finalize: String,
@@ -79,15 +84,26 @@ impl Step {
             statement: String::new(),
             inverse: inverse.to_owned(),
             inverse_discards: Vec::new(),
+            inverse_rebuilds: String::new(),
             finalize: String::new(),
             spec: serde_json::Value::Null,
         }
+    }
+
+    /// Whether it is taken back by a run of its own, which rebuilds the table.
+    #[must_use]
+    pub fn is_taken_back_by_rebuild(&self) -> bool {
+        !self.inverse_discards.is_empty() || !self.inverse_rebuilds.is_empty()
     }
 }
 
 /// How a way is undone whose inverse would drop what was written since.
 pub const UNDO_KEEPING: &str = "`revert` takes the column off by a rebuild, whose old table keeps what was written there \
      since until it is made final; `revert --no-revert` drops that at once";
+
+/// How a way is undone that takes a moment, and whose inverse would take a lock for as long as every row is written.
+pub const UNDO_REBUILDING: &str = "`revert` gives it its old shape by a rebuild, which names the rows that do not fit into \
+     it by then";
 
 /// The same where no rebuild can take the column off.
 #[must_use]
@@ -97,13 +113,16 @@ pub fn undo_dropping(why: &str) -> String {
     )
 }
 
-/// Says of ways whose inverses would drop something how they are undone where the rebuild among them cannot be made.
+/// Says of ways that only a rebuild takes back how they are undone where the rebuild among them cannot be made.
 pub fn tell_without_rebuild(candidates: &mut [Candidate]) {
     let shadow = candidates.iter().find(|candidate| candidate.strategy == Strategy::Shadow);
     let Some(why) = shadow.and_then(|shadow| shadow.impossible.clone()) else { return };
     for candidate in candidates {
         if candidate.steps.iter().any(|step| !step.inverse_discards.is_empty()) {
             candidate.undo = undo_dropping(&why);
+        }
+        if candidate.steps.iter().any(|step| !step.inverse_rebuilds.is_empty()) {
+            candidate.no_way_back = Some(format!("it would be a rebuild, and none can be made: {why}"));
         }
     }
 }

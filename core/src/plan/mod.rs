@@ -6,8 +6,8 @@ mod render;
 
 pub use choose::{Choice, PlanOptions, choose};
 pub use draft::{
-    Candidate, Collision, Draft, Evidence, LockNote, NullColumn, Step, Strategy, UNDO_KEEPING, Unfit,
-    tell_without_rebuild, undo_dropping,
+    Candidate, Collision, Draft, Evidence, LockNote, NullColumn, Step, Strategy, UNDO_KEEPING,
+    UNDO_REBUILDING, Unfit, tell_without_rebuild, undo_dropping,
 };
 pub use render::text;
 

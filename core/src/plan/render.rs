@@ -139,6 +139,7 @@ mod tests {
                 statement: String::new(),
                 inverse: "abort".into(),
                 inverse_discards: Vec::new(),
+                inverse_rebuilds: String::new(),
                 finalize: String::new(),
                 spec: serde_json::Value::Null,
             }],

@@ -62,6 +62,7 @@ pub fn alter_step(
         statement: statement.clone(),
         inverse: inverse.unwrap_or_default(),
         inverse_discards,
+        inverse_rebuilds: String::new(),
         finalize: String::new(),
         spec: json!({
             "schema": old.schema, "table": old.name, "forward": statement, "before": old.sql, "after": new.sql,
@@ -201,6 +202,7 @@ pub fn rename(table: &Table, schema: &str, to: &str) -> Candidate {
         statement: forward.clone(),
         inverse: format!("RENAME TABLE {into} TO {from}"),
         inverse_discards: Vec::new(),
+        inverse_rebuilds: String::new(),
         finalize: String::new(),
         spec: json!({ "schema": table.schema, "table": table.name, "forward": forward,
                       "to_schema": schema, "to": to, "before": table.sql }),
@@ -217,6 +219,7 @@ pub fn drop_table(table: &Table, rows: u64) -> Vec<Candidate> {
         statement: forward.clone(),
         inverse: String::new(),
         inverse_discards: Vec::new(),
+        inverse_rebuilds: String::new(),
         finalize: String::new(),
         spec: json!({ "schema": table.schema, "table": table.name, "forward": forward, "before": table.sql }),
     };
@@ -230,6 +233,7 @@ pub fn drop_table(table: &Table, rows: u64) -> Vec<Candidate> {
         statement: forward.clone(),
         inverse: format!("RENAME TABLE {to} TO {name}"),
         inverse_discards: Vec::new(),
+        inverse_rebuilds: String::new(),
         finalize: format!("DROP TABLE {to}"),
         spec: json!({ "schema": table.schema, "table": table.name, "forward": forward,
                       "to_schema": table.schema, "to": aside, "before": table.sql }),

@@ -46,6 +46,7 @@ mod unseen_writers;
 mod vacuum_full;
 mod validate_together;
 mod within_transaction;
+mod zone_unknown;
 
 pub use facts::{Facts, Seen};
 
@@ -93,6 +94,7 @@ pub fn rules() -> Vec<&'static dyn Rule> {
         &partitioned_statements::RULE,
         &row_moved::RULE,
         &long_swap::RULE,
+        &zone_unknown::RULE,
         &old_transactions::RULE,
         &unseen_writers::RULE,
         &slot_settings::RULE,
@@ -197,6 +199,8 @@ mod tests {
     #[case("P132", Strategy::Instant, Severity::Info)]
     #[case("P133", Strategy::Shadow, Severity::Info)]
     #[case("P136", Strategy::NativeOnline, Severity::Error)]
+    #[case("P140", Strategy::Instant, Severity::Warning)]
+    #[case("P140!", Strategy::Instant, Severity::Error)]
     #[case("P151", Strategy::Shadow, Severity::Info)]
     #[case("P151!", Strategy::Shadow, Severity::Error)]
     #[case("P152", Strategy::Shadow, Severity::Warning)]

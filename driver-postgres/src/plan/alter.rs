@@ -1,15 +1,17 @@
 //! ALTER TABLE, split into steps of which each changes the catalogue alone, or looks at rows while others write.
 
 use replank_core::ident::stable_hash;
-use replank_core::plan::{Evidence, LockNote, NullColumn, Step, Strategy, UNDO_KEEPING};
+use replank_core::plan::{Evidence, LockNote, NullColumn, Step, Strategy, UNDO_KEEPING, UNDO_REBUILDING};
 use replank_core::{Error, ErrorKind, Result};
 
+use super::evidence::first_keys;
 use super::step::{self, locking};
 use super::{CATALOGUE_MS, Drafting, Way, catalogue_lock, gentle_lock};
 use crate::inspect::Table;
 use crate::parse::{Action, Kind};
-use crate::sql::{first, get, ident, is_so, text};
+use crate::sql::{first, get, ident, is_so, run, text};
 use crate::trial::Trial;
+use crate::zones::{self, ZONES};
 
 pub(super) const NO_REBUILD: &str = "a rebuild is needed";
 
@@ -63,6 +65,16 @@ impl Drafting<'_> {
         }
         if way.steps.iter().any(|step| !step.inverse_discards.is_empty()) {
             way.undo = UNDO_KEEPING.to_owned();
+        }
+        if let Some(step) = way.steps.iter().find(|step| !step.inverse_rebuilds.is_empty()) {
+            way.undo = UNDO_REBUILDING.to_owned();
+            if way.steps.len() > 1 {
+                let why = format!(
+                    "only a rebuild gives back {}: make that a statement of its own",
+                    step.inverse_rebuilds
+                );
+                way.no_way_back.get_or_insert(why);
+            }
         }
         if !way.discards.is_empty() {
             way.undo = "cannot be undone".to_owned();
@@ -182,6 +194,7 @@ impl Drafting<'_> {
                 if let Some(user) = self.user_of_column(table, column).await? {
                     way.impossible.get_or_insert(format!("{user} uses column {column}"));
                 }
+                self.keep_zone(trial, column, &action.text, way).await?;
                 self.other(trial, table, action, way).await
             }
             Kind::Other => self.other(trial, table, action, way).await,
@@ -197,6 +210,7 @@ impl Drafting<'_> {
         way: &mut Way,
     ) -> Result<()> {
         let add = format!("ADD COLUMN {plain}");
+        self.keep_zone(trial, column, &add, way).await?;
         let tried = trial.alter(self.connection, &add).await?;
         let made = format!(
             "SELECT a.attgenerated <> '' OR a.attidentity <> '', CASE WHEN a.attgenerated <> '' THEN 'P116' WHEN a.attidentity <> '' THEN 'P117'
@@ -251,8 +265,9 @@ impl Drafting<'_> {
             return Ok(());
         }
         trial.alter(self.connection, &format!("ALTER COLUMN {column} SET NOT NULL")).await?;
-        if self.holds_null(table, column).await? {
-            way.evidence.nulls.push(NullColumn { column: column.to_owned(), rows: 1, samples: Vec::new() });
+        let (rows, samples) = self.nulls(table, column).await?;
+        if rows > 0 {
+            way.evidence.nulls.push(NullColumn { column: unquoted(column), rows, samples });
         }
         let helper = format!("_rp_{:08x}_not_null", stable_hash(&format!("{} {column}", table.oid)) >> 32);
         let drop = alter(table, &format!("DROP CONSTRAINT {helper}"));
@@ -281,9 +296,54 @@ impl Drafting<'_> {
         Ok(())
     }
 
+    /// A timestamp and a timestamptz are the same bytes in UTC and nowhere else, and a day begins at another moment: what our
+    /// sessions make of it is not what the person's would.
+    async fn keep_zone(&mut self, trial: &Trial, column: &str, action: &str, way: &mut Way) -> Result<()> {
+        let here = trial.under(self.connection, "UTC", action).await?;
+        if here == trial.under(self.connection, ZONES[0], action).await? {
+            return Ok(());
+        }
+        let zone = zones::of_login(self.connection).await?;
+        let theirs = match &zone {
+            Some(zone) => Some(trial.under(self.connection, zone, action).await?),
+            None => None,
+        };
+        if theirs.as_ref() == Some(&here) {
+            return Ok(());
+        }
+        let whose = zone.unwrap_or_default();
+        match (here.fills.is_empty(), theirs) {
+            (false, None) => way.seen(
+                "P140",
+                format!("the rows of today get {} in column {column}, by the clock of UTC", here.fills),
+            ),
+            (false, Some(theirs)) => way.seen(
+                "P140!",
+                format!(
+                    "the rows of today would get {} in column {column}, and {} in a session of this login, which is in {whose}",
+                    here.fills, theirs.fills
+                ),
+            ),
+            (true, None) => way.seen(
+                "P140!",
+                format!("column {column} would keep its values as they are, which is right in sessions of UTC"),
+            ),
+            (true, Some(_)) => {
+                way.impossible.get_or_insert(format!(
+                    "sessions of this login are in {whose}, where every value of {column} would move"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Whatever the server says of it when it is tried.
     async fn other(&mut self, trial: &Trial, table: &Table, action: &Action, way: &mut Way) -> Result<()> {
         way.changes.push(action.text.clone());
+        let back = match &action.kind {
+            Kind::SetType { column, .. } => self.type_back(trial, column).await?,
+            _ => None,
+        };
         let tried = trial.alter(self.connection, &action.text).await?;
         if !tried.is_instant() {
             let what = if tried.rewrites { "write every row anew" } else { "look at every row" };
@@ -296,16 +356,51 @@ impl Drafting<'_> {
                 action.text
             ));
         }
-        let inverse = match self.options_back(table, action).await? {
-            Some(back) => back,
-            None => self.default_back(table, action).await?,
+        let mut inverse_rebuilds = String::new();
+        let inverse = match (back, self.options_back(table, action).await?) {
+            (Some(back), _) => match self.is_moment(trial, &back).await? {
+                None => String::new(),
+                Some(is_moment) => {
+                    if !is_moment {
+                        inverse_rebuilds = format!("what `{back}` makes of it");
+                    }
+                    alter(table, &back)
+                }
+            },
+            (None, Some(back)) => back,
+            (None, None) => self.default_back(table, action).await?,
         };
         if inverse.is_empty() {
             way.no_way_back.get_or_insert(not_known(action));
         }
-        way.steps.push(recorded(action.text.clone(), table, alter(table, &action.text), inverse));
+        let step = recorded(action.text.clone(), table, alter(table, &action.text), inverse);
+        way.steps.push(Step { inverse_rebuilds, ..step });
         way.locks.push(catalogue_lock("ACCESS EXCLUSIVE on the table"));
         Ok(())
+    }
+
+    /// The opposite of a change of type.
+    async fn type_back(&mut self, trial: &Trial, column: &str) -> Result<Option<String>> {
+        let sql = format!(
+            "SELECT format('ALTER %I TYPE %s', a.attname, format_type(a.atttypid, a.atttypmod))
+                    || CASE WHEN a.attcollation <> t.typcollation THEN ' COLLATE ' || a.attcollation::regcollation::text ELSE '' END
+             FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = to_regclass({}) AND a.attname = {}",
+            text(trial.name()),
+            text(&unquoted(column))
+        );
+        first(self.connection, sql).await?.map(|row| get(&row, 0)).transpose()
+    }
+
+    /// Whether only the catalogue would change; none where the server does not take it.
+    async fn is_moment(&mut self, trial: &Trial, action: &str) -> Result<Option<bool>> {
+        run(self.connection, "SAVEPOINT rp_back").await?;
+        let tried = trial.alter(self.connection, action).await;
+        run(self.connection, "ROLLBACK TO SAVEPOINT rp_back; RELEASE SAVEPOINT rp_back").await?;
+        match tried {
+            Ok(tried) => Ok(Some(tried.is_instant())),
+            Err(error) if error.kind() == ErrorKind::ConnectionLost => Err(error),
+            Err(_) => Ok(None),
+        }
     }
 
     /// The opposite of a change of row level security.
@@ -396,15 +491,18 @@ impl Drafting<'_> {
         first(self.connection, sql).await?.map(|row| get(&row, 0)).transpose()
     }
 
-    /// Whether a row of the table holds NULL there. A column that comes with the same statement is not there yet.
-    async fn holds_null(&mut self, table: &Table, column: &str) -> Result<bool> {
+    /// How many rows of the table hold NULL there. A column that comes with the same statement is not there yet.
+    async fn nulls(&mut self, table: &Table, column: &str) -> Result<(u64, Vec<String>)> {
         let there = format!(
             "SELECT EXISTS (SELECT 1 FROM pg_attribute WHERE attrelid = {} AND attname = {} AND NOT attisdropped)",
             table.oid,
             text(&unquoted(column))
         );
-        let nulls = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {column} IS NULL)", table.full_name());
-        Ok(is_so(self.connection, there).await? && is_so(self.connection, nulls).await?)
+        if !is_so(self.connection, there).await? {
+            return Ok((0, Vec::new()));
+        }
+        let is_null = format!("s.{column} IS NULL");
+        first_keys(self.connection, &table.full_name(), &table.key, &is_null).await
     }
 
     async fn has_column(&mut self, trial: &Trial, table: &Table, column: &str) -> Result<bool> {

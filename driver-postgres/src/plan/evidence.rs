@@ -10,7 +10,7 @@ use crate::inspect::Table;
 use crate::misfits;
 use crate::rebuild::{grouped, listed};
 use crate::spec::{Mapped, Spec};
-use crate::sql::{get, ident, number, rows, run};
+use crate::sql::{first, get, ident, number, rows, run, text};
 
 /// What the rows that are there say of the new shape.
 pub async fn evidence(
@@ -23,6 +23,7 @@ pub async fn evidence(
     let mut evidence = Evidence::default();
     let source = table.full_name();
     let flow = spec.flow(Direction::Forward)?;
+    let own_key: Vec<String> = flow.key.iter().map(|column| column.source.clone()).collect();
     for mapped in &flow.columns {
         let Some(column) = new.iter().find(|column| column.name == mapped.column) else { continue };
         let from = old.iter().find(|from| from.number == column.number);
@@ -32,11 +33,9 @@ pub async fn evidence(
             from.is_some_and(|from| from.is_lossless_into(column) && mapped.expression == ident(&from.name));
         if !is_same {
             let what = format!("column {}", column.name);
-            match too_long(connection, &source, mapped, column).await {
-                Ok(0) => {}
-                Ok(some) => {
-                    evidence.unfit.push(Unfit { what: what.clone(), rows: some, samples: Vec::new() })
-                }
+            match too_long(connection, &source, &own_key, mapped, column).await {
+                Ok((0, _)) => {}
+                Ok((rows, samples)) => evidence.unfit.push(Unfit { what: what.clone(), rows, samples }),
                 Err(error) if error.kind() == ErrorKind::Unfit => {
                     run(connection, "ROLLBACK TO SAVEPOINT rp_evidence").await?;
                     let samples = vec![error.message().to_owned()];
@@ -47,10 +46,10 @@ pub async fn evidence(
             }
         }
         if column.is_not_null && !from.is_some_and(|from| from.is_not_null && is_same) {
-            let nulls =
-                number(connection, format!("SELECT count(*) FROM {source} WHERE {value} IS NULL")).await?;
-            if let Some(rows) = u64::try_from(nulls).ok().filter(|rows| *rows > 0) {
-                evidence.nulls.push(NullColumn { column: column.name.clone(), rows, samples: Vec::new() });
+            let is_null = format!("{value} IS NULL");
+            let (rows, samples) = first_keys(connection, &source, &own_key, &is_null).await?;
+            if rows > 0 {
+                evidence.nulls.push(NullColumn { column: column.name.clone(), rows, samples });
             }
         }
     }
@@ -121,14 +120,39 @@ pub async fn outside(connection: &mut Conn, table: &Table, spec: &Spec, new: i64
 }
 
 /// Rows whose text does not fit: a cast would cut them off. Any other value that is none fails the question.
-async fn too_long(connection: &mut Conn, source: &str, mapped: &Mapped, column: &Column) -> Result<u64> {
+async fn too_long(
+    connection: &mut Conn,
+    source: &str,
+    key: &[String],
+    mapped: &Mapped,
+    column: &Column,
+) -> Result<(u64, Vec<String>)> {
     run(connection, "SAVEPOINT rp_evidence").await?;
-    let sql = match column.length {
-        Some(length) => format!(
-            "SELECT count(*) FROM {source} WHERE char_length(rtrim(({})::text, ' ')) > {length}",
-            mapped.expression
-        ),
-        None => format!("SELECT count(({})::{}) * 0 FROM {source}", mapped.expression, mapped.kind),
-    };
-    Ok(u64::try_from(number(connection, sql).await?).unwrap_or_default())
+    if let Some(length) = column.length {
+        let is_long = format!("char_length(rtrim(({})::text, ' ')) > {length}", mapped.expression);
+        return first_keys(connection, source, key, &is_long).await;
+    }
+    let asked = format!("SELECT count(({})::{}) FROM {source}", mapped.expression, mapped.kind);
+    number(connection, asked).await?;
+    Ok((0, Vec::new()))
+}
+
+/// How many rows meet a condition, and the first keys among them, as `id = 7`.
+pub async fn first_keys(
+    connection: &mut Conn,
+    source: &str,
+    key: &[String],
+    condition: &str,
+) -> Result<(u64, Vec<String>)> {
+    let named: Vec<String> = key
+        .iter()
+        .map(|column| format!("{} || s.{}::text", text(&format!("{column} = ")), ident(column)))
+        .collect();
+    let sql = format!(
+        "SELECT count(*), coalesce(json_agg(k) FILTER (WHERE n <= 5 AND k <> ''), '[]')::text
+         FROM (SELECT concat_ws(', ', {}) AS k, row_number() OVER () AS n FROM {source} AS s WHERE {condition}) AS f",
+        if named.is_empty() { "''".to_owned() } else { named.join(", ") }
+    );
+    let Some(row) = first(connection, sql).await? else { return Ok((0, Vec::new())) };
+    Ok((u64::try_from(get::<i64>(&row, 0)?).unwrap_or_default(), listed(&get::<String>(&row, 1)?)?))
 }

@@ -6,8 +6,8 @@ use super::key::{Sides, keys};
 use crate::connect::Conn;
 use crate::rebuild::number_of;
 use crate::spec::{Flow, KeyColumn, Mapped, Original};
-use crate::sql::{get, ident, rows, run};
-use crate::zones::refuse_times_without_offset;
+use crate::sql::{first, get, ident, rows, run};
+use crate::zones::{self, refuse_times_without_offset};
 
 /// A column, as the catalogue has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -233,17 +233,43 @@ async fn depends(
 ) -> Result<Option<String>> {
     let computed = computing(before, column, expression);
     refuse_times_without_offset(connection, std::slice::from_ref(&computed)).await?;
-    let Some(error) = tried(connection, computed).await? else { return Ok(None) };
-    let is_so = error.context().iter().any(|(name, value)| *name == "code" && value == "42P17");
-    if !is_so {
-        return Ok(Some(format!("column {}: {}", column.name, error.message())));
+    match tried(connection, computed).await? {
+        Some(error) if !is_mutable(&error) => {
+            return Ok(Some(format!("column {}: {}", column.name, error.message())));
+        }
+        None if !is_of_zone(connection, before, column, expression).await? => return Ok(None),
+        _ => {}
     }
+    let zone = zones::of_login(connection).await?;
     Ok(Some(format!(
         "the value of column {} would depend on more than its row, such as a session's time zone: say it with USING, \
-         as in USING {} AT TIME ZONE 'UTC'",
+         as in USING {} AT TIME ZONE '{}'",
         column.name,
-        ident(&column.name)
+        ident(&column.name),
+        zone.as_deref().unwrap_or("UTC")
     )))
+}
+
+/// The server says so of what is computed from more than its row.
+fn is_mutable(error: &Error) -> bool {
+    error.context().iter().any(|(name, value)| *name == "code" && value == "42P17")
+}
+
+/// Whether the conversion that goes without saying, from what an expression gives into a column, would come out otherwise in a
+/// session of another zone. Of a computed column the server looks at the expression alone, so it is asked of the conversion
+/// when it is said. Where this login's zone is known to be that of our sessions, it makes no difference.
+async fn is_of_zone(connection: &mut Conn, table: &str, column: &Column, expression: &str) -> Result<bool> {
+    let given = format!(
+        "SELECT pg_typeof(v)::text FROM (VALUES (1)) AS one LEFT JOIN (SELECT {expression} AS v FROM {table}) AS given ON true"
+    );
+    let Some(row) = first(connection, given).await? else { return Ok(false) };
+    let has_zone = |kind: &str| kind.contains("with time zone");
+    if !has_zone(&get::<String>(&row, 0)?) && !has_zone(&column.kind) {
+        return Ok(false);
+    }
+    let said = computing(table, column, &format!("({expression})::{}", column.kind));
+    let depends = tried(connection, said).await?.is_some_and(|error| is_mutable(&error));
+    Ok(depends && !zones::of_login(connection).await?.is_some_and(|zone| zones::is_utc(&zone)))
 }
 
 async fn backward(
@@ -256,6 +282,7 @@ async fn backward(
     let mut kept = Vec::new();
     for column in shapes.old.iter().filter(|column| !column.is_generated) {
         let to = shapes.new.iter().find(|to| to.number == column.number);
+        let sent = to.and_then(|to| forward.columns.iter().find(|mapped| mapped.column == to.name));
         let own = expression(given.reverse, &column.name).map(|own| format!("({own})"));
         let expression = match (own, to) {
             (Some(own), _) => {
@@ -270,7 +297,7 @@ async fn backward(
             (None, Some(to)) if to.is_generated => {
                 return Ok(Err(format!("column {} is computed in the new shape", to.name)));
             }
-            (None, Some(to)) => match back_into(connection, shapes, column, to).await? {
+            (None, Some(to)) => match back_into(connection, shapes, column, to, sent).await? {
                 Some(expression) => expression,
                 None => {
                     return Ok(Err(format!(
@@ -281,7 +308,6 @@ async fn backward(
             },
         };
         // What was sent forward as another type may have lost something on the way.
-        let sent = to.and_then(|to| forward.columns.iter().find(|mapped| mapped.column == to.name));
         let original = match (to, sent) {
             (Some(to), Some(sent))
                 if !column.is_lossless_into(to) || sent.expression != ident(&column.name) =>
@@ -309,14 +335,20 @@ async fn backward(
     Ok(Ok(Flow { key, columns, kept }))
 }
 
-/// How a value comes back, if the server knows how.
+/// How a value comes back, if the server knows how, and no session's zone has a say in it.
 async fn back_into(
     connection: &mut Conn,
     shapes: &Shapes<'_>,
     column: &Column,
     to: &Column,
+    sent: Option<&Mapped>,
 ) -> Result<Option<String>> {
     let (plain, cast) = (ident(&to.name), format!("{}::{}", ident(&to.name), column.kind));
+    if let Some(sent) = sent
+        && let Some(literal) = zones::named(&sent.expression, &column.name)
+    {
+        return Ok(Some(format!("{plain} AT TIME ZONE {literal}")));
+    }
     for expression in [plain, cast] {
         let sql = format!(
             "EXPLAIN INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {expression} FROM {}",
@@ -325,7 +357,8 @@ async fn back_into(
             shapes.after
         );
         if tried(connection, sql).await?.is_none() {
-            return Ok(Some(expression));
+            let depends = is_of_zone(connection, shapes.after, column, &expression).await?;
+            return Ok((!depends).then_some(expression));
         }
     }
     Ok(None)

@@ -321,7 +321,7 @@ impl Drafting<'_> {
         let given = Given { forward: &[], reverse: &[] };
         let rebuild = self.shadow(&table, &Wanted::Altered(&all), &given).await?;
         let mut draft = self.finish(&inverses.join("; "), &table, None, Some(rebuild)).await?;
-        draft.changes.extend(all.into_iter().map(|action| action.text));
+        draft.changes = all.into_iter().map(|action| action.text).collect();
         Ok(draft)
     }
 

@@ -134,6 +134,7 @@ pub fn step(
         statement,
         inverse,
         inverse_discards: Vec::new(),
+        inverse_rebuilds: String::new(),
         finalize: String::new(),
         spec: serde_json::to_value(notes).unwrap_or_default(),
     }

@@ -67,6 +67,7 @@ fn step(title: String, statement: String, inverse: String) -> Step {
         statement,
         inverse,
         inverse_discards: Vec::new(),
+        inverse_rebuilds: String::new(),
         finalize: String::new(),
         spec: Json::Null,
     }

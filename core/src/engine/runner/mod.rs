@@ -205,8 +205,8 @@ impl Runner {
     ///
     /// # Errors
     /// Those of the server; [`ErrorKind::Refused`] while it still runs one of the inverses.
-    pub async fn discards(&self, run: &Run) -> Result<Vec<Step>> {
-        repeatedly(|| native::discards(&*self.session, run)).await
+    pub async fn by_rebuild(&self, run: &Run) -> Result<Vec<Step>> {
+        repeatedly(|| native::by_rebuild(&*self.session, run)).await
     }
 
     /// The run that takes this one back and keeps what was written since, if one was begun and not given up.
@@ -239,7 +239,7 @@ impl Runner {
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] when the way back is gone, a value cannot be held by the old shape, a later run on the table
-    /// can still be taken back, or what was written since would be dropped: see [`Runner::discards`].
+    /// can still be taken back, or what was written since would be dropped: see [`Runner::by_rebuild`].
     pub async fn revert(&self, id: &RunId) -> Result<Run> {
         self.take_back(id, false).await
     }

@@ -2,6 +2,7 @@
 //! refused. Every row is looked at before anything is created, and the rows that do not fit are counted
 //! with their first keys.
 
+use super::{counted, first_keys};
 use crate::lint::{Rule, Severity, Subject, Verdict};
 
 /// See `lossy_type.md`.
@@ -33,10 +34,10 @@ impl Rule for LossyType {
             .map(|unfit| {
                 Verdict::error(
                     format!(
-                        "{} rows do not fit {} (first keys: {})",
-                        unfit.rows,
+                        "{} not fit {}{}",
+                        counted(unfit.rows, "does", "do"),
                         unfit.what,
-                        unfit.samples.join(", ")
+                        first_keys(&unfit.samples)
                     ),
                     "change those rows first, or give an expression that says what becomes of them",
                 )

@@ -34,6 +34,16 @@ pub fn all() -> Vec<&'static dyn Rule> {
     ]
 }
 
+/// `1 row does`, `2 rows do`.
+fn counted(rows: u64, one: &str, more: &str) -> String {
+    if rows == 1 { format!("1 row {one}") } else { format!("{rows} rows {more}") }
+}
+
+/// The keys of some of the rows, where they are known.
+fn first_keys(samples: &[String]) -> String {
+    if samples.is_empty() { String::new() } else { format!(" (first keys: {})", samples.join(", ")) }
+}
+
 /// Renames of a kind of object, as `a to b`.
 fn renames<'a>(subject: &'a Subject<'_>, kind: &str) -> impl Iterator<Item = String> + use<'a> {
     let prefix = format!("{kind} ");

@@ -1,6 +1,7 @@
 //! C009: A column that becomes NOT NULL must hold no NULL. Rows that do are counted before anything is
 //! created, with their first keys, and the change is refused while there are any.
 
+use super::{counted, first_keys};
 use crate::lint::{Rule, Severity, Subject, Verdict};
 
 /// See `not_null.md`.
@@ -32,10 +33,10 @@ impl Rule for NotNullOnExisting {
             .map(|nulls| {
                 Verdict::error(
                     format!(
-                        "{} rows hold NULL in `{}` (first keys: {})",
-                        nulls.rows,
+                        "{} NULL in `{}`{}",
+                        counted(nulls.rows, "holds", "hold"),
                         nulls.column,
-                        nulls.samples.join(", ")
+                        first_keys(&nulls.samples)
                     ),
                     "fill those rows first",
                 )

@@ -183,6 +183,7 @@ fn native(text: &str, word: &str) -> Candidate {
         statement: text.to_owned(),
         inverse: format!("{text} back"),
         inverse_discards: Vec::new(),
+        inverse_rebuilds: String::new(),
         finalize: String::new(),
         spec: serde_json::Value::Null,
     };

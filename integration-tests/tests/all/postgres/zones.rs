@@ -6,6 +6,7 @@ use super::table::{connect, query, run};
 use crate::binary::run_beside;
 use crate::server::postgres_own_server;
 use sqlx::Row as _;
+use sqlx::postgres::PgConnection;
 
 const COLUMNS: &str = "id bigint, at timestamptz NOT NULL, day date, PRIMARY KEY (id, at)";
 
@@ -86,8 +87,58 @@ async fn on_postgres_times_without_an_offset_are_refused_and_others_mean_what_ps
     assert_same(&whole(&mut connection).await, &before, "the shape, before and after");
 }
 
+/// The server is in New York, which no session that has asked for UTC can see; then the role says where it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_values_that_another_zone_would_move_are_never_left_where_they_are_unannounced() {
+    let server = postgres_own_server(&["-c", "timezone=America/New_York"]).await;
+    let database = server.database().await;
+    let mut connection = connect(&database.url).await;
+    let made = "CREATE TABLE t (id int PRIMARY KEY, at timestamp, seen timestamptz); INSERT INTO t VALUES (1, '2026-07-01 12:00', '2026-07-01 12:00+00')";
+    run(&mut connection, made).await.expect(made);
+    let url = database.url.clone();
+    let apply =
+        async |statement: &str| run_beside(&["apply", "-t", &url, "-e", statement, "--yes"], &[]).await;
+    let said =
+        async |connection: &mut PgConnection, sql: &str| -> String { query(connection, sql).await[0].get(0) };
+    let (to, back) = ("ALTER TABLE t ALTER at TYPE timestamptz", "ALTER TABLE t ALTER seen TYPE timestamp");
+    let day = "ALTER TABLE t ADD COLUMN day timestamp DEFAULT now()";
+    for statement in [to, back] {
+        apply(statement).await.exits(3).says("P140").says("right in sessions of UTC").says("AT TIME ZONE");
+    }
+    apply(day).await.exits(0).says("by the clock of UTC");
+    run_beside(&["finalize", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    run(&mut connection, "ALTER TABLE t DROP day").await.expect("dropped");
+
+    run(&mut connection, &format!("ALTER DATABASE {} SET timezone = 'Etc/UTC'", database.name))
+        .await
+        .expect("set");
+    apply(to).await.exits(0).says("instant");
+    run_beside(&["finalize", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    let at = "SELECT (at AT TIME ZONE 'UTC')::text FROM t";
+    assert_eq!(said(&mut connection, at).await, "2026-07-01 12:00:00");
+    run(&mut connection, "SET timezone = 'UTC'; ALTER TABLE t ALTER at TYPE timestamp").await.expect("back");
+
+    // The role is asked before the database.
+    run(&mut connection, "ALTER ROLE CURRENT_USER SET timezone = 'Asia/Kathmandu'").await.expect("set");
+    for statement in [to, back] {
+        apply(statement).await.exits(3).says("Asia/Kathmandu").says("AT TIME ZONE");
+    }
+    apply(day).await.exits(3).says("P140").says("Asia/Kathmandu");
+    apply("ALTER TABLE t ALTER at TYPE timestamptz USING at AT TIME ZONE 'Asia/Kathmandu'").await.exits(0);
+    let mut psql = connect_as_psql(&url).await;
+    assert_eq!(said(&mut psql, "SELECT at::text FROM t").await, "2026-07-01 12:00:00+05:45");
+    run(&mut psql, "INSERT INTO t (id, at) VALUES (2, '2026-08-01 12:00')").await.expect("written");
+    run_beside(&["revert", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    let all = "SELECT string_agg(at::text, ', ' ORDER BY id) FROM t";
+    assert_eq!(said(&mut psql, all).await, "2026-07-01 12:00:00, 2026-08-01 12:00:00");
+    // The server looks at no conversion that goes without saying.
+    apply("ALTER TABLE t ALTER seen TYPE text").await.exits(3).says("AT TIME ZONE 'Asia/Kathmandu'");
+    apply("ALTER TABLE t ALTER seen TYPE timestamp, ALTER id TYPE bigint").await.exits(3).says("Kathmandu");
+    apply("ALTER TABLE t ALTER at TYPE text").await.exits(0);
+}
+
 /// The zone of a session that asks for none.
-async fn connect_as_psql(url: &str) -> sqlx::postgres::PgConnection {
+async fn connect_as_psql(url: &str) -> PgConnection {
     let mut connection = connect(url).await;
     run(&mut connection, "SET TimeZone = 'Asia/Kathmandu'").await.expect("set");
     connection
