@@ -113,6 +113,9 @@ pub struct Progress {
     /// Why the copy waits, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<String>,
+    /// The part of the time that the copy takes for the sake of those who write, in percent, where it is less than all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_percent: Option<u32>,
 }
 
 /// A run in a list; which one is said by [`Event::run`].

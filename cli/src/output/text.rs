@@ -171,6 +171,7 @@ pub fn details(progress: &Progress) -> Vec<String> {
     // Below these, lag and backlog are the pulse of the loop and no fact about the server.
     const LAG_SHOWN_MS: u64 = 1_000;
     const BACKLOG_SHOWN: u64 = 1_000;
+    const SHARE_SHOWN: u32 = 90;
     let mut parts = Vec::new();
     if progress.rows_per_second > 0 && is_sweep(progress) {
         parts.push(format!("{}/s", figures::count(progress.rows_per_second)));
@@ -183,6 +184,9 @@ pub fn details(progress: &Progress) -> Vec<String> {
     }
     if progress.backlog >= BACKLOG_SHOWN {
         parts.push(format!("{} changes waiting", figures::count(progress.backlog)));
+    }
+    if let Some(percent) = progress.copy_percent.filter(|percent| *percent < SHARE_SHOWN) {
+        parts.push(format!("{percent} % of the time, beside writers"));
     }
     if let Some(reason) = &progress.throttle {
         parts.push(format!("slowed: {reason}"));
@@ -212,7 +216,10 @@ mod tests {
             backlog: 0,
             eta_s: Some(7),
             throttle: None,
+            copy_percent: None,
         };
+        let shared = Progress { copy_percent: Some(28), ..progress.clone() };
+        assert!(line_of(&shared).ends_with("0:07 left, 28 % of the time, beside writers"));
         assert_eq!(line_of(&progress), "copying: 200,000 of 500,000 rows, 41,200/s, 0:07 left");
         let slow = Progress {
             lag_ms: 12_000,

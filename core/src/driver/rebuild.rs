@@ -155,6 +155,13 @@ pub trait Rebuild: Send + Sync {
     /// the names and values of those that do.
     async fn collisions(&self, keys: &[Key]) -> Result<Vec<String>>;
 
+    /// How many transactions that write the server has committed, from any beginning; it only grows. By how fast it grows beside
+    /// chunks and without them it is judged how much of the time chunks may take. Asked some times a second, so it has
+    /// to cost nothing; `None` where the server has no such number, and then chunks take all of the time.
+    async fn written(&self) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
     /// What a swap that ended half-way has left for the next runner to make good, in words; `None` where everything
     /// hangs on the table that it belongs to. Changes nothing.
     async fn unsettled(&self) -> Result<Option<String>> {

@@ -13,7 +13,6 @@ use crate::{Error, ErrorKind, Result};
 /// Any call but an index build that takes longer has lost its reply. Far longer than a chunk, far shorter
 /// than a person's patience. Chosen.
 const DEADLINE: Duration = Duration::from_secs(60);
-const PULL_WAIT: Duration = Duration::from_millis(100);
 
 /// How an action ended, and the feed if the action had it.
 pub struct Landed {
@@ -28,6 +27,7 @@ pub async fn fly(rebuild: Arc<dyn Rebuild>, action: Action) -> Landed {
     let started = Instant::now();
     let outcome = match action {
         Action::Head => Outcome::Head(limited(rebuild.head()).await),
+        Action::Count => Outcome::Count(limited(rebuild.written()).await),
         Action::Bound(kind, after, rows) => {
             Outcome::Bound(kind, limited(rebuild.next_bound(after.as_ref(), rows)).await)
         }
@@ -72,8 +72,9 @@ pub async fn pull(
     rebuild: Arc<dyn Rebuild>,
     feed: Option<Box<dyn ChangeFeed>>,
     position: Option<Position>,
+    wait: Duration,
 ) -> Landed {
-    match limited(pull_once(&rebuild, feed, position)).await {
+    match limited(pull_once(&rebuild, feed, position, wait)).await {
         Ok((batch, feed)) => Landed { outcome: Outcome::Pull(Ok(batch)), feed: Some(feed) },
         Err(error) => Landed { outcome: Outcome::Pull(Err(error)), feed: None },
     }
@@ -83,13 +84,14 @@ async fn pull_once(
     rebuild: &Arc<dyn Rebuild>,
     feed: Option<Box<dyn ChangeFeed>>,
     position: Option<Position>,
+    wait: Duration,
 ) -> Result<(FeedBatch, Box<dyn ChangeFeed>)> {
     let mut feed = match (feed, position) {
         (Some(feed), _) => feed,
         (None, Some(position)) => rebuild.open_feed(&position).await?,
         (None, None) => return Err(Error::new(ErrorKind::Internal, "the feed has no position to start at")),
     };
-    let batch = feed.next(PULL_KEYS, PULL_WAIT).await?;
+    let batch = feed.next(PULL_KEYS, wait).await?;
     Ok((batch, feed))
 }
 

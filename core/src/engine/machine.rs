@@ -10,6 +10,7 @@ mod take;
 #[cfg(test)]
 mod tests;
 
+use next::PULL_WAIT;
 pub use next::{PULL_KEYS, shown};
 pub use phase::{Milestone, duplicate};
 
@@ -20,6 +21,7 @@ use super::backoff::Backoff;
 use super::chunker::Chunker;
 use super::epoch::{Epoch, Epochs};
 use super::queue::{Batch, Owed, Queue};
+use super::share::Share;
 use super::suspects::{Goal, Suspects};
 use super::sweep::{Index, Sweep};
 use crate::driver::{Applied, Compared, Copied, FeedBatch, IndexBuild, Pace};
@@ -44,6 +46,8 @@ pub enum Action {
     Pull,
     /// Read the head.
     Head,
+    /// Count what others have written.
+    Count,
     /// Find the end of the next chunk.
     Bound(SweepKind, Option<Key>, u64),
     /// Copy a chunk.
@@ -73,6 +77,8 @@ pub enum Outcome {
     Pull(Result<FeedBatch>),
     /// Of [`Action::Head`].
     Head(Result<Position>),
+    /// Of [`Action::Count`].
+    Count(Result<Option<u64>>),
     /// Of [`Action::Bound`].
     Bound(SweepKind, Result<Option<Key>>),
     /// Of [`Action::Copy`].
@@ -147,6 +153,10 @@ pub struct Machine {
     lag: Duration,
     backlog: Option<u64>,
     is_pulling: bool,
+    /// A goal has become known since the last pull began.
+    hurries: bool,
+    /// How long the pull that was begun last may wait for a change.
+    pull_wait: Duration,
     is_reading_head: bool,
     catch_up: Goal,
 
@@ -188,6 +198,7 @@ pub struct Machine {
     rest_until: Duration,
     pull_rest_until: Duration,
     chunk_rest_until: Duration,
+    share: Share,
     /// Keys applied and the time that it took, for the prediction of the drain.
     apply_cost: (u64, Duration),
     backoff: Backoff,
@@ -222,6 +233,8 @@ impl Machine {
             lag: Duration::ZERO,
             backlog: None,
             is_pulling: false,
+            hurries: false,
+            pull_wait: PULL_WAIT,
             is_reading_head: false,
             catch_up: Goal::Wanted,
             copying: BTreeMap::new(),
@@ -253,6 +266,7 @@ impl Machine {
             rest_until: Duration::ZERO,
             pull_rest_until: Duration::ZERO,
             chunk_rest_until: Duration::ZERO,
+            share: Share::default(),
             apply_cost: (0, Duration::ZERO),
             backoff: Backoff::default(),
             fatal: None,
@@ -272,7 +286,7 @@ pub enum Kind {
     Copy,
     /// Applying.
     Apply,
-    /// Comparing.
+    /// Comparing, and counting what others write.
     Compare,
     /// Building indexes.
     Index,

@@ -12,6 +12,7 @@ mod pump;
 pub mod queue;
 mod record;
 mod runner;
+pub mod share;
 pub mod suspects;
 pub mod sweep;
 mod way_out;

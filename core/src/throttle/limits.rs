@@ -12,9 +12,10 @@ use crate::{Error, ErrorKind, Result};
 pub struct Limits {
     /// Chunks in flight; 0 stops the copy. Never more than the driver's own maximum.
     pub copy_workers: u32,
-    /// Of the time, this much per cent is spent on copying and comparing, and the rest on waiting for others.
-    #[serde(default = "all_the_time")]
-    pub copy_percent: u32,
+    /// Of the time, this much per cent is spent on copying and comparing, and the rest on waiting for others. Where it is not
+    /// set, as much as leaves those who write nine tenths of what they write without it, on servers where that can be counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_percent: Option<u32>,
     /// Longest time that one chunk should take.
     pub chunk_target_ms: u64,
     /// Most rows in a chunk.
@@ -72,7 +73,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             copy_workers: 2,
-            copy_percent: all_the_time(),
+            copy_percent: None,
             // Long enough that the cost of a transaction vanishes, short enough to react. Chosen.
             chunk_target_ms: 500,
             chunk_rows_max: 100_000,
@@ -126,9 +127,10 @@ impl Limits {
             "copy_workers" => {
                 self.copy_workers = u32::try_from(number()?).unwrap_or(u32::MAX);
             }
-            "copy_percent" => match number()? {
-                percent @ 1..=100 => self.copy_percent = u32::try_from(percent).unwrap_or(100),
-                _ => {
+            "copy_percent" => match optional()? {
+                None => self.copy_percent = None,
+                Some(percent @ 1..=100) => self.copy_percent = u32::try_from(percent).ok(),
+                Some(_) => {
                     let said = format!("`copy_percent` takes 1 to 100, not `{value}`");
                     return Err(Error::new(ErrorKind::Usage, said).hint("copy_workers=0 stops the copy"));
                 }
@@ -204,10 +206,6 @@ impl Limits {
         "critical_status.VARIABLE",
         "critical_disk_free_min",
     ];
-}
-
-fn all_the_time() -> u32 {
-    100
 }
 
 /// The signal of a status variable.

@@ -41,7 +41,7 @@ use replank_core::{Error, ErrorKind, Result};
 use crate::connect::{Conn, Server};
 use crate::definition::Index;
 use crate::spec::{Flow, Spec};
-use crate::sql::{first, get, table, text};
+use crate::sql::{first, get, number, table, text};
 use crate::state::{Names, ObjectRole, Objects, check_token};
 use snapshot::Snapshot;
 use tokio::sync::Mutex;
@@ -258,6 +258,15 @@ impl Rebuild for Handle {
             apply_during_copy: false,
             write_percent: 100,
         }
+    }
+
+    /// Who writes takes a number, whatever it writes.
+    async fn written(&self) -> Result<Option<u64>> {
+        let mut connection = self.core.server.take().await?;
+        let asked = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint";
+        let count = number(&mut connection, asked).await?;
+        self.core.server.keep(connection);
+        Ok(u64::try_from(count).ok())
     }
 
     async fn prepare(&self) -> Result<()> {

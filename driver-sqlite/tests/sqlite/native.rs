@@ -184,12 +184,12 @@ async fn a_runner_never_drops_unasked_what_was_written_since() {
     assert_eq!(refused.kind(), ErrorKind::Refused);
     assert!(refused.message().contains("column n"), "{refused}");
     assert_eq!(number(&mut application, "SELECT sum(n) FROM t").await, 18);
-    let steps = runner.discards(&run).await.expect("asked");
+    let steps = runner.by_rebuild(&run).await.expect("asked");
     assert_eq!(
         steps.iter().map(|step| &step.inverse).collect::<Vec<_>>(),
         ["ALTER TABLE \"t\" DROP COLUMN \"n\""]
     );
     let run = runner.revert_and_discard(&run.id).await.expect("reverted");
     assert_eq!(run.state, RunState::Reverted);
-    assert_eq!(runner.discards(&run).await.expect("asked"), []);
+    assert_eq!(runner.by_rebuild(&run).await.expect("asked"), []);
 }

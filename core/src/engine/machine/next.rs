@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Action, Kind, Machine, SweepKind};
+use crate::engine::share::Turn;
 use crate::engine::suspects::Goal;
 use crate::run::RunState;
 use crate::value::{Key, Position};
@@ -13,6 +14,8 @@ pub const PULL_KEYS: usize = 2_000;
 /// A feed that was read to its end rests for so long: what comes meanwhile is applied, compared and committed together,
 /// and each commit makes others wait for the disk. As long as nobody waits for the last change. Chosen.
 pub const PULL_REST: Duration = Duration::from_millis(100);
+/// How long a pull waits where there is nothing to be read. Chosen.
+pub const PULL_WAIT: Duration = Duration::from_millis(100);
 /// A feed whose newest change is so old is behind. Clocks of some servers count in seconds. Chosen.
 pub const NEAR: Duration = Duration::from_millis(1_500);
 /// So many do not keep a comparison from its end.
@@ -34,8 +37,8 @@ impl Machine {
             return None;
         }
         self.return_displaced(now);
-        self.next_pull(now)
-            .or_else(|| self.next_head(now))
+        self.next_head(now)
+            .or_else(|| self.next_pull(now))
             .or_else(|| self.next_suspects())
             .or_else(|| self.next_collisions(now))
             .or_else(|| self.next_batch_comparison(now))
@@ -58,9 +61,11 @@ impl Machine {
         // Whatever is not applied yet will be under the lock.
         // Rows that differed wait for the feed to pass them, and are not to be changed again meanwhile.
         let may_rest = !matches!(self.state, RunState::WaitingCutover | RunState::CuttingOver)
-            && self.suspects.len() < SUSPECTS_FEW;
+            && self.suspects.len() < SUSPECTS_FEW
+            && !self.hurries;
         let rests = may_rest && now < self.pull_rest_until;
         if self.is_pulling
+            || self.catch_up == Goal::Asked
             || rests
             || !has_room
             || self.keeps_changes()
@@ -69,6 +74,8 @@ impl Machine {
             return None;
         }
         self.is_pulling = true;
+        // What is waited for is there already, as a rule. Where it is not, there is no use in asking all the time.
+        self.pull_wait = if std::mem::take(&mut self.hurries) { Duration::ZERO } else { PULL_WAIT };
         Some(Action::Pull)
     }
 
@@ -200,11 +207,23 @@ impl Machine {
             .pace
             .copy_workers
             .min(usize::try_from(self.setup.limits.copy_workers).unwrap_or(usize::MAX));
-        match self.state {
-            RunState::Copying if self.backoff.is_over(Kind::Copy, now) => self.next_copy(workers),
-            RunState::Verifying if self.backoff.is_over(Kind::Compare, now) => self.next_verify(workers),
-            _ => None,
+        let is_time = match self.state {
+            RunState::Copying => self.backoff.is_over(Kind::Copy, now) && workers > 0,
+            RunState::Verifying => self.backoff.is_over(Kind::Compare, now) && workers > 0,
+            _ => false,
+        };
+        if !is_time {
+            return None;
         }
+        if self.setup.limits.copy_percent.is_none() {
+            let in_flight = self.copying.len() + self.comparing_chunks;
+            match self.share.turn(now, in_flight) {
+                Turn::Go => {}
+                Turn::Wait => return None,
+                Turn::Count => return Some(Action::Count),
+            }
+        }
+        if self.state == RunState::Copying { self.next_copy(workers) } else { self.next_verify(workers) }
     }
 
     fn next_copy(&mut self, workers: usize) -> Option<Action> {

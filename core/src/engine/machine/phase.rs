@@ -99,6 +99,7 @@ impl Machine {
     /// Begins a phase.
     pub fn enter(&mut self, state: RunState) {
         self.state = state;
+        self.share.forget_window();
         match state {
             RunState::CatchingUp | RunState::WaitingCutover => self.catch_up = Goal::Wanted,
             RunState::BuildingIndexes => (self.indexes, self.has_tried_index) = (None, false),
@@ -121,6 +122,7 @@ impl Machine {
 
     /// Why the copy waits, or that it goes on.
     pub fn set_throttle(&mut self, reason: Option<String>) {
+        self.share.forget_window();
         self.throttle = reason;
     }
 
@@ -132,6 +134,7 @@ impl Machine {
 
     /// A person stops the copy, or lets it go on. The feed is applied all the time.
     pub fn set_paused(&mut self, paused: bool) {
+        self.share.forget_window();
         self.is_paused = paused;
     }
 
@@ -145,9 +148,17 @@ impl Machine {
         self.setup.limits = limits;
         // Whoever wants more than before wants it now.
         self.chunk_rest_until = Duration::ZERO;
+        self.share.forget_window();
         let (target, rows, bytes) = chunk_bounds(&self.setup);
         self.copy_size.limit(target, rows, bytes);
         self.verify_size.limit(target, rows, bytes);
+    }
+
+    /// The part of the time that chunks take for the sake of those who write, in percent, where it is less than all.
+    #[must_use]
+    pub fn share_percent(&self) -> Option<u32> {
+        let is_sweeping = matches!(self.state, RunState::Copying | RunState::Verifying);
+        self.share.percent().filter(|_| is_sweeping && self.setup.limits.copy_percent.is_none())
     }
 
     /// Actions in flight.
@@ -163,6 +174,18 @@ impl Machine {
             + usize::from(self.is_building)
             + usize::from(self.is_asking)
             + usize::from(self.is_fencing)
+    }
+
+    /// A statement may still run that nobody knows of: nothing but a fence may be begun.
+    #[must_use]
+    pub fn needs_fence(&self) -> bool {
+        self.needs_fence
+    }
+
+    /// How long the pull that was begun last may wait for a change.
+    #[must_use]
+    pub fn pull_wait(&self) -> Duration {
+        self.pull_wait
     }
 
     /// The error that ends the run, once.

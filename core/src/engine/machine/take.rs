@@ -33,6 +33,7 @@ impl Machine {
         match outcome {
             Outcome::Pull(result) => self.pulled(result, now),
             Outcome::Head(result) => self.head_read(result, now),
+            Outcome::Count(result) => self.counted(result, now),
             Outcome::Bound(kind, result) => self.bound(kind, result, now),
             Outcome::Copy(epoch, took, result) => self.copied(epoch, took, result, now),
             Outcome::Apply(batch, took, result) => self.applied(batch, took, result, now),
@@ -81,6 +82,7 @@ impl Machine {
         let head = self.settle(Kind::Head, result, now);
         self.suspects.answer_goal(head.as_ref());
         let goal = head.map_or(Goal::Wanted, Goal::At);
+        self.hurries = goal != Goal::Wanted;
         if self.catch_up == Goal::Asked {
             self.catch_up = goal.clone();
         }
@@ -103,6 +105,17 @@ impl Machine {
         let ready: Vec<Displaced> = ready;
         for displaced in ready {
             self.queue.put_back(displaced.owed, &self.epochs);
+        }
+    }
+
+    /// It is not worth another try, let alone the run: the next window asks again.
+    fn counted(&mut self, result: Result<Option<u64>>, now: Duration) {
+        match result {
+            Ok(count) => self.share.counted(count, now),
+            Err(error) => {
+                tracing::debug!(%error, "what others write was not counted");
+                self.share.forget_window();
+            }
         }
     }
 
@@ -490,8 +503,10 @@ impl Machine {
 
     /// After a chunk of either sweep.
     fn rest_from_chunks(&mut self, took: Duration, now: Duration) {
-        let rest = rest_after(took, self.setup.limits.copy_percent);
-        self.chunk_rest_until = self.chunk_rest_until.max(now + rest);
+        self.share.chunk_ended();
+        if let Some(percent) = self.setup.limits.copy_percent {
+            self.chunk_rest_until = self.chunk_rest_until.max(now + rest_after(took, percent));
+        }
     }
 
     pub(super) fn fail(&mut self, error: Error) {

@@ -132,12 +132,9 @@ fn where_chunks_and_batches_are_in_each_others_way_the_feed_waits_for_the_copy_a
     machine.take(Outcome::ListIndexes(Ok(vec!["key".to_owned(), "other".to_owned()])), NOW);
     assert_eq!(startable(&mut machine), [build("key")]);
     machine.take(Outcome::BuildIndex(Ok(IndexBuild::Built)), NOW);
-    assert_eq!(
-        startable(&mut machine),
-        [Action::Pull, Action::Head],
-        "the others are built behind what has waited"
-    );
+    assert_eq!(startable(&mut machine), [Action::Head], "the others are built behind what has waited");
     machine.take(Outcome::Head(Ok(at(3))), NOW);
+    assert_eq!(startable(&mut machine), [Action::Pull]);
     machine.take(Outcome::Pull(Ok(fed(vec![change("a", 0)], 2))), NOW);
     let applying = batches(&startable(&mut machine)).remove(0);
     machine.take(Outcome::Pull(Ok(fed(Vec::new(), 3))), NOW);
@@ -157,9 +154,9 @@ fn rows_that_the_first_index_finds_in_each_others_way_are_applied_before_it_is_t
     machine.take(Outcome::ListIndexes(Ok(vec!["key".to_owned()])), NOW);
     startable(&mut machine);
     machine.take(Outcome::BuildIndex(Ok(IndexBuild::Duplicates(vec![change("a", 0)]))), NOW);
-    let started = startable(&mut machine);
-    assert!(started.contains(&Action::Pull) && started.contains(&Action::Head), "{started:?}");
+    assert!(startable(&mut machine).contains(&Action::Head));
     machine.take(Outcome::Head(Ok(at(1))), NOW);
+    assert!(startable(&mut machine).contains(&Action::Pull));
     machine.take(Outcome::Pull(Ok(fed(Vec::new(), 1))), NOW);
     assert_eq!(batches(&startable(&mut machine)).len(), 1);
 }
@@ -347,7 +344,10 @@ fn a_feed_that_was_read_to_its_end_rests_unless_a_swap_is_near() {
         (RunState::WaitingCutover, 1, true),
     ] {
         let mut machine = machine(state, &begun());
+        assert!(!startable(&mut machine).contains(&Action::Pull), "{state} {count}: to where is being asked");
+        machine.take(Outcome::Head(Ok(at(1))), NOW);
         assert!(startable(&mut machine).contains(&Action::Pull), "{state} {count}");
+        assert_eq!(machine.pull_wait(), Duration::ZERO, "that is there already");
         let changes = vec![change("a", 0); count];
         machine.take(Outcome::Pull(Ok(fed(changes, 1))), NOW);
         let pulls = |machine: &mut Machine, after: Duration| {
@@ -355,6 +355,7 @@ fn a_feed_that_was_read_to_its_end_rests_unless_a_swap_is_near() {
         };
         assert_eq!(pulls(&mut machine, Duration::from_millis(99)), may_pull_at_once, "{state} {count}");
         assert_eq!(pulls(&mut machine, Duration::from_millis(100)), !may_pull_at_once, "{state} {count}");
+        assert_eq!(machine.pull_wait(), PULL_WAIT, "and what comes is waited for");
     }
 }
 
@@ -362,7 +363,7 @@ fn a_feed_that_was_read_to_its_end_rests_unless_a_swap_is_near() {
 fn chunks_take_their_share_of_the_time_and_changes_all_of_it() {
     for (state, percent) in [(RunState::Copying, 20), (RunState::Verifying, 50)] {
         let mut machine = machine(state, &begun());
-        let limits = Limits { copy_percent: percent, copy_workers: 1, ..Limits::default() };
+        let limits = Limits { copy_percent: Some(percent), copy_workers: 1, ..Limits::default() };
         machine.set_limits(limits);
         let took = Duration::from_millis(100);
         let end = startable(&mut machine).into_iter().find_map(|action| match action {

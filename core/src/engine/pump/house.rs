@@ -175,6 +175,7 @@ impl Pump<'_> {
             backlog: self.machine.backlog(),
             eta_s: (is_sweeping && rate > 0).then(|| self.rows_total.saturating_sub(rows) / rate),
             throttle: self.machine.throttle().map(ToOwned::to_owned),
+            copy_percent: self.machine.share_percent(),
         }));
     }
 }

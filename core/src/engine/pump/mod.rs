@@ -197,7 +197,6 @@ impl<'a> Pump<'a> {
             self.machine.retry_conflicts();
         }
         loop {
-            self.start_what_may();
             if let Some(error) = self.machine.take_fatal() {
                 return Err(error);
             }
@@ -205,13 +204,15 @@ impl<'a> Pump<'a> {
                 return Err(Error::new(ErrorKind::Interrupted, "interrupted; the checkpoint is saved")
                     .hint(format!("go on with `replank resume {}`", self.record.run.id)));
             }
-            self.fence_if_due().await?;
+            // First of all what has ended: whatever would be begun before would be waited for.
             if let Some(end) = self.pass_milestones().await? {
                 return Ok(end);
             }
             if let Some(end) = self.swap_if_quiet().await? {
                 return Ok(end);
             }
+            self.start_what_may();
+            self.fence_if_due().await?;
             self.wait().await?;
             if let Some(end) = self.keep_house().await? {
                 return Ok(end);
@@ -246,7 +247,7 @@ impl<'a> Pump<'a> {
             match action {
                 Action::Pull => {
                     let (feed, position) = (self.feed.take(), self.machine.position().cloned());
-                    self.flights.spawn(flight::pull(rebuild, feed, position));
+                    self.flights.spawn(flight::pull(rebuild, feed, position, self.machine.pull_wait()));
                 }
                 // Carried out by the loop itself: nothing else is in flight, and the record changes.
                 Action::Fence => self.fence_due = true,

@@ -81,7 +81,7 @@ impl Pump<'_> {
     }
 
     pub(super) async fn swap_if_quiet(&mut self) -> Result<Option<End>> {
-        if !self.wants_swap || self.machine.in_flight() > 0 {
+        if !self.wants_swap || self.machine.in_flight() > 0 || self.machine.needs_fence() {
             return Ok(None);
         }
         self.wants_swap = false;

@@ -10,6 +10,7 @@ use super::scenario::Scenario;
 use crate::control::Control;
 use crate::driver::Session;
 use crate::ident::RunId;
+use crate::run::RunState;
 use crate::testkit::chance::Chance;
 use crate::testkit::memory::Server;
 
@@ -42,7 +43,7 @@ pub(super) async fn meddle(
             post(&server, Control::Abort).await;
         }
     };
-    tokio::join!(commands, interrupting, giving_up);
+    tokio::join!(commands, interrupting, giving_up, letting_go_on(&server));
     std::future::pending().await
 }
 
@@ -61,6 +62,16 @@ async fn commands(server: &Server, scenario: &Scenario, mut chance: Chance) {
     post(server, Control::Resume).await;
     wait(4_000).await;
     post(server, Control::Stop).await;
+}
+
+/// A pause that was asked of a runner which was ending holds the next one: somebody finds it so, and lets it go on.
+async fn letting_go_on(server: &Server) {
+    loop {
+        sleep(PATIENCE).await;
+        if server.runs().last().is_some_and(|run| run.state == RunState::Paused) {
+            post(server, Control::Resume).await;
+        }
+    }
 }
 
 /// Leaves a command for the newest run. Whoever sees no answer in time gives it again.
