@@ -16,6 +16,8 @@ pub const PULL_KEYS: usize = 2_000;
 pub const PULL_REST: Duration = Duration::from_millis(100);
 /// How long a pull waits where there is nothing to be read. Chosen.
 pub const PULL_WAIT: Duration = Duration::from_millis(100);
+/// The same at the end of a phase.
+const PULL_WAIT_BRIEF: Duration = Duration::from_millis(10);
 /// A feed whose newest change is so old is behind. Clocks of some servers count in seconds. Chosen.
 pub const NEAR: Duration = Duration::from_millis(1_500);
 /// So many do not keep a comparison from its end.
@@ -75,7 +77,12 @@ impl Machine {
         }
         self.is_pulling = true;
         // What is waited for is there already, as a rule. Where it is not, there is no use in asking all the time.
-        self.pull_wait = if std::mem::take(&mut self.hurries) { Duration::ZERO } else { PULL_WAIT };
+        self.pull_wait = match std::mem::take(&mut self.hurries) {
+            true => Duration::ZERO,
+            // It would be waited for.
+            false if self.state == RunState::Verifying && self.verify.is_planned() => PULL_WAIT_BRIEF,
+            false => PULL_WAIT,
+        };
         Some(Action::Pull)
     }
 
@@ -165,10 +172,13 @@ impl Machine {
     /// are found may not be there yet. Once its build was tried, rows of different moments that it found are settled.
     #[must_use]
     pub fn keeps_changes(&self) -> bool {
-        !self.setup.pace.apply_during_copy
+        let pace = &self.setup.pace;
+        !pace.apply_during_copy
             && match self.state {
                 RunState::Copying => true,
-                RunState::BuildingIndexes => !self.has_tried_index,
+                RunState::BuildingIndexes => {
+                    !self.has_tried_index || self.is_building && !pace.apply_during_build
+                }
                 _ => false,
             }
     }

@@ -30,6 +30,7 @@ mod reshape;
 mod round_trips;
 mod rules;
 mod server_kills;
+mod share;
 mod slot;
 mod standby;
 mod statements;
