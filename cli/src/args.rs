@@ -72,7 +72,7 @@ pub enum Command {
     /// Stop copying; what changes is still captured, and applied where the copy allows it
     Pause(Run),
     /// Go on with a run that was paused, stopped or interrupted
-    Resume(Run),
+    Resume(Resume),
     /// Change a run's limits while it goes on
     Throttle(Throttle),
     /// Let a run swap its table in
@@ -101,6 +101,17 @@ pub struct Run {
     /// The run: its id, four or more characters of it, or `last`
     #[arg(value_name = "RUN")]
     pub run: String,
+}
+
+/// `resume`.
+#[derive(Debug, ClapArgs)]
+pub struct Resume {
+    /// The run: its id, four or more characters of it, or `last`
+    #[arg(value_name = "RUN")]
+    pub run: String,
+    /// The longest that one attempt may wait for or hold an exclusive lock from now on; that of the run unless something is said
+    #[arg(long, value_name = "TIME", value_parser = budget)]
+    pub lock_budget: Option<Duration>,
 }
 
 /// `revert`.

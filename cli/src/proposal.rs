@@ -1,6 +1,7 @@
 //! From what a person typed to a plan, or to what forbids it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::ZonedDateTime;
 use replank_core::driver::Request;
@@ -91,6 +92,11 @@ fn lock_budget_ms(connected: &Connected, bounds: &Bounds, directives: &Directive
             None => return Ok(RunOptions::default().lock_budget_ms),
         },
     };
+    in_milliseconds(budget)
+}
+
+/// A lock budget, as a run has it.
+pub fn in_milliseconds(budget: Duration) -> Result<u64> {
     let millis = u64::try_from(budget.as_millis()).unwrap_or(u64::MAX);
     if millis == 0 {
         return Err(Error::new(ErrorKind::Usage, "a lock budget of nothing lets no lock be taken"));

@@ -9,7 +9,7 @@
 //! TRUNCATE of the table calls the triggers of all partitions.
 
 use crate::capture::{Capture, refusing};
-use crate::partitions::Partition;
+use crate::partitions::{Partition, whole};
 use crate::sql::{ident, table, text};
 
 /// The statements that make the function and the triggers, on partitions of these names.
@@ -53,15 +53,13 @@ fn once(name: &str, function: &str, trigger: &str, events: &str) -> [String; 2] 
 fn check(live: &str, function: &str) -> String {
     let body = format!(
         "DECLARE flawed text; BEGIN
-         WITH RECURSIVE d AS (SELECT to_regclass({live})::oid AS oid
-             UNION ALL SELECT h.inhrelid FROM pg_inherits h JOIN d ON h.inhparent = d.oid)
-         SELECT string_agg(d.oid::regclass::text, ', ') INTO flawed FROM d
+         {whole} SELECT string_agg(d.oid::regclass::text, ', ') INTO flawed FROM d
          WHERE 2 <> (SELECT count(*) FROM pg_trigger t WHERE t.tgrelid = d.oid AND t.tgfoid = to_regproc({function})
                      AND t.tgenabled = 'A');
          IF flawed IS NOT NULL THEN
              RAISE EXCEPTION 'the triggers of % are not as they were asked for', flawed;
          END IF; END",
-        live = text(live),
+        whole = whole(&format!("to_regclass({})", text(live))),
         function = text(function),
     );
     format!("DO {}", text(&body))

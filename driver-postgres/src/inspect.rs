@@ -3,6 +3,7 @@
 use replank_core::{Error, ErrorKind, Result};
 
 use crate::connect::Conn;
+use crate::partitions::whole;
 use crate::sql::{first, get, number, rows, table as qualified, text};
 
 /// A table that can be changed.
@@ -20,6 +21,8 @@ pub struct Table {
     pub rows: i64,
     /// Bytes of rows and indexes.
     pub bytes: i64,
+    /// Bytes of the largest index: about what its build puts on the disk to sort, and takes away again.
+    pub largest_index: i64,
     /// The columns of its primary key.
     pub key: Vec<String>,
 }
@@ -42,18 +45,19 @@ impl Table {
     /// changed.
     pub async fn named(connection: &mut Conn, name: &str) -> Result<Self> {
         // What a partitioned table has is in its partitions.
+        let table = format!("to_regclass({})", text(name));
         let sql = format!(
-            "WITH RECURSIVE d AS (SELECT to_regclass({0})::oid AS oid
-                 UNION ALL SELECT h.inhrelid FROM pg_inherits h JOIN d ON h.inhparent = d.oid)
+            "{}
              SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.relkind::text,
                     CASE WHEN c.relkind <> 'p' THEN c.reltuples::bigint
                          ELSE (SELECT coalesce(sum(nullif(p.reltuples, -1)), -1)::bigint FROM d JOIN pg_class p USING (oid)
                                WHERE p.relkind <> 'p') END,
                     CASE WHEN c.relkind <> 'p' THEN pg_total_relation_size(c.oid)
                          ELSE (SELECT coalesce(sum(pg_total_relation_size(d.oid)), 0)::bigint FROM d) END,
-                    c.relpersistence::text, pg_has_role(c.relowner, 'USAGE')
-             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass({0})",
-            text(name)
+                    c.relpersistence::text, pg_has_role(c.relowner, 'USAGE'),
+                    (SELECT coalesce(max(pg_relation_size(i.indexrelid)), 0)::bigint FROM pg_index i WHERE i.indrelid IN (SELECT oid FROM d))
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = {table}",
+            whole(&table)
         );
         let row = first(connection, sql)
             .await?
@@ -80,6 +84,7 @@ impl Table {
         }
         let oid: i64 = get(&row, 0)?;
         let (name, rows_known, bytes) = (get(&row, 2)?, get(&row, 4)?, get(&row, 5)?);
+        let largest_index = get(&row, 8)?;
         let key = rows(
             connection,
             format!(
@@ -91,7 +96,7 @@ impl Table {
         )
         .await?;
         let key = key.iter().map(|row| get(row, 0)).collect::<Result<_>>()?;
-        Ok(Self { oid, schema, name, kind, rows: rows_known, bytes, key })
+        Ok(Self { oid, schema, name, kind, rows: rows_known, bytes, largest_index, key })
     }
 }
 
@@ -104,6 +109,16 @@ pub fn identities(table: &str) -> String {
              AND d.classid = 'pg_class'::regclass AND d.deptype = 'i'
          JOIN pg_sequence q ON q.seqrelid = d.objid WHERE a.attrelid = {table}"
     )
+}
+
+/// The columns of a table, given by an expression for its number, that are computed from others, each with how.
+pub async fn computed(connection: &mut Conn, table: &str) -> Result<Vec<(String, String)>> {
+    let sql = format!(
+        "SELECT a.attname::text, pg_get_expr(d.adbin, d.adrelid) FROM pg_attribute a
+         JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+         WHERE a.attrelid = {table} AND a.attnum > 0 AND a.attgenerated <> '' AND NOT a.attisdropped ORDER BY a.attnum"
+    );
+    rows(connection, sql).await?.iter().map(|row| Ok((get(row, 0)?, get(row, 1)?))).collect()
 }
 
 /// Every row, counted.

@@ -7,7 +7,7 @@ use crate::connect::Conn;
 use crate::definition::within_no_path;
 use crate::partitions::Part;
 use crate::spec::KeyColumn;
-use crate::sql::{first, get, ident, is_so, rows};
+use crate::sql::{first, get, ident, is_so, listed, rows};
 
 /// A condition over the key columns of a partitioned table: no partition of it takes such a row. `None` where there is none
 /// such.
@@ -78,5 +78,5 @@ pub async fn count(
     );
     let Some(row) = first(connection, sql).await? else { return Ok((0, Vec::new())) };
     let rows = u64::try_from(get::<i64>(&row, 0)?).unwrap_or_default();
-    Ok((rows, crate::rebuild::listed(&get::<String>(&row, 1)?)?))
+    Ok((rows, listed(&get::<String>(&row, 1)?)?))
 }

@@ -3,12 +3,12 @@
 //! A partition is known by what it is a part of and by its bounds: names differ while a table is not live, and numbers
 //! are another table's in the trial.
 
-use replank_core::{Error, ErrorKind, Result};
+use replank_core::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::connect::Conn;
 use crate::definition::within_no_path;
-use crate::sql::{get, rows};
+use crate::sql::{get, listed, rows};
 
 /// A partition, as a plan holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,9 @@ pub struct PartIndex {
     pub name: String,
     /// The index of the table that it is a part of.
     pub of: Option<String>,
+    /// It is the partition's own, and keeps a row out for the sake of another one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_out: bool,
 }
 
 /// A partition, as the catalogue has it.
@@ -67,50 +70,55 @@ pub struct Part {
     pub constraints: Vec<(String, String)>,
 }
 
+/// The head of a query: `d` has the number of a table, which an expression gives, and those of all its partitions, each with
+/// what it is a part of and how far below the table.
+pub fn whole(table: &str) -> String {
+    format!(
+        "WITH RECURSIVE d AS (
+             SELECT {table}::oid AS oid, NULL::oid AS parent, 0 AS level
+             UNION ALL SELECT h.inhrelid, h.inhparent, d.level + 1 FROM pg_inherits h JOIN d ON h.inhparent = d.oid)"
+    )
+}
+
 impl Part {
     /// All those of a table, each behind what it is a part of. Inside of a transaction the `search_path` is the session's
     /// own afterwards.
     pub async fn all(connection: &mut Conn, root: i64) -> Result<Vec<Self>> {
         let sql = format!(
-            "WITH RECURSIVE d AS (
-                 SELECT inhrelid AS oid, inhparent AS parent, 1 AS level FROM pg_inherits WHERE inhparent = {root}
-                 UNION ALL SELECT h.inhrelid, h.inhparent, d.level + 1 FROM pg_inherits h JOIN d ON h.inhparent = d.oid),
-             x AS (
+            "{}, x AS (
                  SELECT i.indexrelid AS oid, c.relname::text AS root FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
                  WHERE i.indrelid = {root}
                  UNION ALL SELECT h.inhrelid, x.root FROM pg_inherits h JOIN x ON h.inhparent = x.oid)
              SELECT d.oid::bigint, c.relname::text, d.parent::bigint, coalesce(pg_get_expr(c.relpartbound, c.oid), ''),
                     pg_get_partkeydef(c.oid),
-                    (SELECT coalesce(json_agg(json_build_array(ic.relname, x.root) ORDER BY ic.relname), '[]')::text
+                    (SELECT coalesce(json_agg(json_build_array(ic.relname, x.root, x.root IS NULL AND (i.indisunique OR i.indisexclusion)) ORDER BY ic.relname), '[]')::text
                      FROM pg_index i JOIN pg_class ic ON ic.oid = i.indexrelid LEFT JOIN x ON x.oid = i.indexrelid
                      WHERE i.indrelid = d.oid),
                     (SELECT coalesce(json_agg(json_build_array(o.conname, pg_get_constraintdef(o.oid)) ORDER BY o.conname), '[]')::text
                      FROM pg_constraint o WHERE o.conrelid = d.oid AND o.contype IN ('c', 'n') AND o.coninhcount = 0)
-             FROM d JOIN pg_class c ON c.oid = d.oid ORDER BY d.level, d.oid"
+             FROM d JOIN pg_class c ON c.oid = d.oid WHERE d.level > 0 ORDER BY d.level, d.oid",
+            whole(&root.to_string())
         );
         rows(connection, within_no_path(&sql))
             .await?
             .iter()
             .map(|row| {
-                let indexes: Vec<(String, Option<String>)> = listed(&get::<String>(row, 5)?)?;
+                let indexes: Vec<(String, Option<String>, bool)> = listed(&get::<String>(row, 5)?)?;
                 Ok(Self {
                     oid: get(row, 0)?,
                     name: get(row, 1)?,
                     parent: get(row, 2)?,
                     bound: get(row, 3)?,
                     key: get(row, 4)?,
-                    indexes: indexes.into_iter().map(|(name, of)| PartIndex { name, of }).collect(),
+                    indexes: indexes
+                        .into_iter()
+                        .map(|(name, of, keeps_out)| PartIndex { name, of, keeps_out })
+                        .collect(),
                     constraints: listed(&get::<String>(row, 6)?)?,
                 })
             })
             .collect()
     }
-}
-
-fn listed<T: serde::de::DeserializeOwned>(json: &str) -> Result<T> {
-    serde_json::from_str(json).map_err(|error| {
-        Error::new(ErrorKind::Internal, "a list of the catalogue cannot be read").caused_by(error)
-    })
 }
 
 /// Constraints of a partition that has a name of ours, and what each is to be called: those of one text have their names in

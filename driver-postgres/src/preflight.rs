@@ -96,24 +96,6 @@ pub fn refuse_pooler(server: &Server) -> Result<()> {
     }
 }
 
-/// What is written of runs would be sent to subscribers as well, and they stop at a table that they do not have:
-/// <https://www.postgresql.org/docs/current/logical-replication-conflicts.html>.
-///
-/// # Errors
-/// [`ErrorKind::Refused`] where a publication is of all tables.
-pub async fn refuse_publication_of_all(connection: &mut Conn) -> Result<()> {
-    let of_all = "SELECT pubname::text FROM pg_publication WHERE puballtables ORDER BY 1 LIMIT 1";
-    let Some(row) = first(connection, of_all).await? else { return Ok(()) };
-    let name: String = get(&row, 0)?;
-    Err(Error::new(
-        ErrorKind::Refused,
-        format!(
-            "publication {name} is of all tables: replank's own would be sent, and subscribers stop at them"
-        ),
-    )
-    .hint("let the subscribers follow a publication that names its tables"))
-}
-
 /// A pooler that gives each transaction a server process of its own leaves no session: neither settings nor locks of ours
 /// would hold.
 fn pooler(server: &Server) -> Check {

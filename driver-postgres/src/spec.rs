@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::definition::Definition;
 use crate::partitions::Partition;
+use crate::sql::ident;
 
 /// What a rebuild does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,6 +212,21 @@ impl Spec {
 }
 
 impl Flow {
+    /// What is selected of the source for the columns that are written: each under its name there, as its type.
+    pub fn written(&self) -> Vec<String> {
+        self.written_as(|_, column| format!("({})", column.expression))
+    }
+
+    /// The same, of values that are had otherwise.
+    pub fn written_as(&self, value: impl Fn(usize, &Mapped) -> String) -> Vec<String> {
+        let columns = self.columns.iter().enumerate();
+        columns
+            .map(|(at, column)| {
+                format!("{}::{} AS {}", value(at, column), column.kind, ident(&column.column))
+            })
+            .collect()
+    }
+
     /// Rows of the written table know something that the source does not.
     pub fn keeps_something(&self) -> bool {
         !self.kept.is_empty() || self.columns.iter().any(|column| column.original.is_some())

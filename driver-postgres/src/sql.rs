@@ -5,6 +5,7 @@
 //! simple protocol: one message there and one back, nothing stays prepared on the server, and every value comes as text.
 
 use replank_core::{Error, ErrorKind, Result};
+use serde::de::DeserializeOwned;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Decode, Postgres, Row as _, Type, raw_sql};
 
@@ -67,6 +68,13 @@ pub fn get<'r, T: Decode<'r, Postgres> + Type<Postgres>>(row: &'r PgRow, at: usi
     row.try_get(at).map_err(|error| {
         Error::new(ErrorKind::Internal, format!("column {at} of a catalogue row is not as expected"))
             .caused_by(error)
+    })
+}
+
+/// A list that the server gave as JSON.
+pub fn listed<T: DeserializeOwned>(json: &str) -> Result<Vec<T>> {
+    serde_json::from_str(json).map_err(|error| {
+        Error::new(ErrorKind::Internal, "a list of the server cannot be read").caused_by(error)
     })
 }
 

@@ -39,7 +39,7 @@ pub async fn run(shell: &Shell, command: Command) -> Result<Outcome> {
         Command::Rebuild(args) => rebuild::run(shell, args).await,
         Command::Status(args) => status::run(shell, args).await,
         Command::Pause(args) => pause::run(shell, &args.run).await,
-        Command::Resume(args) => resume::run(shell, &args.run).await,
+        Command::Resume(args) => resume::run(shell, &args).await,
         Command::Throttle(args) => throttle::run(shell, args).await,
         Command::Cutover(args) => cutover::run(shell, &args.run).await,
         Command::Abort(args) => abort::run(shell, &args.run).await,

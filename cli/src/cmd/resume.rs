@@ -2,21 +2,28 @@
 
 use replank_core::control::Control;
 use replank_core::run::RunState;
-use replank_core::{ErrorKind, Result};
+use replank_core::{Error, ErrorKind, Result};
 
 use super::change::applied;
 use super::selected::select;
+use crate::args::Resume;
 use crate::confirm::confirm;
 use crate::exit::Outcome;
 use crate::live;
+use crate::proposal::in_milliseconds;
 use crate::shell::Shell;
 
 /// Lets the runner go on, or takes the run up where nobody works on it.
-pub async fn run(shell: &Shell, text: &str) -> Result<Outcome> {
-    let selected = select(shell, text).await?;
+pub async fn run(shell: &Shell, args: &Resume) -> Result<Outcome> {
+    let budget = args.lock_budget.map(in_milliseconds).transpose()?;
+    let selected = select(shell, &args.run).await?;
     let run = &selected.run;
     shell.output.name_run(&run.id);
     if let Some(runner) = &selected.runner {
+        if budget.is_some() {
+            return Err(Error::new(ErrorKind::Refused, format!("somebody works on run {}", run.id))
+                .hint("a lock budget is for the next one: interrupt this one first"));
+        }
         match live::tell(&*selected.connected.session, run, runner, &Control::Resume).await {
             Ok(answer) => return Ok(Outcome::done(format!("run {}: {answer}", run.id))),
             Err(refused) if refused.kind() == ErrorKind::Refused => return Err(refused),
@@ -30,6 +37,10 @@ pub async fn run(shell: &Shell, text: &str) -> Result<Outcome> {
     if run.state == RunState::Reversible && run.plan.is_rebuild() {
         shell.output.note("keeping the way back up to date; interrupt to stop");
     }
-    let run = shell.runner(&selected.connected.session).resume(&run.id).await?;
+    let runner = shell.runner(&selected.connected.session);
+    if let Some(budget) = budget {
+        runner.bound(&run.id, budget).await?;
+    }
+    let run = runner.resume(&run.id).await?;
     Ok(applied(&run))
 }

@@ -64,6 +64,10 @@ pub trait SwapGuard: Send {
 /// others wait: another attempt may go better very soon.
 pub const GAVE_WAY: &str = "gave way to";
 
+/// The context of an error with which [`SwapGuard::commit`] takes the exchange back because the exchange itself, with nobody in its
+/// way, took longer than it may: others could not get in meanwhile, and the next attempt will hardly be shorter.
+pub const HELD_FOR: &str = "held for";
+
 /// How a swap ended, as far as this session knows.
 #[derive(Debug)]
 pub enum SwapOutcome {

@@ -26,7 +26,7 @@ use crate::lint::Rule;
 use crate::plan::Draft;
 use crate::throttle::{Limits, Reading};
 use crate::{Error, ErrorKind, Result};
-pub use cut_over::{CutOver, GAVE_WAY, Owner, SwapGuard, SwapOutcome};
+pub use cut_over::{CutOver, GAVE_WAY, HELD_FOR, Owner, SwapGuard, SwapOutcome};
 pub use facts::{Check, Holder, ServerFacts};
 pub use feed::{ChangeFeed, FeedBatch};
 pub use native::{NativeDdl, Probe};

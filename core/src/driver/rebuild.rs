@@ -70,7 +70,7 @@ pub struct Pace {
     /// Changes may be applied while a deferred index is being built.
     pub apply_during_build: bool,
     /// Changes may be applied while chunks are copied. Where not, they stay in the feed, in a pause, too, until the first
-    /// deferred index was built: it may be the one by which rows are found. A copy of such a driver displaces nothing.
+    /// deferred index was built: it may be the one by which rows are found, and no throttle keeps it from being built. A copy of such a driver displaces nothing.
     pub apply_during_copy: bool,
     /// How much of the time, in percent, copying may keep writers out; the engine rests between chunks
     /// accordingly. 100 where copying keeps nobody out.

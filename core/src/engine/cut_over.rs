@@ -18,7 +18,7 @@ use super::boundary::Boundary;
 use super::machine::{Machine, duplicate};
 use super::queue::Owed;
 use super::record::Record;
-use crate::driver::{ChangeFeed, GAVE_WAY, Owner, Rebuild, SwapGuard, SwapOutcome};
+use crate::driver::{ChangeFeed, GAVE_WAY, HELD_FOR, Owner, Rebuild, SwapGuard, SwapOutcome};
 use crate::error::Retry;
 use crate::ident::Fence;
 use crate::run::{Direction, RunState};
@@ -34,9 +34,20 @@ pub enum Attempt {
     NotYet {
         /// Why.
         reason: String,
-        /// It was over in a moment, and nobody was found who holds the table for long: it is worth another try soon.
-        is_brief: bool,
+        /// What it was like.
+        cost: Cost,
     },
+}
+
+/// What an attempt that did not swap has cost others, and so how soon and how often there is another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cost {
+    /// It was over in a moment, and nobody was found who holds the table for long: it is worth another try soon.
+    Moment,
+    /// Somebody was in the way.
+    Wait,
+    /// Nobody was in the way, and all were kept out for longer than may be: it will be so the next time.
+    Exchange,
 }
 
 /// What an attempt works with. Nothing of the rebuild is in flight.
@@ -68,14 +79,14 @@ impl CutOver<'_> {
             let named: Vec<String> =
                 holders.iter().map(|holder| format!("{} ({})", holder.id, holder.about)).collect();
             let reason = format!("the table is held by {}", named.join(", "));
-            return Ok(Attempt::NotYet { reason, is_brief: false });
+            return Ok(Attempt::NotYet { reason, cost: Cost::Wait });
         }
         self.record.enter(RunState::CuttingOver, "asking for the lock").await?;
         self.record.pass(Boundary::SwapIntended);
         let guard = match self.rebuild.cut_over().lock(self.budget).await {
             Ok(guard) => guard,
             Err(error) if error.kind() == ErrorKind::LockTimeout || error.kind() == ErrorKind::Retry => {
-                return self.not_yet(error.to_string(), gave_way(&error)).await;
+                return self.not_yet(error.to_string(), cost(&error)).await;
             }
             Err(error) => return Err(error),
         };
@@ -99,7 +110,7 @@ impl CutOver<'_> {
             self.record.read_revision().await?;
             return match error.kind() {
                 ErrorKind::LockTimeout | ErrorKind::Retry => {
-                    self.not_yet(error.to_string(), gave_way(&error)).await
+                    self.not_yet(error.to_string(), cost(&error)).await
                 }
                 _ => Err(error),
             };
@@ -118,7 +129,7 @@ impl CutOver<'_> {
                 self.record.read_revision().await?;
                 match error.kind() {
                     ErrorKind::LockTimeout | ErrorKind::Retry => {
-                        self.not_yet(error.to_string(), gave_way(&error)).await
+                        self.not_yet(error.to_string(), cost(&error)).await
                     }
                     _ => Err(error),
                 }
@@ -233,22 +244,28 @@ impl CutOver<'_> {
             Owner::Shadow => Ok(Attempt::Swapped),
             Owner::Original => {
                 self.machine.return_everything(owed);
-                self.not_yet("the reply to the swap was lost, and it was not done".to_owned(), false).await
+                self.not_yet("the reply to the swap was lost, and it was not done".to_owned(), Cost::Wait)
+                    .await
             }
             Owner::Unknown => Err(unknown_owner(&self.record.run.table.to_string()).caused_by(lost)),
         }
     }
 
-    async fn not_yet(&mut self, reason: String, is_brief: bool) -> Result<Attempt> {
+    async fn not_yet(&mut self, reason: String, cost: Cost) -> Result<Attempt> {
         self.record.run.reverse_position = None;
         self.record.enter(RunState::WaitingCutover, &reason).await?;
-        Ok(Attempt::NotYet { reason, is_brief })
+        Ok(Attempt::NotYet { reason, cost })
     }
 }
 
-/// Whether the driver says that its attempt was over in a moment: see [`GAVE_WAY`].
-fn gave_way(error: &Error) -> bool {
-    error.context().iter().any(|(name, _)| *name == GAVE_WAY)
+/// What the driver says of its attempt: see [`GAVE_WAY`] and [`HELD_FOR`].
+fn cost(error: &Error) -> Cost {
+    let says = |what: &str| error.context().iter().any(|(name, _)| *name == what);
+    match (says(GAVE_WAY), says(HELD_FOR)) {
+        (true, _) => Cost::Moment,
+        (false, true) => Cost::Exchange,
+        (false, false) => Cost::Wait,
+    }
 }
 
 // A server that restarts is back within this; asked every second. Chosen.

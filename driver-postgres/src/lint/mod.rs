@@ -30,6 +30,7 @@ mod partitioned_key;
 mod partitioned_statements;
 mod pooler;
 mod primary_key_direct;
+mod published_records;
 mod refresh_blocks;
 mod reindex_not_concurrent;
 mod rewrite_by_option;
@@ -99,6 +100,7 @@ pub fn rules() -> Vec<&'static dyn Rule> {
         &unseen_writers::RULE,
         &slot_settings::RULE,
         &pooler::RULE,
+        &published_records::RULE,
     ]
 }
 
@@ -206,6 +208,7 @@ mod tests {
     #[case("P152", Strategy::Shadow, Severity::Warning)]
     #[case("P152!", Strategy::Shadow, Severity::Error)]
     #[case("P153", Strategy::Instant, Severity::Error)]
+    #[case("P154", Strategy::Instant, Severity::Error)]
     #[case("P122!", Strategy::Instant, Severity::Error)]
     #[case("P130!", Strategy::NativeOnline, Severity::Error)]
     fn each_rule_judges_what_was_seen_and_has_nothing_against_the_rest(

@@ -7,18 +7,19 @@ use replank_core::{ErrorKind, Result};
 use super::mapping::Column;
 use crate::connect::Conn;
 use crate::inspect::Table;
+use crate::inspect::computed;
 use crate::misfits;
-use crate::rebuild::{grouped, listed};
+use crate::rebuild::{grouped, with_computed};
 use crate::spec::{Mapped, Spec};
-use crate::sql::{first, get, ident, number, rows, run, text};
+use crate::sql::{first, get, ident, listed, number, rows, run, text};
 
-/// What the rows that are there say of the new shape.
+/// What the rows that are there say of the new shape, which is tried as the table `made`.
 pub async fn evidence(
     connection: &mut Conn,
     table: &Table,
     spec: &Spec,
-    old: &[Column],
-    new: &[Column],
+    (old, new): (&[Column], &[Column]),
+    made: i64,
 ) -> Result<Evidence> {
     let mut evidence = Evidence::default();
     let source = table.full_name();
@@ -56,18 +57,14 @@ pub async fn evidence(
     if !evidence.unfit.is_empty() {
         return Ok(evidence);
     }
-    let columns: Vec<String> = flow
-        .columns
-        .iter()
-        .map(|c| format!("({})::{} AS {}", c.expression, c.kind, ident(&c.column)))
-        .collect();
     let key: Vec<String> =
         flow.key.iter().map(|column| format!("s.{}::text", ident(&column.source))).collect();
     let all = format!(
         "SELECT concat_ws(', ', {}) AS rp_key, true AS rp_asked, {} FROM {source} AS s",
         key.join(", "),
-        columns.join(", ")
+        flow.written().join(", ")
     );
+    let computed = computed(connection, &made.to_string()).await?;
     for unique in &spec.new.unique {
         // What was unique and is as it was stays unique.
         let was = spec.old.unique.iter().any(|old| {
@@ -88,13 +85,26 @@ pub async fn evidence(
         if was && !changes || is_key {
             continue;
         }
-        let groups = rows(connection, grouped(unique, &all, false)).await?;
+        run(connection, "SAVEPOINT rp_evidence").await?;
+        let groups =
+            match rows(connection, grouped(unique, &with_computed(&all, unique, &computed), false)).await {
+                // A column is in it that is not written, and gets a default.
+                Err(error) if error.kind() == ErrorKind::ForeignDdl => {
+                    run(connection, "ROLLBACK TO SAVEPOINT rp_evidence").await?;
+                    continue;
+                }
+                done => done?,
+            };
         if !groups.is_empty() {
             let samples = groups
                 .iter()
                 .take(5)
                 .map(|row| {
-                    Ok(format!("{}: {}", get::<String>(row, 0)?, listed(&get::<String>(row, 1)?)?.join("; ")))
+                    Ok(format!(
+                        "{}: {}",
+                        get::<String>(row, 0)?,
+                        listed::<String>(&get::<String>(row, 1)?)?.join("; ")
+                    ))
                 })
                 .collect::<Result<_>>()?;
             evidence.collisions.push(Collision {

@@ -144,11 +144,7 @@ pub async fn ask_rows(
 ) -> Result<()> {
     let flow = spec.flow(Direction::Forward)?;
     let source = table.full_name();
-    let mut values: Vec<String> = flow
-        .columns
-        .iter()
-        .map(|mapped| format!("({})::{} AS {}", mapped.expression, mapped.kind, ident(&mapped.column)))
-        .collect();
+    let mut values = flow.written();
     let mut computed = String::new();
     let all = format!(
         "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attgenerated <> '', a.attidentity <> '',

@@ -59,6 +59,15 @@ pub async fn tried(connection: &mut Conn, table: &Table, shape: &Shape, old: &De
     Ok(Tried { full, partitions })
 }
 
+/// How many indexes the table of a shape will have, before it is tried: the file's, and those that stay.
+pub fn index_count(shape: &Shape, old: &Definition) -> usize {
+    let is_given = |index: &&Index| {
+        let given = shape.indexes.iter().filter_map(|given| given.name.as_deref());
+        given.map(unquoted).any(|name| name == index.name)
+    };
+    shape.indexes.len() + old.indexes.iter().filter(|index| !is_given(index)).count()
+}
+
 /// A partition's name, and that of the table that it is a part of: one that the file makes before.
 fn placed(table: &Table, partition: &GivenPartition, known: &[String]) -> Result<(String, String)> {
     let here = |name: &str| {

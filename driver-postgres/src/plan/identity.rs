@@ -7,6 +7,7 @@ use replank_core::{Error, ErrorKind, Result};
 use super::Drafting;
 use super::alter::unquoted;
 use crate::inspect::Table;
+use crate::lint::Seen;
 use crate::parse::{Action, Kind};
 use crate::slot::IS_IDENTITY;
 use crate::sql::{first, get, rows, text};
@@ -28,6 +29,20 @@ struct Publication {
 }
 
 impl Drafting<'_> {
+    /// What is written of runs is sent to whoever follows all tables: PostgreSQL's own subscribers stop at a table that they do
+    /// not have. <https://www.postgresql.org/docs/current/logical-replication-conflicts.html>.
+    pub(super) async fn see_publications_of_all(&mut self) -> Result<()> {
+        let of_all = "SELECT pubname::text FROM pg_publication WHERE puballtables ORDER BY 1";
+        for row in rows(self.connection, of_all).await? {
+            let name: String = get(&row, 0)?;
+            let what = format!(
+                "publication {name} is of all tables: replank's own records would be sent, and subscribers without them stop there"
+            );
+            self.seen.push(Seen { rule: "P154".to_owned(), what });
+        }
+        Ok(())
+    }
+
     /// Goes through the actions in their order.
     ///
     /// # Errors

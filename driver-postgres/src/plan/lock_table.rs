@@ -8,14 +8,14 @@ use crate::sql::{first, get};
 /// For each partition: the table itself, what is kept beside it and that one's index, and two triggers of ours.
 const OF_A_PARTITION: u64 = 5;
 
-/// Why so many partitions, with as many indexes each, are not locked together.
-pub async fn refusal(connection: &mut Conn, partitions: u64, indexes: u64) -> Result<Option<String>> {
+/// Why so many partitions are not locked together, of both tables, with as many indexes in all.
+pub async fn refusal(connection: &mut Conn, partitions: usize, indexes: usize) -> Result<Option<String>> {
     let sql = "SELECT current_setting('max_locks_per_transaction')::bigint,
                       current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint";
     let Some(row) = first(connection, sql).await? else { return Ok(None) };
     let whole = |at: usize| -> Result<u64> { Ok(u64::try_from(get::<i64>(&row, at)?).unwrap_or_default()) };
     let (each, sessions) = (whole(0)?, whole(1)?);
-    let needed = partitions * (OF_A_PARTITION + indexes);
+    let needed = needed(partitions, indexes);
     Ok(setting(needed, each, sessions).map(|setting| {
         format!(
             "the swap would hold about {needed} locks at once, on {partitions} partitions and what belongs to them, and the server has room \
@@ -23,6 +23,11 @@ pub async fn refusal(connection: &mut Conn, partitions: u64, indexes: u64) -> Re
             each * sessions
         )
     }))
+}
+
+fn needed(partitions: usize, indexes: usize) -> u64 {
+    let whole = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    whole(partitions).saturating_mul(OF_A_PARTITION).saturating_add(whole(indexes))
 }
 
 /// What `max_locks_per_transaction` would have to be; none where it is enough. Half of the table is for others. Chosen.
@@ -35,6 +40,12 @@ fn setting(needed: u64, each: u64, sessions: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_table_counts_with_its_own_indexes() {
+        // Into a table without partitions, which has as many again.
+        assert_eq!(needed(400, 400 * 3), 3_200);
+    }
 
     #[test]
     fn half_of_the_locks_are_for_others() {

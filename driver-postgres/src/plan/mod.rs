@@ -42,7 +42,7 @@ use crate::inspect::Table;
 use crate::lint::{Facts, Seen};
 use crate::parse::{self, Statement, parse, parse_all, within_transaction};
 use crate::partitions::Partition;
-use crate::preflight::{POOLED, refuse_publication_of_all};
+use crate::preflight::POOLED;
 use crate::spec::{CaptureBy, Spec};
 use crate::sql::{first, get, is_so};
 use crate::state::{Names, all_runs};
@@ -75,7 +75,7 @@ pub async fn draft(server: &Server, request: &Request) -> Result<Draft> {
     let mut drafting =
         Drafting { connection: &mut connection, names, version, capture, seen: Vec::new(), lost: Vec::new() };
     if !matches!(request, Request::TakeBack { .. }) {
-        refuse_publication_of_all(drafting.connection).await?;
+        drafting.see_publications_of_all().await?;
     }
     let mut drafted = match request {
         Request::Statement { text, forward, reverse, .. } => {

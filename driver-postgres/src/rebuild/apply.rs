@@ -5,9 +5,10 @@ use replank_core::value::{Change, Key};
 use replank_core::{Error, ErrorKind, Result};
 
 use super::range::{Condition, encoded, keys};
-use super::{Core, parked};
+use super::{Core, parked, with_computed};
 use crate::connect::Conn;
-use crate::sql::{get, ident, rows};
+use crate::inspect::computed;
+use crate::sql::{get, ident, rows, text};
 
 /// Applies, and commits.
 pub async fn apply(connection: &mut Conn, core: &Core, changes: &[Change]) -> Result<Applied> {
@@ -46,7 +47,7 @@ pub async fn apply(connection: &mut Conn, core: &Core, changes: &[Change]) -> Re
 async fn free_ones(connection: &mut Conn, core: &Core, changes: &[Change]) -> Result<Applied> {
     if !core.parks()? {
         match attempt(connection, core, changes, Rows::Free).await {
-            // Of a unique index over a column that is computed, nothing is known before the row is written.
+            // Of a unique index over a column that is not written, nothing is known before the row is.
             Err(error) if matches!(error.kind(), ErrorKind::Duplicate | ErrorKind::ForeignDdl) => {}
             done => return done,
         }
@@ -85,7 +86,13 @@ async fn attempt(connection: &mut Conn, core: &Core, changes: &[Change], which: 
                 changes.iter().filter(|change| change.removed).map(|change| &change.key).collect();
             (parked::statements(core, &all, &keys(afresh, key))?, parked::LEAVING)
         }
-        false => (plain(core, &all, which)?, 1),
+        false => {
+            let is_free = match which {
+                Rows::Free => taken_by_none(connection, core).await?,
+                _ => String::new(),
+            };
+            (plain(core, &all, &is_free)?, 1)
+        }
     };
     if which == Rows::None {
         statements.truncate(leaving);
@@ -97,7 +104,7 @@ async fn attempt(connection: &mut Conn, core: &Core, changes: &[Change], which: 
 
 /// Every key leaves its unique values before any row is written; a row that collides all the same is left out, and its key
 /// is the answer. What stands in the way stays, whatever moment it is of: its own change will remove it.
-fn plain(core: &Core, keys: &str, which: Rows) -> Result<Vec<String>> {
+fn plain(core: &Core, keys: &str, is_free: &str) -> Result<Vec<String>> {
     let flow = core.flow()?;
     let (source_key, written_key) = (core.source_key()?, core.written_key()?);
     let condition = Condition::keys("rp_keys", &flow.key);
@@ -118,7 +125,7 @@ fn plain(core: &Core, keys: &str, which: Rows) -> Result<Vec<String>> {
         format!(
             "WITH rp_keys AS MATERIALIZED ({keys}),
              rp_source AS MATERIALIZED (SELECT {} AS rp_key, {} FROM {} AS s WHERE {}),
-             rp_done AS (INSERT INTO {written} AS w ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM rp_source AS s{}
+             rp_done AS (INSERT INTO {written} AS w ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM rp_source AS s{is_free}
                          {} RETURNING {} AS rp_key)
              SELECT rp_key FROM rp_source AS s WHERE NOT EXISTS (SELECT FROM rp_done AS d WHERE d.rp_key = s.rp_key)",
             encoded("s", &source_key),
@@ -127,7 +134,6 @@ fn plain(core: &Core, keys: &str, which: Rows) -> Result<Vec<String>> {
             condition.sql("s", &source_key),
             columns.join(", "),
             slots.join(", "),
-            if which == Rows::Free { taken_by_none(core)? } else { String::new() },
             core.leaving_out(),
             encoded("w", &written_key),
         ),
@@ -135,15 +141,10 @@ fn plain(core: &Core, keys: &str, which: Rows) -> Result<Vec<String>> {
 }
 
 /// That no row of the written table has the unique values of a row of `rp_source`, under `s`.
-fn taken_by_none(core: &Core) -> Result<String> {
+async fn taken_by_none(connection: &mut Conn, core: &Core) -> Result<String> {
     let written = core.written();
-    let columns: Vec<String> = core
-        .flow()?
-        .columns
-        .iter()
-        .enumerate()
-        .map(|(at, column)| format!("s.rp_v{at}::{} AS {}", column.kind, ident(&column.column)))
-        .collect();
+    let row = format!("SELECT {}", core.flow()?.written_as(|at, _| format!("s.rp_v{at}")).join(", "));
+    let computed = computed(connection, &format!("to_regclass({})", text(&written))).await?;
     let conditions: Vec<String> = core
         .spec
         .written(core.job.direction)
@@ -159,10 +160,10 @@ fn taken_by_none(core: &Core) -> Result<String> {
             let counts = unique.condition.as_ref().map(|condition| format!("({condition})"));
             let counts = counts.unwrap_or_else(|| "true".to_owned());
             format!(
-                "NOT EXISTS (SELECT FROM (SELECT {}, {counts} AS rp_counts FROM (SELECT {}) AS m) AS x
+                "NOT EXISTS (SELECT FROM (SELECT {}, {counts} AS rp_counts FROM ({}) AS m) AS x
                              WHERE x.rp_counts AND EXISTS (SELECT FROM {written} WHERE {} AND {counts}))",
                 values.join(", "),
-                columns.join(", "),
+                with_computed(&row, unique, &computed),
                 same.join(" AND ")
             )
         })

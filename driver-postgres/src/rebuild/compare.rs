@@ -9,8 +9,9 @@ use replank_core::{Error, ErrorKind, Result};
 use super::Core;
 use super::range::{Condition, encoded, keys as keys_table};
 use crate::connect::Conn;
+use crate::inspect::computed;
 use crate::spec::Unique;
-use crate::sql::{first, get, ident, rows};
+use crate::sql::{first, get, ident, listed, rows, text};
 
 /// Compares the rows of a range.
 pub async fn range(connection: &mut Conn, core: &Core, bounds: &Bounds) -> Result<Compared> {
@@ -81,14 +82,8 @@ async fn compare(connection: &mut Conn, core: &Core, condition: &Condition, with
     let row = found.ok_or_else(|| Error::new(ErrorKind::Internal, "a comparison gave no answer"))?;
     let rows: i64 = get(&row, 0)?;
     let differing: Option<String> = get(&row, 1)?;
-    let differing = differing.map(|list| listed(&list)).transpose()?.unwrap_or_default();
+    let differing = differing.map(|list| listed::<String>(&list)).transpose()?.unwrap_or_default();
     Ok(Compared { rows: u64::try_from(rows).unwrap_or_default(), differing: core.changes(differing)? })
-}
-
-/// Keys, as the server lists them.
-pub fn listed(list: &str) -> Result<Vec<String>> {
-    serde_json::from_str(list)
-        .map_err(|error| Error::new(ErrorKind::Internal, "a list of keys cannot be read").caused_by(error))
 }
 
 /// Groups of source rows that collide under the written table's unique indexes, one of these rows among them.
@@ -99,28 +94,43 @@ pub async fn collisions(connection: &mut Conn, core: &Core, keys: &[Key]) -> Res
     }
     let flow = core.flow()?;
     let names = core.source_key()?;
-    let columns: Vec<String> = flow
-        .columns
-        .iter()
-        .map(|column| format!("({})::{} AS {}", column.expression, column.kind, ident(&column.column)))
-        .collect();
     let mapped = format!(
         "SELECT {} AS rp_key, {} AS rp_asked, {} FROM {} AS s",
         encoded("s", &names),
         Condition::keys("rp_keys", &flow.key).sql("s", &names),
-        columns.join(", "),
+        flow.written().join(", "),
         core.source_rows()
     );
+    let computed = computed(connection, &format!("to_regclass({})", text(&core.written()))).await?;
     for unique in &core.spec.written(core.job.direction).unique {
         let with = format!("WITH rp_keys AS MATERIALIZED ({})", keys_table(keys, &flow.key));
-        let sql = format!("{with} {}", grouped(unique, &mapped, true));
-        for row in rows(connection, sql).await.map_err(|error| core.missed(error))? {
+        let sql = format!("{with} {}", grouped(unique, &with_computed(&mapped, unique, &computed), true));
+        let groups = match rows(connection, sql).await {
+            // Of columns that are not written nothing is known, and they may be in it.
+            Err(error) if error.kind() == ErrorKind::ForeignDdl => continue,
+            done => done.map_err(|error| core.missed(error))?,
+        };
+        for row in groups {
             let (value, others): (String, String) = (get(&row, 0)?, get(&row, 1)?);
-            let others = listed(&others)?.join("; ");
+            let others = listed::<String>(&others)?.join("; ");
             found.push(format!("{} {value}: rows {} = {others}", unique.name, names.join(", ")));
         }
     }
     Ok(found)
+}
+
+/// A query's rows, with what a unique index has of columns that are computed from them.
+pub fn with_computed(rows: &str, unique: &Unique, computed: &[(String, String)]) -> String {
+    let is_in_it = |name: &str| unique.parts.iter().chain(&unique.condition).any(|part| part.contains(name));
+    let added: Vec<String> = computed
+        .iter()
+        .filter(|(name, _)| is_in_it(name))
+        .map(|(name, expression)| format!(", ({expression}) AS {}", ident(name)))
+        .collect();
+    match added.is_empty() {
+        true => rows.to_owned(),
+        false => format!("SELECT rp_c.*{} FROM ({rows}) AS rp_c", added.concat()),
+    }
 }
 
 /// Groups of rows with one value under a unique index: the value, and the rows' keys. `rows` has `rp_key`, `rp_asked` and

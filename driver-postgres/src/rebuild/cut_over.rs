@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use replank_core::driver::{
-    Applied, Compared, CutOver, GAVE_WAY, Holder, Owner, Revision, SwapGuard, SwapOutcome,
+    Applied, Compared, CutOver, GAVE_WAY, HELD_FOR, Holder, Owner, Revision, SwapGuard, SwapOutcome,
 };
 use replank_core::run::{Direction, Run};
 use replank_core::value::{Change, Key, Position};
@@ -32,7 +32,7 @@ const AT_ONCE: usize = 100;
 const PLAIN_HOLD: Duration = Duration::from_secs(1);
 /// What is left of the budget when it comes to the second lock; less is not worth asking for.
 const LEAST: Duration = Duration::from_millis(20);
-/// Writers wait for the swap, for as long as a bad disk takes; a session that is silent for longer is lost.
+/// Writers wait for the swap, for as long as a bad disk takes; a session that is silent for so much longer than it may take is lost.
 const SWAP_WAIT: Duration = Duration::from_secs(10);
 /// A session that was ended rolls back at once.
 const END_WAIT: Duration = Duration::from_secs(5);
@@ -269,7 +269,9 @@ impl Guard {
 
     /// How it ended, and whether the server said so.
     async fn swap(&mut self) -> (SwapOutcome, bool) {
-        let exchanged = timeout(SWAP_WAIT, self.exchange()).await.unwrap_or_else(|_elapsed| Err(silent()));
+        let exchanged = timeout(longest_exchange(self.budget, self.hold()), self.exchange())
+            .await
+            .unwrap_or_else(|_elapsed| Err(silent()));
         if let Err(error) = exchanged {
             let is_lost = error.kind() == ErrorKind::ConnectionLost;
             // The transaction is not committed, and the release sees to it that it never is.
@@ -303,7 +305,7 @@ impl Guard {
         let all = swap::statements(&core, aside, attached, tables, &number, self.captures).await?;
         self.lock_out_all().await?;
         // Readers wait from here on, and for as long again at most.
-        let hold = if self.has_partitions() { self.budget } else { self.budget.max(PLAIN_HOLD) };
+        let hold = self.hold();
         let began = Instant::now();
         match self.rename(&all, began + hold).await {
             Err(error) if error.kind() == ErrorKind::LockTimeout && began.elapsed() >= hold => {
@@ -341,24 +343,27 @@ impl Guard {
         if Instant::now() > until { Err(self.too_long()) } else { Ok(()) }
     }
 
-    fn has_partitions(&self) -> bool {
-        self.trees.numbers().next().is_some()
+    /// How long the second lock may be held.
+    fn hold(&self) -> Duration {
+        match self.trees.numbers().next() {
+            Some(_) => self.budget,
+            None => self.budget.max(PLAIN_HOLD),
+        }
     }
 
     /// Nobody would have got in for longer than was said.
     fn too_long(&self) -> Error {
-        let budget = self.budget.as_millis();
-        let mut what = format!(
-            "the exchange of the names took longer than the lock budget of {budget} ms, and was taken back"
-        );
+        let hold = self.hold();
+        let mut what = "the exchange of the names took longer than ".to_owned();
+        what.push_str(&match hold == self.budget {
+            true => format!("the lock budget of {} ms, and was taken back", hold.as_millis()),
+            false => format!("{} ms, and was taken back", hold.as_millis()),
+        });
         let partitions = self.trees.numbers().count();
         if partitions > 0 {
-            what.push_str(&format!(
-                "; {partitions} partitions get names in it: --lock-budget {}ms",
-                budget * 2
-            ));
+            what.push_str(&format!("; {partitions} partitions, and their indexes, get names in it"));
         }
-        Error::new(ErrorKind::LockTimeout, what)
+        Error::new(ErrorKind::LockTimeout, what).with(HELD_FOR, format!("{} ms", hold.as_millis()))
     }
 
     /// Never queues for the second lock: who has read the table and comes to write it waits for the first one, and the server
@@ -480,6 +485,11 @@ impl Guard {
     }
 }
 
+/// Both locks and what is done under them, and then as long as a disk may be bad.
+fn longest_exchange(budget: Duration, hold: Duration) -> Duration {
+    budget + hold + SWAP_WAIT
+}
+
 fn silent() -> Error {
     Error::new(ErrorKind::ConnectionLost, "the session that has the lock does not answer")
 }
@@ -547,6 +557,23 @@ impl SwapGuard for Guard {
                 let Self { core, aside, .. } = *self;
                 core.server.keep(aside);
                 Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_lost_only_after_all_that_it_may_take() {
+        for budget in [1, 200, 5_000, 60_000].map(Duration::from_millis) {
+            for hold in [budget, budget.max(PLAIN_HOLD)] {
+                assert!(
+                    longest_exchange(budget, hold) >= budget + hold + Duration::from_secs(5),
+                    "{budget:?}"
+                );
             }
         }
     }

@@ -21,7 +21,7 @@ mod snapshots;
 mod spool;
 mod swap;
 
-pub use compare::{grouped, listed};
+pub use compare::{grouped, with_computed};
 pub use prepare::{closing, not_nulls};
 pub use snapshots::older_than_beside as older_snapshots;
 
@@ -176,7 +176,10 @@ impl Core {
                 || index.constraint.as_ref().is_some_and(|constraint| constraint.starts_with("EXCLUDE"))
         };
         let is_key = !written.tells_apart_fewer(&self.flow()?.key);
-        let lane = match is_exact && is_key && indexes.iter().filter(excludes).count() <= 1 {
+        let of_parts =
+            written.partitions.iter().flat_map(|part| &part.indexes).filter(|index| index.keeps_out);
+        let keeping_out = indexes.iter().filter(excludes).count() + of_parts.count();
+        let lane = match is_exact && is_key && keeping_out <= 1 {
             true => Lane((stable_hash(&key.0) % u64::from(LANES)) as u16),
             false => Lane(0),
         };

@@ -185,7 +185,10 @@ impl Machine {
 
     fn next_index(&mut self, now: Duration) -> Option<Action> {
         let is_time = self.state == RunState::BuildingIndexes && !self.is_building && !self.is_paused;
-        if !is_time || self.throttle.is_some() || !self.backoff.is_over(Kind::Index, now) {
+        // A throttle is for what can wait. Until the first index was tried nothing is applied, and the log grows for as long as
+        // somebody writes: it would cost more later than it saves now.
+        let is_throttled = self.throttle.is_some() && !self.keeps_changes();
+        if !is_time || is_throttled || !self.backoff.is_over(Kind::Index, now) {
             return None;
         }
         // Rows that an earlier try found colliding are settled first.

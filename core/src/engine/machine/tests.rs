@@ -162,6 +162,33 @@ fn rows_that_the_first_index_finds_in_each_others_way_are_applied_before_it_is_t
 }
 
 #[test]
+fn a_throttle_that_lasts_keeps_no_change_from_being_applied_once_all_is_copied() {
+    let mut setup = setup(Direction::Forward);
+    (setup.pace.apply_during_copy, setup.pace.apply_during_build) = (false, false);
+    let mut machine = Machine::new(setup, RunState::Copying, &begun(), Box::new(reached));
+    machine.enter(RunState::BuildingIndexes);
+    machine.set_throttle(Some("a signal".to_owned()));
+    machine.set_paused(true);
+    assert_eq!(startable(&mut machine), [Action::Head], "a person who says pause means all of it");
+    machine.take(Outcome::Head(Ok(at(0))), NOW);
+    machine.set_paused(false);
+    assert_eq!(startable(&mut machine), [Action::ListIndexes]);
+    machine.take(Outcome::ListIndexes(Ok(vec!["key".to_owned(), "other".to_owned()])), NOW);
+    assert_eq!(startable(&mut machine), [Action::BuildIndex("key".to_owned())]);
+    machine.take(Outcome::BuildIndex(Ok(IndexBuild::Built)), NOW);
+    assert_eq!(startable(&mut machine), [Action::Head]);
+    machine.take(Outcome::Head(Ok(at(2))), NOW);
+    assert_eq!(startable(&mut machine), [Action::Pull]);
+    machine.take(Outcome::Pull(Ok(fed(vec![change("a", 0)], 2))), NOW);
+    let applying = batches(&startable(&mut machine)).remove(0);
+    machine.take(Outcome::Apply(applying, NOW, Ok(Applied::default())), NOW);
+    let other = Action::BuildIndex("other".to_owned());
+    assert!(!startable(&mut machine).contains(&other), "the others can wait");
+    machine.set_throttle(None);
+    assert!(startable(&mut machine).contains(&other));
+}
+
+#[test]
 fn a_lost_chunk_holds_its_epoch_until_the_fence_and_nothing_else_starts_meanwhile() {
     let mut machine = machine(RunState::Copying, &begun());
     let flying = copies(&startable(&mut machine));

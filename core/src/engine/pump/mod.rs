@@ -92,6 +92,8 @@ pub struct Pump<'a> {
     attempts: u32,
     /// Those that gave way at once.
     brief_attempts: u32,
+    /// Those whose exchange itself was too long.
+    long_attempts: u32,
     wants_swap: bool,
     /// Since when it has been waited for rows that the old shape cannot hold.
     unsure_since: Option<Instant>,
@@ -154,6 +156,7 @@ impl<'a> Pump<'a> {
             renewed: now,
             attempts: 0,
             brief_attempts: 0,
+            long_attempts: 0,
             unsure_since: None,
             wants_swap: false,
             signals_seen: Vec::new(),

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{End, Goal, Pump};
-use crate::engine::cut_over::{Attempt, CutOver};
+use crate::engine::cut_over::{Attempt, Cost, CutOver};
 use crate::event::Body;
 use crate::ident::Fence;
 use crate::run::{CutoverGate, Direction};
@@ -18,6 +18,8 @@ const ATTEMPTS_MAX: u32 = 40;
 // Those that give way at once cost others next to nothing. Chosen: a minute of them.
 const BRIEF_ATTEMPTS_MAX: u32 = 400;
 const BRIEF_ATTEMPTS_TOLD: u32 = 20;
+// Each keeps everybody out for as long as may be, and nothing comes of it. One may have met a bad moment. Chosen.
+const LONG_ATTEMPTS_MAX: u32 = 3;
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(250);
 const ATTEMPT_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Rows that the old shape cannot hold are told together, if the others are found so soon. Chosen.
@@ -98,9 +100,10 @@ impl Pump<'_> {
         };
         match attempt.attempt().await? {
             Attempt::Swapped => Ok(Some(End::Swapped)),
-            Attempt::NotYet { reason, is_brief } => {
+            Attempt::NotYet { reason, cost } => {
                 self.machine.hold(false);
-                let is_brief = is_brief && self.brief_attempts < BRIEF_ATTEMPTS_MAX;
+                self.long_attempts += u32::from(cost == Cost::Exchange);
+                let is_brief = cost == Cost::Moment && self.brief_attempts < BRIEF_ATTEMPTS_MAX;
                 if is_brief {
                     self.brief_attempts += 1;
                     self.attempts -= 1;
@@ -116,6 +119,17 @@ impl Pump<'_> {
                     self.record.note("attempt", noted).await?;
                     self.record.say(Body::Warning { message: format!("no swap yet: {reason}") });
                 }
+                if self.long_attempts >= LONG_ATTEMPTS_MAX {
+                    let what = format!(
+                        "no swap: {} attempts were taken back, each of them too long by itself",
+                        self.long_attempts
+                    );
+                    let id = &self.record.run.id;
+                    return Err(Error::new(ErrorKind::Gate, what).with("last reason", reason).hint(format!(
+                        "the table is as it was; `replank resume {id}` when less is going on, or with a --lock-budget that is longer, or \
+                         `replank abort {id}`"
+                    )));
+                }
                 if self.attempts >= ATTEMPTS_MAX {
                     return Err(Error::new(
                         ErrorKind::Gate,
@@ -123,7 +137,7 @@ impl Pump<'_> {
                     )
                     .with("last reason", reason)
                     .hint(format!(
-                        "end what holds the table or raise --lock-budget, then `replank resume {}`",
+                        "end what holds the table, then `replank resume {}`, perhaps with a --lock-budget that is longer",
                         self.record.run.id
                     )));
                 }

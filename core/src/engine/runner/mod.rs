@@ -184,20 +184,44 @@ impl Runner {
     /// [`ErrorKind::Usage`] for a limit that is not known, and [`ErrorKind::Refused`] for a run that has
     /// ended; nothing is changed then.
     pub async fn throttle(&self, id: &RunId, set: &BTreeMap<String, String>) -> Result<Run> {
+        self.change_options(id, json!({ "set": set }), |options| {
+            set.iter().try_for_each(|(name, value)| options.limits.set(name, value))
+        })
+        .await
+    }
+
+    async fn change_options(
+        &self,
+        id: &RunId,
+        note: serde_json::Value,
+        change: impl FnOnce(&mut RunOptions) -> Result<()> + Send,
+    ) -> Result<Run> {
         let mut record = self.take_over(id).await?;
         if record.run.state.is_final() {
             return self.give_back(&record, ended(&record.run)).await;
         }
-        let mut limits = record.run.options.limits.clone();
-        if let Err(error) = set.iter().try_for_each(|(name, value)| limits.set(name, value)) {
+        let mut options = record.run.options.clone();
+        if let Err(error) = change(&mut options) {
             return self.give_back(&record, error).await;
         }
-        record.run.options.limits = limits;
+        record.run.options = options;
         let saved = record.save().await;
         self.release(&record).await?;
         saved?;
-        record.note("throttled", json!({ "set": set })).await?;
+        record.note("throttled", note).await?;
         Ok(record.run)
+    }
+
+    /// Changes how long a run that nobody works on may wait for and hold an exclusive lock, for the next runner.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] for a run that has ended; nothing is changed then.
+    pub async fn bound(&self, id: &RunId, lock_budget_ms: u64) -> Result<Run> {
+        self.change_options(id, json!({ "lock_budget_ms": lock_budget_ms }), |options| {
+            options.lock_budget_ms = lock_budget_ms;
+            Ok(())
+        })
+        .await
     }
 
     /// Steps of the run whose inverses would drop what was written since, and that are not taken back yet. None for a

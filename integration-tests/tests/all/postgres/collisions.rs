@@ -58,6 +58,43 @@ async fn on_postgres_a_value_that_stands_in_the_way_back_is_named_beside_an_exch
     );
 }
 
+/// Such a column is written by nobody, so what it will be is asked by what it is computed from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_rows_that_collide_under_a_computed_column_are_named_before_the_copy_and_during_it() {
+    let database = postgres_database().await;
+    let url = database.url.as_str();
+    let mut connection = connect(url).await;
+    let made = "CREATE TABLE t (id int PRIMARY KEY, v text, n int, \"Half\" int GENERATED ALWAYS AS (n * 2) STORED UNIQUE, w text);
+         INSERT INTO t SELECT n, 'v' || n, n FROM generate_series(1, 300) AS n; INSERT INTO t VALUES (301, 'V7', 301)";
+    run(&mut connection, made).await.expect(made);
+    let added = "ALTER TABLE t ADD COLUMN \"Low\" varchar(10) GENERATED ALWAYS AS (lower(v)) STORED, ADD CONSTRAINT low UNIQUE (\"Low\")";
+    let apply = ["apply", "-t", url, "-e", added, "--yes"];
+    run_beside(&apply, &[]).await.exits(3).says("values are not unique under").says("v7: 7; 301");
+    run(&mut connection, "DELETE FROM t WHERE id = 301").await.expect("one of both");
+    let stopped = Stopped::at("index_built:3", &apply).await;
+    run(&mut connection, "UPDATE t SET v = 'V9' WHERE id = 8").await.expect("it is allowed as yet");
+    // Under the lock of the swap nobody would be asked.
+    let mut reader = connect(url).await;
+    run(&mut reader, "BEGIN; SELECT FROM t LIMIT 1").await.expect("read");
+    stopped.wake();
+    let told = "SELECT count(*)::text FROM _replank.events AS e WHERE e::text LIKE '%low v9: rows id = %'";
+    for _ in 0..100 {
+        if text(&mut connection, told).await != "0" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    run(&mut connection, "UPDATE t SET v = 'V8' WHERE id = 8").await.expect("mended");
+    run(&mut reader, "COMMIT").await.expect("let go");
+    stopped.end().await.exits(0).says("low v9: rows id = ");
+    assert_eq!(text(&mut connection, "SELECT \"Low\"::text FROM t WHERE id = 8").await, "v8");
+    // Where a value may become another one, those that are computed are asked for as well.
+    let other = ["apply", "-t", url, "-e", "ALTER TABLE t ALTER w TYPE varchar(20)", "--yes"];
+    run_beside(&["finalize", "last", "-t", url, "--yes"], &[]).await.exits(0);
+    run_beside(&other, &[]).await.exits(0);
+    run_beside(&["revert", "last", "-t", url, "--yes"], &[]).await.exits(0);
+}
+
 /// A backup reads all tables there are for hours, ours too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_postgres_somebody_who_reads_the_new_table_delays_its_constraints_and_no_index() {

@@ -1,13 +1,14 @@
 //! The server's own repack beside those who write, which PostgreSQL has from 19 on: taken when it is asked for, and ended
 //! where it would do harm. Before 19 there is none.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnection;
 
 use super::application::{Application, Orders, text};
 use super::table::{Table, Writers, query, run};
-use crate::binary::{Ended, run_beside};
+use crate::binary::{Ended, replank, run_beside};
 use crate::oracle::judge;
 use crate::random::seed;
 
@@ -194,6 +195,47 @@ async fn on_postgres_the_servers_own_repack_is_ended_where_a_snapshot_would_find
     assert_eq!(sqlx::Row::get::<String, _>(&seen[0], 0), "1000");
     run(&mut report, "COMMIT").await.expect("over");
     assert_eq!(orders.text(FILE).await, file);
+    run_beside(&["resume", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    assert_ne!(orders.text(FILE).await, file);
+}
+
+/// Nobody is at the gate from then on, and the server would exchange the files within half a second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_the_servers_own_repack_ends_with_a_runner_that_is_killed() {
+    let few = Orders::with_rows(1).await;
+    if !is_there(&mut few.connect().await).await {
+        says_there_is_none(repack(&few.url()).await);
+        return;
+    }
+    let orders = slow_orders().await;
+    let (url, file) = (orders.url(), orders.text(FILE).await);
+    let mut args = vec!["rebuild", "orders", "-t", &url];
+    args.extend(ASKED);
+    let mut runner =
+        replank(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary runs");
+    let mut report = orders.connect().await;
+    let builds = "SELECT 1 FROM pg_stat_progress_repack WHERE datname = current_database() AND phase = 'rebuilding index'";
+    let began = Instant::now();
+    while query(&mut report, builds).await.is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it was never seen to build");
+    }
+    run(&mut report, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM turns LIMIT 1")
+        .await
+        .expect("read");
+    // A server that asks every second whether the runner is there has asked just now.
+    let has_asked = "SELECT 1 FROM pg_stat_progress_repack p JOIN pg_stat_activity a USING (pid)
+         WHERE p.datname = current_database() AND clock_timestamp() - a.query_start > interval '1020 milliseconds'";
+    let mut looks = orders.connect().await;
+    while query(&mut looks, has_asked).await.is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it is over already");
+    }
+    runner.kill().expect("it is our child");
+    runner.wait().expect("it ends");
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(orders.text(FILE).await, file, "the files were exchanged, with nobody at the gate");
+    let seen = query(&mut report, "SELECT count(*)::text FROM orders").await;
+    assert_eq!(sqlx::Row::get::<String, _>(&seen[0], 0), "1000");
+    run(&mut report, "COMMIT").await.expect("over");
     run_beside(&["resume", "last", "-t", &url, "--yes"], &[]).await.exits(0);
     assert_ne!(orders.text(FILE).await, file);
 }

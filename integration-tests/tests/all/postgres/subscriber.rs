@@ -70,6 +70,27 @@ async fn on_postgres_a_subscriber_follows_through_the_swap_and_back() {
     }
 }
 
+/// Replank's own records would be sent: a person may know that nobody minds. The rows of a new table, and the log, are never sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_beside_a_publication_of_all_tables_the_server_changes_what_it_can_where_that_is_waived()
+{
+    let table = Table::with_rows(20).await;
+    let url = table.url();
+    table.execute("CREATE PUBLICATION everything FOR ALL TABLES").await;
+    let waived = ["-D", "waive=P154 reason=\"the follower has a list of tables\""];
+    let add = ["apply", "-t", &url, "-e", "ALTER TABLE orders ADD COLUMN more int", "--yes"];
+    run_beside(&add, &[]).await.exits(3).says("refused P154").says("publication everything is of all tables");
+    run_beside(&[&add[..], &waived[..]].concat(), &[]).await.exits(0);
+    let index = ["apply", "-t", &url, "-e", "CREATE INDEX by_id ON orders (id, id)", "--yes"];
+    run_beside(&[&index[..], &waived[..]].concat(), &[]).await.exits(0);
+    run_beside(&["revert", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    let rebuild = ["rebuild", "orders", "-t", &url, "--yes"];
+    run_beside(&[&rebuild[..], &waived[..]].concat(), &[])
+        .await
+        .exits(3)
+        .says("the publication everything, which is of all tables");
+}
+
 /// Without what a subscriber tells rows by, the next UPDATE of an application fails.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_postgres_what_a_subscriber_tells_rows_by_does_not_go() {
