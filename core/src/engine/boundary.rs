@@ -37,7 +37,7 @@ pub enum Boundary {
     ReverseCreated,
     /// The swap is about to be sent.
     SwapSent,
-    /// A step of what follows the name (foreign keys, triggers) is done, others are not.
+    /// A step of what follows the name (foreign keys, triggers, materialized views) is done, others are not.
     Moving,
     /// The swap is acknowledged, the lock perhaps still held.
     SwapAcknowledged,
@@ -122,7 +122,7 @@ impl Boundary {
             Self::ReverseCreated => "the reverse feed exists, under the lock",
             Self::SwapSent => "the swap is about to be sent",
             Self::Moving => {
-                "a step of moving foreign keys and triggers with the name is done, others are not"
+                "a step of moving what follows the name (foreign keys, triggers, materialized views) is done, others are not"
             }
             Self::SwapAcknowledged => "the swap is acknowledged, the lock not yet released",
             Self::Released => "the lock is released, the journal does not know of the swap",

@@ -1,10 +1,11 @@
-//! What hangs on a table and has to follow its name: triggers, foreign keys both ways, views, policies, grants, comments,
-//! sequences, marks. Read as the statements that take it off the one table and put it on the other, so that what was read
+//! What hangs on a table and has to follow its name: triggers, foreign keys both ways, views, materialized ones too, policies, grants,
+//! comments, sequences, marks. Read as the statements that take it off the one table and put it on the other, so that what was read
 //! before the lock can be held against what is there under it.
 
 mod comments;
 mod keys;
 mod marks;
+mod matviews;
 mod others;
 mod partitions;
 mod policies;
@@ -22,6 +23,8 @@ use crate::connect::Conn;
 use crate::definition::within_no_path;
 use crate::rebuild::closing;
 use crate::sql::{get, rows, run};
+use matviews::READING;
+pub use matviews::{LIKENESS, Matview, STAMP, said_otherwise};
 use views::GONE;
 
 /// What hangs on a table.
@@ -35,6 +38,8 @@ pub struct Attached {
     pub later: Vec<String>,
     /// Numbers of other tables that the statements lock.
     pub related: Vec<i64>,
+    /// Materialized views that read the table: the swap puts others in their place.
+    pub matviews: Vec<Matview>,
     /// What cannot follow, and why.
     pub cannot: Vec<String>,
 }
@@ -79,6 +84,7 @@ impl Attached {
                 "closed" => attached.on.push(closing(&statement)),
                 "later" => attached.later.push(statement),
                 "cannot" => attached.cannot.push(statement),
+                "matview" => attached.matviews.push(Matview::of(&statement)?),
                 "related" => attached.related.push(statement.parse().map_err(|_| {
                     Error::new(ErrorKind::Internal, "a table's number is none").with("it is", &statement)
                 })?),
@@ -117,6 +123,7 @@ fn query(live: i64, incoming: i64) -> String {
         triggers::parts(),
         keys::parts(),
         views::parts(),
+        matviews::parts(),
         policies::parts(),
         rights::parts(),
         comments::parts(),
@@ -154,7 +161,8 @@ fn beginning(live: i64, incoming: i64) -> String {
               d AS (SELECT h.inhrelid AS oid, h.inhdetachpending FROM pg_inherits h JOIN pg_class p ON p.oid = h.inhparent
                     WHERE h.inhparent = {live} AND p.relkind = 'p'
                     UNION ALL SELECT h.inhrelid, h.inhdetachpending FROM pg_inherits h JOIN d ON h.inhparent = d.oid),
-              {GONE}"
+              {GONE},
+              {READING}"
     )
 }
 

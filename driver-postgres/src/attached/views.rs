@@ -32,30 +32,30 @@ fn kept() -> Vec<Part> {
     vec![
         part(45, "SELECT DISTINCT 'on', format('CREATE OR REPLACE VIEW %s%s AS %s', v.oid::regclass,
                     ' WITH (' || array_to_string(v.reloptions, ', ') || ')', pg_get_viewdef(v.oid))
-             FROM l, pg_depend d JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class v ON v.oid = w.ev_class
+             FROM changing l, pg_depend d JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class v ON v.oid = w.ev_class
              WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = l.oid
              AND v.relkind = 'v' AND v.oid NOT IN (SELECT oid FROM gone)"),
         part(1, "SELECT DISTINCT 'related', v.oid::text
-             FROM l, pg_depend d JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class v ON v.oid = w.ev_class
+             FROM changing l, pg_depend d JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class v ON v.oid = w.ev_class
              WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = l.oid
              AND v.relkind = 'v'
              UNION SELECT 'related', oid::text FROM gone"),
-        part(1, "SELECT DISTINCT 'cannot', format('%s %s', CASE v.relkind WHEN 'm' THEN 'the materialized view'
-                    ELSE 'a rule on' END, v.oid::regclass)
+        part(1, "SELECT DISTINCT 'cannot', format('a rule on %s', v.oid::regclass)
              FROM l, pg_depend d JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class v ON v.oid = w.ev_class
              WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = l.oid
-             AND (v.relkind <> 'v' OR w.rulename <> '_RETURN')"),
+             AND (v.relkind NOT IN ('v', 'm') OR w.rulename <> '_RETURN')"),
         part(1, "SELECT DISTINCT 'cannot', format('the view %s, which belongs to another login', v.oid::regclass)
-             FROM l, pg_depend d JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class v ON v.oid = w.ev_class
+             FROM changing l, pg_depend d JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class v ON v.oid = w.ev_class
              WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = l.oid
              AND v.relkind = 'v' AND NOT pg_has_role(v.relowner, 'USAGE')
              UNION SELECT 'cannot', format('the view %s, which belongs to another login', name) FROM gone
              WHERE NOT pg_has_role(relowner, 'USAGE')"),
-        part(1, "SELECT DISTINCT 'cannot', format('the view %s, which shows column %I', v.oid::regclass, a.attname)
+        part(1, "SELECT DISTINCT 'cannot', format('the %sview %s, which shows column %I', CASE v.relkind WHEN 'm' THEN 'materialized ' END,
+                    v.oid::regclass, a.attname)
              FROM l, i, pg_depend d JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class v ON v.oid = w.ev_class
              JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
              WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = l.oid
-             AND v.relkind = 'v'
+             AND v.relkind IN ('v', 'm')
              AND NOT EXISTS (SELECT FROM pg_attribute b WHERE b.attrelid = i.oid AND b.attname = a.attname AND NOT b.attisdropped)"),
     ]
 }

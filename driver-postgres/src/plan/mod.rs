@@ -13,6 +13,7 @@ mod keeping;
 mod key;
 mod lock_table;
 mod mapping;
+mod matview_trial;
 mod object;
 mod parent_index;
 mod parent_key;

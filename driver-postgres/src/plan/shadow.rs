@@ -11,6 +11,7 @@ use super::foresight::{self, After};
 use super::given::{self, taken};
 use super::keeping;
 use super::mapping::{self, Column, Given, Shapes};
+use super::matview_trial::{self, Followed};
 use super::partition_own::Own;
 use super::{lock_table, partitioned_writes, view_trial};
 use crate::attached::{Attached, place_query};
@@ -287,6 +288,10 @@ async fn shadow(
         None => view_trial::obstacle(connection, table, made, &before).await?,
         why => why,
     };
+    let foreseen = match foreseen {
+        None => matview_trial::obstacle(connection, table, made, &attached.matviews).await?,
+        why => why,
+    };
     if let Some(why) = foreseen {
         return no(why);
     }
@@ -299,6 +304,7 @@ async fn shadow(
     let added = new_columns.iter().filter(|column| !column.is_generated).filter(is_new);
     let added: Vec<&str> = added.map(|column| column.name.as_str()).collect();
     let mut candidate = candidate(table, &spec, mapped.backward.err(), &added)?;
+    fills(&mut candidate, &Followed::read(connection, &attached.matviews).await?);
     if let Some(back) = &spec.backward
         && let owed = foresight::owed_back(connection, table, &back.kept).await?
         && let Some(first) = owed.first()
@@ -537,6 +543,24 @@ fn candidate(table: &Table, spec: &Spec, no_way_back: Option<String>, added: &[&
         ],
         ..whole
     })
+}
+
+/// Materialized views are made anew, which takes time and place.
+fn fills(candidate: &mut Candidate, followed: &Followed) {
+    if followed.names.is_empty() {
+        return;
+    }
+    let names = followed.names.join(", ");
+    candidate.reason =
+        format!("{}; materialized views are made anew and filled before the swap: {names}", candidate.reason);
+    let title = format!(
+        "make the materialized views over the new table, and fill them, for as long as REFRESH takes: {names}"
+    );
+    let before_swap = candidate.steps.len().saturating_sub(1);
+    candidate.steps.insert(before_swap, Step::of_engine(&title, "drop the new ones"));
+    // Filled again when somebody refreshes the old one meanwhile, beside what is there.
+    candidate.disk_bytes =
+        candidate.disk_bytes.map(|bytes| bytes.saturating_add(followed.bytes.saturating_mul(2)));
 }
 
 fn swap_ms<'a>(partitions: impl Iterator<Item = &'a Partition>) -> u64 {

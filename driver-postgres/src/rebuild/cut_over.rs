@@ -16,6 +16,8 @@ use replank_core::value::{Change, Key, Position};
 use replank_core::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::matview_filling::Filling;
+use super::matviews::{self, Pair};
 use super::parts::{Trees, with_partitions};
 use super::{Core, Handle, apply, compare, feed, lasting, number_of, polite, snapshots, spool, swap};
 use crate::attached::Attached;
@@ -102,8 +104,23 @@ async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> 
     let names = core.incoming_names();
     let mut connection = core.server.connect().await?;
     Attached::prepare(&mut connection, live, written).await?;
-    let attached = Attached::again(&mut connection, Some(&names)).await?;
+    let mut attached = Attached::again(&mut connection, Some(&names)).await?;
     refuse_what_cannot_follow(&attached)?;
+    let pairs = matviews::follow(core, &mut aside, &attached.matviews, (live, written)).await?;
+    for number in pairs.iter().flat_map(|pair| [pair.live.oid, pair.incoming]) {
+        polite::send_vacuum_away(core, number).await?;
+    }
+    if !pairs.is_empty() {
+        // Whoever refreshes one reads the new table, which has other rights since.
+        let before = std::mem::replace(&mut attached, Attached::again(&mut connection, Some(&names)).await?);
+        if attached.matviews != before.matviews {
+            return Err(Error::new(
+                ErrorKind::Retry,
+                "a materialized view was changed or refreshed just now",
+            ));
+        }
+    }
+    let filling = Filling::of(core, &pairs).await?;
     if core.spec.changes_lasting() {
         let is_unlogged = core.spec.written(core.job.direction).definition.is_unlogged();
         if let Some(why) = lasting::hindrance(&mut aside, live, is_unlogged).await? {
@@ -141,6 +158,8 @@ async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> 
         written,
         trees,
         attached,
+        pairs,
+        filling,
         sequences,
         budget,
         // From here on every wait of others is ours.
@@ -214,6 +233,10 @@ struct Guard {
     written: i64,
     trees: Trees,
     attached: Attached,
+    /// Materialized views, each with the one that takes its name.
+    pairs: Vec<Pair>,
+    /// Some of them are to be filled first.
+    filling: Option<Filling>,
     /// That the columns of both tables count by. No statement locks one by itself: it is looked who holds one.
     sequences: Vec<i64>,
     budget: Duration,
@@ -259,6 +282,7 @@ impl Guard {
         core.check_definition(connection).await?;
         feed::check_capture(connection, core).await?;
         let names = core.incoming_names();
+        // The stamps of materialized views among it: those that were refreshed just now.
         let now = Attached::again(connection, Some(&names)).await?;
         let trees = Trees::read(connection, self.live, self.written).await?;
         if now == self.attached && trees == self.trees {
@@ -294,6 +318,9 @@ impl Guard {
 
     /// Everything but the commit.
     async fn exchange(&mut self) -> Result<()> {
+        if let Some(filling) = &mut self.filling {
+            return Err(filling.begin().await?);
+        }
         snapshots::wait_for_older(&mut self.aside, self.connection.pid(), self.deadline).await?;
         let core = Arc::clone(&self.core);
         let number = match first(&mut self.connection, "SELECT pg_current_xact_id()::text").await? {
@@ -302,7 +329,8 @@ impl Guard {
         };
         let (aside, attached) = (&mut self.aside, &self.attached);
         let tables = (self.live, self.written, &self.trees);
-        let all = swap::statements(&core, aside, attached, tables, &number, self.captures).await?;
+        let all =
+            swap::statements(&core, aside, (attached, &self.pairs), tables, &number, self.captures).await?;
         self.lock_out_all().await?;
         // Readers wait from here on, and for as long again at most.
         let hold = self.hold();
@@ -403,6 +431,7 @@ impl Guard {
     /// The tables that are to be locked, as a list of numbers; those of partitions are locked with what they are a part of.
     fn tables(&self, parts: impl Iterator<Item = i64>) -> String {
         let all = self.attached.related.iter().copied().chain([self.live, self.written]).chain(parts);
+        let all = all.chain(self.pairs.iter().map(|pair| pair.incoming));
         all.map(|number| number.to_string()).collect::<Vec<_>>().join(", ")
     }
 
@@ -451,14 +480,16 @@ impl Guard {
         }
     }
 
-    /// Views first: whoever reads through one has it before the table. `LOCK TABLE` would lock what else a view reads.
+    /// Views first: whoever reads through one has it before the table, and so has who refreshes one. `LOCK TABLE` would lock
+    /// what else a view reads, and takes no materialized one.
     async fn everything_locked(&mut self, how: &str) -> Result<String> {
         let sql = format!(
             "SELECT string_agg(CASE c.relkind
                     WHEN 'v' THEN format('ALTER VIEW %I.%I OWNER TO %I', n.nspname, c.relname, pg_get_userbyid(c.relowner))
+                    WHEN 'm' THEN format('ALTER MATERIALIZED VIEW %I.%I OWNER TO %I', n.nspname, c.relname, pg_get_userbyid(c.relowner))
                     ELSE format('LOCK TABLE %s%I.%I IN ACCESS EXCLUSIVE MODE{how}', CASE WHEN c.relkind <> 'p' THEN 'ONLY ' END,
                                 n.nspname, c.relname) END,
-                    '; ' ORDER BY c.relkind <> 'v', c.oid)
+                    '; ' ORDER BY c.relkind NOT IN ('v', 'm'), c.oid)
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid IN ({})",
             self.tables(std::iter::empty())
         );
@@ -554,9 +585,12 @@ impl SwapGuard for Guard {
             // A session that is gone holds nothing.
             Ok(Err(error)) if error.kind() != ErrorKind::ConnectionLost => Err(error),
             Ok(_) => {
-                let Self { core, aside, .. } = *self;
+                let Self { core, aside, filling, .. } = *self;
                 core.server.keep(aside);
-                Ok(())
+                match filling {
+                    Some(filling) => filling.fill(&core).await,
+                    None => Ok(()),
+                }
             }
         }
     }

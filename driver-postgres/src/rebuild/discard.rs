@@ -4,10 +4,10 @@ use replank_core::engine::boundary::{Boundary, reached};
 use replank_core::{Error, ErrorKind, Result};
 
 use super::polite::{Lock, politely};
-use super::{Core, number_of, parts, slot, swap};
+use super::{Core, matviews, number_of, parts, slot, swap};
 use crate::connect::Conn;
 use crate::sql::{get, rows, table, text};
-use crate::state::{ObjectRole, is_made};
+use crate::state::{Object, ObjectRole, is_made};
 
 /// Removes everything that the run owns. Names of helpers are never those of applications, and only what is registered is
 /// dropped.
@@ -30,6 +30,14 @@ pub async fn discard(core: &Core) -> Result<()> {
             drop_function(core, &mut connection, &object.name).await?;
         }
     }
+    // They read what is removed.
+    for (object, aside) in matviews::remembered(core, &mut connection).await? {
+        check_name(core, &object)?;
+        reached(Boundary::DropBegun);
+        core.check_token(&mut connection).await?;
+        matviews::remove(core, &mut connection, &object, &aside).await?;
+        reached(Boundary::DropDone);
+    }
     for object in core.objects.all(&mut connection).await? {
         if !object.role.is_ours() {
             continue;
@@ -38,13 +46,7 @@ pub async fn discard(core: &Core) -> Result<()> {
             core.objects.remove(&mut connection, object.role, &object.name).await?;
             continue;
         }
-        if !object.name.starts_with(&format!("_rp_{}_", core.job.run.short())) {
-            return Err(Error::new(
-                ErrorKind::Internal,
-                format!("`{}` is registered as ours and is not", object.name),
-            )
-            .hint("nothing was dropped; look at the records of this run"));
-        }
+        check_name(core, &object)?;
         let full = table(&core.spec.schema, &object.name);
         let forget = core.objects.removing(object.role, &object.name);
         match number_of(&mut connection, &full).await? {
@@ -62,6 +64,14 @@ pub async fn discard(core: &Core) -> Result<()> {
     core.objects.clear(&mut connection, ObjectRole::Live).await?;
     core.server.keep(connection);
     Ok(())
+}
+
+fn check_name(core: &Core, object: &Object) -> Result<()> {
+    if object.name.starts_with(&format!("_rp_{}_", core.job.run.short())) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Internal, format!("`{}` is registered as ours and is not", object.name))
+        .hint("nothing was dropped; look at the records of this run"))
 }
 
 /// Drops a function and its triggers, on whatever table they are by now: its name may be another one.

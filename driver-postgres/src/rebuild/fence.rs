@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 use replank_core::Result;
 use replank_core::ident::{Fence, helper_name};
 
-use super::{Core, number_of, swap};
+use super::{Core, matviews, number_of, swap};
 use crate::connect::Conn;
 use crate::sql::{ident, rows, run, table};
-use crate::state::check_token;
+use crate::state::{ObjectRole, check_token};
 
 /// Renames the written table to the name that carries `to`.
 pub async fn fence(core: &Core, to: Fence) -> Result<()> {
@@ -29,10 +29,27 @@ pub async fn fence(core: &Core, to: Fence) -> Result<()> {
         core.objects.put(&mut connection, role, &name, &present.extra).await?;
         run(&mut connection, "COMMIT").await?;
     }
+    rename_matviews(core, &mut connection, to).await?;
     core.fence.store(to.0, Ordering::SeqCst);
     // Whoever swapped was perhaps killed before.
     swap::settle(core, &mut connection).await?;
     core.server.keep(connection);
+    Ok(())
+}
+
+/// The same for materialized views over it: whoever refreshes one with an older snapshot must not do it later.
+async fn rename_matviews(core: &Core, connection: &mut Conn, to: Fence) -> Result<()> {
+    for (object, aside) in matviews::remembered(core, connection).await? {
+        let (full, name) = (table(&aside.schema, &object.name), core.matview_name(&aside.tail, to));
+        let there = number_of(connection, &full).await?;
+        let Some(number) = there.filter(|_| object.name != name) else { continue };
+        end_users(connection, number).await?;
+        run(connection, "BEGIN").await?;
+        run(connection, format!("ALTER MATERIALIZED VIEW {full} RENAME TO {}", ident(&name))).await?;
+        core.objects.remove(connection, ObjectRole::Matview, &object.name).await?;
+        core.objects.put(connection, ObjectRole::Matview, &name, &object.extra).await?;
+        run(connection, "COMMIT").await?;
+    }
     Ok(())
 }
 

@@ -12,18 +12,17 @@
 //! because of a crash: the run stops instead. See decision 20.
 
 use replank_core::driver::RebuildJob;
-use replank_core::journal::lease::{RENEW, TTL};
 use replank_core::run::Direction;
 use replank_core::{Error, ErrorKind, Result};
-use tokio::time::sleep;
 
 use super::Core;
+use super::long::holding_the_lease;
 use super::prepare::make_helper;
 use super::range::same_key;
 use crate::connect::Conn;
 use crate::spec::Spec;
 use crate::sql::{first, get, ident, is_so, rows, run, table};
-use crate::state::{ObjectRole, renew_lease};
+use crate::state::ObjectRole;
 
 /// What a crash empties.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,23 +114,8 @@ pub async fn notice(core: &Core) -> Result<()> {
         slots.join(", "),
         keys.join(", ")
     );
-    let mut aside = core.server.take().await?;
-    core.check_token(&mut aside).await?;
     // A large table's keys take longer than a lease lasts.
-    {
-        let noted = run(&mut connection, noting);
-        tokio::pin!(noted);
-        loop {
-            tokio::select! {
-                done = &mut noted => {
-                    done.map_err(|error| core.missed(error))?;
-                    break;
-                }
-                () = sleep(RENEW) => renew_lease(&mut aside, &core.names, &core.job.table, core.fence(), TTL).await?,
-            }
-        }
-    }
-    core.server.keep(aside);
+    holding_the_lease(core, run(&mut connection, noting)).await.map_err(|error| core.missed(error))?;
     core.server.keep(connection);
     Ok(())
 }

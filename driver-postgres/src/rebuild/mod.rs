@@ -10,6 +10,10 @@ mod feed;
 mod fence;
 mod index;
 pub mod lasting;
+mod long;
+mod matview_filling;
+mod matview_making;
+mod matviews;
 mod parked;
 mod parts;
 mod polite;
@@ -22,6 +26,8 @@ mod spool;
 mod swap;
 
 pub use compare::{grouped, with_computed};
+pub use matview_making::reads_the_same;
+pub use matviews::other_columns;
 pub use prepare::{closing, not_nulls};
 pub use snapshots::older_than_beside as older_snapshots;
 

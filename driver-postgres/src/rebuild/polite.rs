@@ -151,12 +151,15 @@ pub async fn send_vacuum_away(core: &Core, table: i64) -> Result<()> {
         core.server.keep(connection);
         return Ok(());
     }
-    let named = format!("SELECT {table}::regclass::text");
-    let Some(row) = first(&mut connection, named).await? else { return Ok(()) };
-    let name: String = get(&row, 0)?;
-    let lock = format!(
-        "BEGIN; SET LOCAL lock_timeout = {VACUUM_WAIT_MS}; LOCK TABLE ONLY {name} IN SHARE UPDATE EXCLUSIVE MODE; COMMIT"
+    // LOCK TABLE takes no materialized view; whoever comments on one takes the same lock.
+    let locking = format!(
+        "SELECT format(CASE c.relkind WHEN 'm' THEN 'COMMENT ON MATERIALIZED VIEW %s IS NULL'
+                       ELSE 'LOCK TABLE ONLY %s IN SHARE UPDATE EXCLUSIVE MODE' END, c.oid::regclass)
+         FROM pg_class c WHERE c.oid = {table}"
     );
+    let Some(row) = first(&mut connection, locking).await? else { return Ok(()) };
+    let lock =
+        format!("BEGIN; SET LOCAL lock_timeout = {VACUUM_WAIT_MS}; {}; ROLLBACK", get::<String>(&row, 0)?);
     match run(&mut connection, lock).await {
         Ok(_) => core.server.keep(connection),
         // Against wraparound it does not go.

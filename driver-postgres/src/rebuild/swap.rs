@@ -6,6 +6,7 @@ use replank_core::run::Direction;
 use replank_core::{ErrorKind, Result};
 use serde_json::json;
 
+use super::matviews::{self, Pair};
 use super::parts::Trees;
 use super::prepare::closing;
 use super::{Core, lasting, slot};
@@ -22,7 +23,7 @@ use crate::state::ObjectRole;
 pub async fn statements(
     core: &Core,
     connection: &mut Conn,
-    attached: &Attached,
+    (attached, pairs): (&Attached, &[Pair]),
     (live_number, written_number, trees): (i64, i64, &Trees),
     swap: &str,
     captures: bool,
@@ -64,6 +65,7 @@ pub async fn statements(
             .map(|(at, index)| rename(&core.index_name(written_role, at), &index.name)),
     );
     all.extend(parts_in);
+    all.extend(matviews::swapping(core, connection, pairs).await?);
     for (at, counter) in counters.iter().enumerate() {
         let letter = if retiring_role == Role::Shadow { 's' } else { 'r' };
         let helper = format!("_rp_{}_0_{letter}q{at}", core.job.run.short());

@@ -30,10 +30,13 @@ pub enum ObjectRole {
     Slot,
     /// No table: a function and a trigger that refuse transactions which will never see the swap.
     Guard,
+    /// A materialized view that is not live, over the table that is not live; `extra` says in which schema, and which live one
+    /// it is to replace.
+    Matview,
 }
 
 impl ObjectRole {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Shadow,
         Self::Retired,
         Self::Live,
@@ -44,6 +47,7 @@ impl ObjectRole {
         Self::Sentinel,
         Self::Slot,
         Self::Guard,
+        Self::Matview,
     ];
 
     /// Whether the object is a table that the run made, or has taken the name from.
@@ -64,6 +68,7 @@ impl ObjectRole {
             Self::Sentinel => "sentinel",
             Self::Slot => "slot",
             Self::Guard => "guard",
+            Self::Matview => "matview",
         }
     }
 }
@@ -73,7 +78,7 @@ impl ObjectRole {
 pub struct Object {
     /// What it is for.
     pub role: ObjectRole,
-    /// Its present name, in the schema of the run's table.
+    /// Its present name, in the schema of the run's table unless its role says otherwise.
     pub name: String,
     /// What else is known about it.
     pub extra: serde_json::Value,
@@ -175,6 +180,11 @@ impl Objects {
             text(self.run.as_str()),
             text(role.word())
         )
+    }
+
+    /// The statement that changes what is known about one object, if it is there.
+    pub fn changing_one(&self, role: ObjectRole, name: &str, extra: &str) -> String {
+        format!("{} AND name = {}", self.changing(role, extra), text(name))
     }
 
     /// Forgets every object of a role.

@@ -146,6 +146,37 @@ ANALYZE "Order Items";
 TRUNCATE fired;
 "#;
 
+/// Materialized views, and what hangs on those.
+const MATVIEWS: &str = r#"
+SET search_path = "My.Schema", public;
+CREATE MATERIALIZED VIEW "Totals" WITH (fillfactor = 80, autovacuum_enabled = off, toast.autovacuum_vacuum_scale_factor = 0.2) AS
+    SELECT "Id", amount, "Note ""x""" AS note, "select", state AS "My State" FROM "Order Items" WHERE amount > 2;
+CREATE UNIQUE INDEX "Totals Id" ON "Totals" ("Id") WITH (fillfactor = 60);
+CREATE INDEX "Totals On" ON "Totals" (lower("My State") text_pattern_ops, amount DESC NULLS LAST) WHERE amount > 1;
+ALTER INDEX "Totals On" ALTER COLUMN 1 SET STATISTICS 55;
+ALTER MATERIALIZED VIEW "Totals" RENAME COLUMN note TO "The Note";
+ALTER MATERIALIZED VIEW "Totals" CLUSTER ON "Totals Id", ALTER "My State" SET STORAGE EXTERNAL, ALTER "The Note" SET COMPRESSION pglz,
+    ALTER "My State" SET STATISTICS 99, ALTER amount SET (n_distinct = -0.4);
+CREATE STATISTICS "Totals Stats" (dependencies) ON "My State", amount FROM "Totals";
+ALTER STATISTICS "Totals Stats" SET STATISTICS 33;
+GRANT SELECT ON "Totals" TO ROLE_reader WITH GRANT OPTION;
+GRANT SELECT ("My State") ON "Totals" TO ROLE_clerk;
+REVOKE TRUNCATE ON "Totals" FROM CURRENT_USER;
+COMMENT ON MATERIALIZED VIEW "Totals" IS 'what''s in all';
+COMMENT ON COLUMN "Totals"."My State" IS 'of the row';
+COMMENT ON INDEX "Totals On" IS 'of a view';
+COMMENT ON STATISTICS "Totals Stats" IS 'of a view, too';
+CREATE VIEW "On Totals" AS SELECT "My State", amount FROM "Totals";
+CREATE VIEW "On Both" AS SELECT t."The Note", o.state FROM "Totals" AS t JOIN "Order Items" AS o USING ("Id");
+CREATE MATERIALIZED VIEW "Not Yet" AS SELECT DISTINCT ON (o."Customer") c.name, o.* FROM ONLY "Order Items" AS o, "Customers" AS c WITH NO DATA;
+CREATE MATERIALIZED VIEW "Of Seen" AS SELECT note FROM "Seen";
+CREATE SCHEMA reports;
+CREATE MATERIALIZED VIEW reports."Order Items" AS
+    WITH x AS (SELECT "Customer", sum(amount) AS "sum" FROM "Order Items" GROUP BY ROLLUP ("Customer"))
+    SELECT x.*, (SELECT count(*) FROM "Order Items" AS "Customers" WHERE x."Customer" = "Customers"."Customer") AS "select" FROM x;
+CREATE INDEX ON reports."Order Items" ("sum");
+"#;
+
 /// What hardly anybody has.
 const RARE: &[&str] = &[
     "ALTER INDEX \"Index On\" ALTER COLUMN 1 SET STATISTICS 300",
@@ -185,6 +216,13 @@ struct Fixture {
 
 impl Fixture {
     async fn new() -> Self {
+        let fixture = Self::without_matviews().await;
+        fixture.execute(MATVIEWS).await;
+        fixture
+    }
+
+    /// Each makes a rebuild longer.
+    async fn without_matviews() -> Self {
         let database = postgres_database().await;
         let fixture = Self { roles: format!("r{}", database.name), database };
         fixture.execute(FIXTURE).await;
@@ -245,6 +283,15 @@ impl Fixture {
                     payload, state, counted, \"fast default\", \"user\")::text FROM \"My.Schema\".\"Order Items\" ORDER BY \"Id\"";
         let mut all: Vec<String> =
             query(&mut connection, rows).await.iter().map(|row| sqlx::Row::get(row, 0)).collect();
+        let matviews = "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'm' AND relispopulated AND NOT starts_with(relname, '_rp_')
+                        ORDER BY 1";
+        for matview in query(&mut connection, matviews).await {
+            let matview: String = sqlx::Row::get(&matview, 0);
+            let rows = format!("SELECT '{matview}' || to_jsonb(m)::text FROM {matview} AS m ORDER BY 1");
+            all.extend(
+                query(&mut connection, &rows).await.iter().map(|row| sqlx::Row::get::<String, _>(row, 0)),
+            );
+        }
         for sequence in ["Id", "line", "counted"] {
             let state = format!(
                 "SELECT concat_ws(' ', '{sequence}', last_value, is_called) FROM \"My.Schema\".\"Order Items_{sequence}_seq\""
@@ -428,7 +475,7 @@ async fn on_postgres_what_hardly_anybody_has_is_there_after_a_rebuild_too() {
     let mut broken = Vec::new();
     for rare in RARE {
         let rebuilt = tokio::spawn(async move {
-            let fixture = Fixture::new().await;
+            let fixture = Fixture::without_matviews().await;
             fixture.execute(&format!("SET search_path = \"My.Schema\", public; {rare}")).await;
             let (described, dumped) = (fixture.described().await, fixture.dumped());
             let contents = fixture.contents().await;
@@ -464,9 +511,29 @@ const IN_THE_WAY: &[(&str, &str, &str)] = &[
         "publication of_schema",
     ),
     (
-        "CREATE MATERIALIZED VIEW m AS SELECT id FROM t",
+        "CREATE MATERIALIZED VIEW m AS SELECT id FROM t; CREATE MATERIALIZED VIEW upon AS SELECT id FROM m",
+        "DROP MATERIALIZED VIEW m CASCADE",
+        "the materialized view public.upon, which uses the materialized view public.m",
+    ),
+    (
+        "CREATE MATERIALIZED VIEW m AS SELECT n FROM t; CREATE VIEW upon AS SELECT n FROM m",
+        "DROP MATERIALIZED VIEW m CASCADE",
+        "the view upon shows column n of the materialized view m, which gets another type: drop the view first",
+    ),
+    (
+        "CREATE MATERIALIZED VIEW m AS SELECT id FROM t; CREATE FUNCTION f() RETURNS SETOF m LANGUAGE sql AS 'SELECT * FROM m'",
+        "DROP MATERIALIZED VIEW m CASCADE",
+        "which uses the materialized view public.m",
+    ),
+    (
+        "CREATE MATERIALIZED VIEW m AS SELECT int4larger(n, 1) AS s FROM t",
         "DROP MATERIALIZED VIEW m",
-        "materialized view public.m",
+        "the new shape does not take the materialized view m: postgres: function int4larger(bigint, integer) does not exist",
+    ),
+    (
+        "CREATE MATERIALIZED VIEW m AS SELECT n FROM t; CREATE INDEX broken ON m (int4larger(n, 1))",
+        "DROP MATERIALIZED VIEW m",
+        "the new shape does not take the index broken of the materialized view m",
     ),
     (
         "CREATE VIEW seen AS SELECT n FROM t; CREATE MATERIALIZED VIEW m AS SELECT n FROM seen",

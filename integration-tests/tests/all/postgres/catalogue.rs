@@ -25,14 +25,20 @@ fn sql(schema: &str, table: &str) -> String {
     format!(
         "WITH l AS (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                     WHERE n.nspname = '{schema}' AND c.relname = '{table}'),
+         -- Materialized views over it have what a table has.
+         lm AS (SELECT oid, NULL::regclass AS whose FROM l
+                UNION SELECT v.oid, v.oid::regclass
+                FROM l JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = l.oid AND d.classid = 'pg_rewrite'::regclass
+                JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class v ON v.oid = w.ev_class
+                WHERE v.relkind = 'm' AND NOT starts_with(v.relname, '_rp_')),
          found(line) AS (
-         SELECT concat_ws(' ', 'table', c.relkind, c.relpersistence, am.amname, ts.spcname, 'owner', pg_get_userbyid(c.relowner),
+         SELECT concat_ws(' ', 'table', whose, c.relkind, CASE WHEN NOT c.relispopulated THEN 'without rows' END, c.relpersistence, am.amname, ts.spcname, 'owner', pg_get_userbyid(c.relowner),
                 array_to_string(c.reloptions, ','), 'toast', array_to_string(t.reloptions, ','), 'identity', c.relreplident,
                 'rls', c.relrowsecurity, c.relforcerowsecurity, 'acl', {table_acl}, obj_description(c.oid, 'pg_class'))
-         FROM l JOIN pg_class c ON c.oid = l.oid LEFT JOIN pg_class t ON t.oid = c.reltoastrelid
+         FROM lm AS l JOIN pg_class c ON c.oid = l.oid LEFT JOIN pg_class t ON t.oid = c.reltoastrelid
          LEFT JOIN pg_am am ON am.oid = c.relam LEFT JOIN pg_tablespace ts ON ts.oid = c.reltablespace
          UNION ALL
-         SELECT concat_ws(' ', 'column', to_char(row_number() OVER (ORDER BY a.attnum), 'FM000'), quote_ident(a.attname),
+         SELECT concat_ws(' ', 'column', whose, to_char(row_number() OVER (PARTITION BY l.oid ORDER BY a.attnum), 'FM000'), quote_ident(a.attname),
                 format_type(a.atttypid, a.atttypmod), 'collate ' || nullif(a.attcollation, 0)::regcollation::text,
                 CASE WHEN a.attnotnull THEN 'not null' END, 'identity ' || nullif(a.attidentity::text, ''),
                 'generated ' || nullif(a.attgenerated::text, ''), 'default ' || pg_get_expr(d.adbin, d.adrelid),
@@ -40,7 +46,7 @@ fn sql(schema: &str, table: &str) -> String {
                 (SELECT string_agg(o, ',' ORDER BY o) FROM unnest(a.attoptions) AS o WHERE o NOT LIKE 'pg\\_attver=%'),
                 'acl ' || (SELECT string_agg(x::text, ',' ORDER BY x::text) FROM unnest(a.attacl) AS x),
                 col_description(a.attrelid, a.attnum))
-         FROM l JOIN pg_attribute a ON a.attrelid = l.oid AND a.attnum > 0 AND NOT a.attisdropped
+         FROM lm AS l JOIN pg_attribute a ON a.attrelid = l.oid AND a.attnum > 0 AND NOT a.attisdropped
          LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
          UNION ALL
          SELECT concat_ws(' ', 'constraint', quote_ident(o.conname), 'on', o.conrelid::regclass, o.contype,
@@ -53,7 +59,7 @@ fn sql(schema: &str, table: &str) -> String {
                 'owner', pg_get_userbyid(c.relowner), ts.spcname, obj_description(c.oid, 'pg_class'),
                 'statistics ' || (SELECT string_agg(a.attnum || ':' || a.attstattarget, ',') FROM pg_attribute a
                                   WHERE a.attrelid = c.oid AND nullif(a.attstattarget, -1) IS NOT NULL))
-         FROM l JOIN pg_index i ON i.indrelid = l.oid JOIN pg_class c ON c.oid = i.indexrelid
+         FROM lm AS l JOIN pg_index i ON i.indrelid = l.oid JOIN pg_class c ON c.oid = i.indexrelid
          LEFT JOIN pg_tablespace ts ON ts.oid = c.reltablespace
          UNION ALL
          SELECT concat_ws(' ', 'trigger', pg_get_triggerdef(t.oid), t.tgenabled, obj_description(t.oid, 'pg_trigger'))
@@ -67,7 +73,7 @@ fn sql(schema: &str, table: &str) -> String {
          UNION ALL
          SELECT concat_ws(' ', 'statistics', pg_get_statisticsobjdef(s.oid), nullif(s.stxstattarget, -1),
                 'owner', pg_get_userbyid(s.stxowner), obj_description(s.oid, 'pg_statistic_ext'))
-         FROM l JOIN pg_statistic_ext s ON s.stxrelid = l.oid
+         FROM lm AS l JOIN pg_statistic_ext s ON s.stxrelid = l.oid
          UNION ALL
          SELECT concat_ws(' ', 'sequence', q.oid::regclass, d.deptype, 'of', a.attname, format_type(s.seqtypid, NULL), s.seqstart,
                 s.seqincrement, s.seqmin, s.seqmax, s.seqcache, s.seqcycle, 'owner', pg_get_userbyid(q.relowner),

@@ -16,6 +16,7 @@ mod holders;
 mod index;
 mod keeping;
 mod known_failures;
+mod matviews;
 mod movers;
 mod oracle;
 mod partition;

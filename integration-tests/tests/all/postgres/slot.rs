@@ -41,11 +41,14 @@ async fn on_postgres_with_a_slot_a_retype_and_its_revert_under_load_lose_nothing
     // A look reads what is written to the whole server: those who write much have one of their own.
     let server = postgres_own_server(SLOTS).await;
     let orders = Orders::within(server.database().await, 10_000).await;
+    orders.execute("CREATE MATERIALIZED VIEW moment AS SELECT count(*) AS n, now() AS at FROM orders").await;
+    let at = orders.text("SELECT at::text FROM moment").await;
     let before = orders.definition().await;
     let writers = Application::start(&orders, seed(test), 4).await;
     let url = orders.url();
     run_beside(&with_slot(&url), &[]).await.exits(0);
     assert_eq!(slots(&orders).await, "0", "no unread slot stays behind");
+    assert_eq!(orders.text(&format!("SELECT (at > '{at}')::text FROM moment")).await, "true", "it is filled");
     writers.write_on(100).await;
     run_beside(&["revert", "last", "-t", &url, "--yes"], &[]).await.exits(0);
     writers.write_on(50).await;

@@ -1,0 +1,176 @@
+//! Materialized views that read the table. One cannot be told of another table, as a view can: a new one is made over the table
+//! that comes in, and filled, before the swap, which gives it the name.
+//!
+//! Two things are asked of each: what it is like, since the other one must be; and the stamp of its row in the catalogue, which
+//! every REFRESH changes, a concurrent one, too, and one that changes no row (only the first one changes the file).
+
+use replank_core::{Error, ErrorKind, Result};
+
+use super::{Part, part};
+
+/// Those that read the live table itself, as a part of the recursive WITH; and with it what views may be on top of.
+pub const READING: &str = "m AS (
+         SELECT DISTINCT v.oid
+         FROM l, pg_depend d JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class v ON v.oid = w.ev_class
+         WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = l.oid AND v.relkind = 'm'),
+     changing AS (SELECT oid FROM l UNION ALL SELECT oid FROM m)";
+
+/// One that reads the live table, as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Matview {
+    /// Its number.
+    pub oid: i64,
+    /// Another one after every REFRESH, and after some changes of its definition.
+    pub stamp: String,
+    /// What it is like but for its rows, as one hash.
+    pub likeness: String,
+}
+
+impl Matview {
+    /// As the question answers.
+    pub(super) fn of(told: &str) -> Result<Self> {
+        let mut parts = told.splitn(3, '|');
+        let (oid, likeness, stamp) = (parts.next(), parts.next(), parts.next());
+        match (oid.and_then(|oid| oid.parse().ok()), likeness, stamp) {
+            (Some(oid), Some(likeness), Some(stamp)) => {
+                Ok(Self { oid, likeness: likeness.to_owned(), stamp: stamp.to_owned() })
+            }
+            _ => {
+                Err(Error::new(ErrorKind::Internal, "what is told of a materialized view is not understood")
+                    .with("it is", told.to_owned()))
+            }
+        }
+    }
+}
+
+/// The stamp of a row `v` of `pg_class`, as an expression.
+pub const STAMP: &str = "concat_ws(' ', v.xmin, v.ctid, v.relispopulated)";
+
+/// What a row `v` of `pg_class` is like, as an expression; without a search path.
+pub const LIKENESS: &str = "md5(concat_ws(E'\\n', v.relname, v.relnamespace, v.relowner, v.relacl, v.reloptions, v.reltablespace, v.relam,
+             obj_description(v.oid, 'pg_class'), (SELECT t.reloptions FROM pg_class t WHERE t.oid = v.reltoastrelid),
+             (SELECT string_agg(concat_ws(' ', a.attname, a.atttypid, a.atttypmod, a.attcollation, a.attstorage, a.attcompression,
+                                a.attstattarget, a.attacl, col_description(a.attrelid, a.attnum),
+                                (SELECT string_agg(o, ',') FROM unnest(a.attoptions) AS o WHERE NOT starts_with(o, 'pg_'))),
+                                E'\\n' ORDER BY a.attnum)
+              FROM pg_attribute a WHERE a.attrelid = v.oid AND a.attnum > 0 AND NOT a.attisdropped),
+             (SELECT string_agg(concat_ws(' ', pg_get_indexdef(c.oid), x.indisclustered, x.indisvalid, c.reltablespace,
+                                obj_description(c.oid, 'pg_class'),
+                                (SELECT string_agg(concat_ws(' ', a.attnum, a.attstattarget), ',' ORDER BY a.attnum)
+                                 FROM pg_attribute a WHERE a.attrelid = c.oid)), E'\\n' ORDER BY c.relname)
+              FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid WHERE x.indrelid = v.oid),
+             (SELECT string_agg(concat_ws(' ', pg_get_statisticsobjdef(s.oid), s.stxowner, s.stxstattarget,
+                                obj_description(s.oid, 'pg_statistic_ext')), E'\\n' ORDER BY s.oid)
+              FROM pg_statistic_ext s WHERE s.stxrelid = v.oid)))";
+
+/// The parts.
+pub fn parts() -> Vec<Part> {
+    let mut all = vec![
+        part(
+            1,
+            format!(
+                "SELECT 'matview', concat_ws('|', v.oid, {LIKENESS}, {STAMP}) FROM m JOIN pg_class v ON v.oid = m.oid"
+            ),
+        ),
+        part(1, "SELECT 'related', oid::text FROM m"),
+        part(1, "SELECT DISTINCT 'cannot', format('%s, which uses the materialized view %s',
+                    coalesce('the materialized view ' || v.oid::regclass, pg_describe_object(d.classid, d.objid, d.objsubid)), c.oid::regclass)
+             FROM m JOIN pg_class c ON c.oid = m.oid LEFT JOIN pg_type t ON t.oid = c.reltype
+             JOIN pg_depend d ON d.deptype = 'n' AND (d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid
+                                                   OR d.refclassid = 'pg_type'::regclass AND d.refobjid IN (t.oid, t.typarray))
+             LEFT JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid AND w.rulename = '_RETURN'
+             LEFT JOIN pg_class v ON v.oid = w.ev_class AND v.relkind = 'm'
+             WHERE w.ev_class IS DISTINCT FROM c.oid AND (w.ev_class IS NULL OR v.oid IS NOT NULL OR d.refclassid <> 'pg_class'::regclass)"),
+    ];
+    all.extend(OBSTACLES.iter().map(|(what, condition)| {
+        part(
+            1,
+            format!(
+                "SELECT 'cannot', format('the materialized view %s, %s', v.oid::regclass, {what})
+                 FROM m JOIN pg_class v ON v.oid = m.oid JOIN pg_namespace n ON n.oid = v.relnamespace
+                 JOIN pg_roles r ON r.oid = v.relowner CROSS JOIN l JOIN pg_class t ON t.oid = l.oid WHERE {condition}"
+            ),
+        )
+    }));
+    all
+}
+
+/// What keeps one, `v` in the schema `n`, of the owner `r`, from following the table `t`; and when that is so.
+const OBSTACLES: [(&str, &str); 11] = [
+    (
+        "'which another run keeps, or makes: `replank finalize` or `replank abort` that one first'",
+        "starts_with(v.relname, '_rp_')",
+    ),
+    ("'which belongs to another login'", "NOT pg_has_role(v.relowner, 'USAGE')"),
+    (
+        "format('whose owner may not read the whole table: GRANT SELECT ON %s TO %I', l.name, r.rolname)",
+        "NOT has_table_privilege(v.relowner, l.oid, 'SELECT')",
+    ),
+    // What a policy shows its owner would be more, over a table without policies.
+    (
+        "'whose owner sees only what the policies of the table let him see: drop it first, and make it again afterwards'",
+        "t.relrowsecurity AND NOT r.rolsuper AND NOT r.rolbypassrls
+         AND (t.relforcerowsecurity OR NOT pg_has_role(v.relowner, t.relowner, 'USAGE'))",
+    ),
+    (
+        "format('which is made anew: GRANT CREATE ON SCHEMA %I TO the login', n.nspname)",
+        "NOT has_schema_privilege(n.oid, 'CREATE')",
+    ),
+    (
+        "format('which is made anew: GRANT CREATE ON SCHEMA %I TO %I', n.nspname, r.rolname)",
+        "NOT has_schema_privilege(v.relowner, n.oid, 'CREATE') AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)",
+    ),
+    (
+        "format('which is made anew by way of a schema that is there for a moment: GRANT CREATE ON DATABASE %I TO the login', current_database())",
+        "NOT has_database_privilege(current_database(), 'CREATE')",
+    ),
+    (
+        "'which has an index that is not valid: REINDEX INDEX CONCURRENTLY that one, or drop it'",
+        "EXISTS (SELECT FROM pg_index x WHERE x.indrelid = v.oid AND NOT x.indisvalid)",
+    ),
+    (
+        "'on which others than its owner have granted something'",
+        "EXISTS (SELECT FROM aclexplode(v.relacl) AS a WHERE a.grantor <> v.relowner)
+         OR EXISTS (SELECT FROM pg_attribute t, aclexplode(t.attacl) AS a WHERE t.attrelid = v.oid AND a.grantor <> v.relowner)",
+    ),
+    (
+        "'which is a part of an extension'",
+        "EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = v.oid AND d.deptype = 'e')",
+    ),
+    (
+        "'which has a security label'",
+        "EXISTS (SELECT FROM pg_seclabel s WHERE s.classoid = 'pg_class'::regclass AND s.objoid = v.oid)",
+    ),
+];
+
+/// A query for why what a materialized view says would be another thing when we fill it, if it would: for one text, or none.
+///
+/// The zone of whoever refreshes it is perhaps not the one of our sessions, and what depends on it the catalogue does not say of
+/// functions of the server's own; so they are looked for in the server's tree of the view. Conversions to text, and the day of
+/// today, have no function there. The name that a table has while it is filled is one of ours.
+pub fn said_otherwise(matview: i64) -> String {
+    format!(
+        "SELECT CASE
+             WHEN w.ev_action::text ~ ':varattno -6 '
+             THEN 'which shows the number or name of a table (tableoid): leave that out, or drop it first and make it again afterwards'
+             WHEN (w.ev_action::text ~ 'SQLVALUEFUNCTION :op \\d+ :type (1082|1083|1114|1266) '
+                   OR w.ev_action::text ~ 'COERCEVIAIO :arg \\{{\\w+ [^{{}}]*(vartype|resulttype) (1184|1266) '
+                   OR EXISTS (
+                       SELECT FROM regexp_matches(w.ev_action::text, ':(?:funcid|opfuncid|aggfnoid|winfnoid) (\\d+)', 'g') AS f
+                       JOIN pg_proc p ON p.oid = f[1]::oid
+                       WHERE p.provolatile <> 'i' AND p.pronamespace = 'pg_catalog'::regnamespace
+                       AND (p.proargtypes::oid[] && '{{1184,1266}}'::oid[]
+                            OR p.prorettype IN (1184, 1266) AND p.proargtypes::oid[] && '{{1082,1083,1114}}'::oid[])))
+                  AND (lower(current_setting('log_timezone')) NOT IN ({UTC})
+                       OR EXISTS (SELECT FROM pg_db_role_setting s CROSS JOIN LATERAL unnest(s.setconfig) AS c
+                                  WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+                                  AND lower(c) LIKE 'timezone=%' AND substr(lower(c), 10) NOT IN ({UTC})))
+             THEN 'whose contents depend on the time zone of whoever refreshes it: write AT TIME ZONE in it, or drop it first and make it again afterwards'
+             END
+         FROM pg_rewrite w WHERE w.ev_class = {matview}"
+    )
+}
+
+/// Names of the zone of our sessions. What zone the server has for sessions that name none, no session of ours can ask; it
+/// writes its log in the same one, unless somebody has set them apart.
+const UTC: &str = "'utc', 'etc/utc', 'gmt', 'etc/gmt', 'uct', 'etc/uct', 'zulu', 'etc/zulu', 'universal', 'etc/universal', 'greenwich'";
