@@ -382,7 +382,9 @@ fn a_feed_that_was_read_to_its_end_rests_unless_a_swap_is_near() {
         };
         assert_eq!(pulls(&mut machine, Duration::from_millis(99)), may_pull_at_once, "{state} {count}");
         assert_eq!(pulls(&mut machine, Duration::from_millis(100)), !may_pull_at_once, "{state} {count}");
-        assert_eq!(machine.pull_wait(), PULL_WAIT, "and what comes is waited for");
+        // Where all has been begun that there is to compare, the end of the phase would wait for a pull.
+        let patience = if state == RunState::Verifying { Duration::from_millis(10) } else { PULL_WAIT };
+        assert_eq!(machine.pull_wait(), patience, "{state}: and what comes is waited for");
     }
 }
 

@@ -20,6 +20,8 @@ const BRIEF_ATTEMPTS_MAX: u32 = 400;
 const BRIEF_ATTEMPTS_TOLD: u32 = 20;
 // Each keeps everybody out for as long as may be, and nothing comes of it. One may have met a bad moment. Chosen.
 const LONG_ATTEMPTS_MAX: u32 = 3;
+// A bad moment of a busy machine is over by then. Chosen.
+const LONG_ATTEMPT_PAUSE: Duration = Duration::from_secs(3);
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(250);
 const ATTEMPT_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Rows that the old shape cannot hold are told together, if the others are found so soon. Chosen.
@@ -111,6 +113,9 @@ impl Pump<'_> {
                 let is_told = !is_brief || self.brief_attempts % BRIEF_ATTEMPTS_TOLD == 1;
                 let pause = match is_brief {
                     true => pause(0, Fence(self.record.token().0 + u64::from(self.brief_attempts))) / 2,
+                    false if cost == Cost::Exchange => {
+                        pause(self.attempts, self.record.token()).max(LONG_ATTEMPT_PAUSE)
+                    }
                     false => pause(self.attempts, self.record.token()),
                 };
                 let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
