@@ -109,8 +109,8 @@ pub fn guard(schema: &str, live: &str, partitions: &[Partition], name: &str, xid
 /// text. One that was attached, made, detached or dropped shows in it, since the server makes and drops triggers with that.
 pub fn fingerprint(capture: &Capture<'_>) -> String {
     format!(
-        "SELECT concat_ws(' ', (SELECT md5(string_agg(concat_ws('.', t.tgrelid, t.tgname, t.tgenabled, t.oid, t.xmin), ' '
-                                                      ORDER BY t.tgrelid, t.tgname))
+        "SELECT concat_ws(' ', (SELECT hashtextextended(string_agg(concat_ws('.', t.tgrelid, t.tgname, t.tgenabled, t.oid, t.xmin), ' '
+                                                      ORDER BY t.tgrelid, t.tgname), 0)
                 FROM pg_trigger t WHERE t.tgfoid = p.oid), concat_ws('.', p.oid, p.xmin))
          FROM pg_proc p WHERE p.oid = to_regproc({})",
         text(&table(capture.schema, &capture.log))

@@ -77,7 +77,7 @@ async fn on_postgres_an_exchange_that_is_too_long_by_itself_is_given_up_soon_and
              CREATE EVENT TRIGGER slow ON ddl_command_start WHEN TAG IN ('CREATE TRIGGER') EXECUTE FUNCTION slow()"
         )
     };
-    let change = ["apply", "-t", &url, "-e", "ALTER TABLE orders ALTER amount TYPE numeric(14, 2)", "--yes"];
+    let change = ["apply", "-t", &url, "-e", "ALTER TABLE orders ALTER amount TYPE numeric(14, 4)", "--yes"];
     let plain = Stopped::within("chunk_committed", &change, &[("REPLANK_KILL_AT", "swap_intended:2")]).await;
     orders.execute(&slow("1.2")).await;
     plain.go_on().await.was_killed().says("the exchange of the names took longer than 1000 ms");
