@@ -343,25 +343,37 @@ async fn on_postgres_a_slot_that_has_lost_history_stops_the_run_and_is_never_mad
     stops(&orders, stopped, "the slot was given up by the server").await;
     // Dropped by a person.
     let stopped = Stopped::at("chunk_committed", &with_slot(&url)).await;
-    orders.execute(&format!("SELECT pg_drop_replication_slot({name})")).await;
+    with_the_slot(&orders, &format!("SELECT pg_drop_replication_slot({name})")).await;
     stops(&orders, stopped, "the slot is gone").await;
     // And made again under the same name.
     let stopped = Stopped::at("chunk_committed", &with_slot(&url)).await;
     let own = orders.text(&format!("SELECT {name}::text")).await;
-    orders.execute(&format!("SELECT pg_drop_replication_slot('{own}')")).await;
+    with_the_slot(&orders, &format!("SELECT pg_drop_replication_slot('{own}')")).await;
     orders.execute("UPDATE orders SET version = version + 1 WHERE id < 10").await;
     orders.execute(&format!("SELECT pg_create_logical_replication_slot('{own}', 'pgoutput')")).await;
     stops(&orders, stopped, "the slot is another one of the same name").await;
     // Read by somebody else.
     let stopped = Stopped::at("chunk_committed", &with_slot(&url)).await;
     orders.execute("UPDATE orders SET version = version + 1 WHERE id < 10").await;
-    orders
-        .execute(&format!(
-            "SELECT count(*) FROM pg_logical_slot_get_binary_changes({name}, NULL, NULL, 'proto_version', '1',
-             'publication_names', {name})"
-        ))
-        .await;
+    let read = format!(
+        "SELECT count(*) FROM pg_logical_slot_get_binary_changes({name}, NULL, NULL, 'proto_version', '1',
+         'publication_names', {name})"
+    );
+    with_the_slot(&orders, &read).await;
     stops(&orders, stopped, "somebody else reads it").await;
+}
+
+/// Once the server is through with what the runner asked of the slot before it was stopped.
+async fn with_the_slot(orders: &Orders, sql: &str) {
+    let mut connection = orders.connect().await;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while let Err(error) = run(&mut connection, sql).await {
+        assert!(
+            error.to_string().contains("is active for PID") && Instant::now() < deadline,
+            "{sql}: {error}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
