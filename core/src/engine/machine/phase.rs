@@ -122,7 +122,10 @@ impl Machine {
 
     /// Why the copy waits, or that it goes on.
     pub fn set_throttle(&mut self, reason: Option<String>) {
-        self.share.forget_window();
+        // It is said again with each look at the load.
+        if reason.is_some() != self.throttle.is_some() {
+            self.share.forget_window();
+        }
         self.throttle = reason;
     }
 
@@ -134,7 +137,9 @@ impl Machine {
 
     /// A person stops the copy, or lets it go on. The feed is applied all the time.
     pub fn set_paused(&mut self, paused: bool) {
-        self.share.forget_window();
+        if paused != self.is_paused {
+            self.share.forget_window();
+        }
         self.is_paused = paused;
     }
 

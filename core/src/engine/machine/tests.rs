@@ -389,6 +389,34 @@ fn a_feed_that_was_read_to_its_end_rests_unless_a_swap_is_near() {
 }
 
 #[test]
+fn a_look_at_the_load_that_finds_nothing_does_not_end_a_rest() {
+    let mut machine = machine(RunState::Copying, &begun());
+    let mut now = NOW;
+    let next = |machine: &mut Machine, now: Duration| -> Vec<Action> {
+        std::iter::from_fn(|| machine.next(now)).collect()
+    };
+    let is_chunk = |action: &Action| matches!(action, Action::Copy(..));
+    // Nobody, then a rush, then a window of work that is counted.
+    for count in [0, 1_000, 2_000] {
+        let begun = next(&mut machine, now);
+        assert!(begun.contains(&Action::Count), "{begun:?}");
+        for epoch in copies(&begun) {
+            machine.take(Outcome::Copy(epoch, Duration::ZERO, Ok(Copied::default())), now);
+        }
+        machine.take(Outcome::Count(Ok(Some(count))), now);
+        now += Duration::from_secs(1);
+    }
+    now -= Duration::from_secs(1);
+    machine.set_throttle(None);
+    machine.set_paused(false);
+    let begun = next(&mut machine, now);
+    assert!(!begun.contains(&Action::Count) && !begun.iter().any(is_chunk), "it rests: {begun:?}");
+    machine.set_throttle(Some("load".to_owned()));
+    machine.set_throttle(None);
+    assert!(next(&mut machine, now).contains(&Action::Count), "nobody knows what was between");
+}
+
+#[test]
 fn chunks_take_their_share_of_the_time_and_changes_all_of_it() {
     for (state, percent) in [(RunState::Copying, 20), (RunState::Verifying, 50)] {
         let mut machine = machine(state, &begun());
