@@ -62,6 +62,12 @@ pub fn is_utc(zone: &str) -> bool {
     )
 }
 
+/// Whether of two types one is a timestamp and the other one a timestamptz.
+pub fn is_one_with_a_zone(one: &str, other: &str) -> bool {
+    let has_zone = |kind: &str| kind.ends_with("with time zone");
+    one.starts_with("timestamp") && other.starts_with("timestamp") && has_zone(one) != has_zone(other)
+}
+
 /// The zone, as a literal, of an expression that says of a column just that: `(at AT TIME ZONE 'Asia/Tokyo')`. The same words of
 /// what it gives lead back.
 pub fn named<'a>(expression: &'a str, column: &str) -> Option<&'a str> {
@@ -127,6 +133,9 @@ mod tests {
         assert_eq!(named("(atx AT TIME ZONE 'UTC')", "at"), None);
         assert_eq!(named("(at AT TIME ZONE 'UTC' + interval '1 hour')", "at"), None);
         assert_eq!(named("(at AT TIME ZONE zone)", "at"), None);
+        let (with, without) = ("timestamp(3) with time zone", "timestamp without time zone");
+        assert!(is_one_with_a_zone(with, without) && is_one_with_a_zone(without, with));
+        assert!(!is_one_with_a_zone(with, with) && !is_one_with_a_zone("text", with));
         assert!(is_utc("Etc/UTC") && is_utc("gmt") && !is_utc("Europe/London"));
     }
 

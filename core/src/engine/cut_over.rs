@@ -106,8 +106,7 @@ impl CutOver<'_> {
         if let Err(error) = ready {
             self.machine.return_everything(owed);
             // What the guard did is undone with it, or is repeated harmlessly: every write is idempotent.
-            guard.release().await?;
-            self.record.read_revision().await?;
+            self.give_back(guard).await?;
             return match error.kind() {
                 ErrorKind::LockTimeout | ErrorKind::Retry => {
                     self.not_yet(error.to_string(), cost(&error)).await
@@ -125,8 +124,7 @@ impl CutOver<'_> {
             }
             SwapOutcome::NotDone(error) => {
                 self.machine.return_everything(owed);
-                guard.release().await?;
-                self.record.read_revision().await?;
+                self.give_back(guard).await?;
                 match error.kind() {
                     ErrorKind::LockTimeout | ErrorKind::Retry => {
                         self.not_yet(error.to_string(), cost(&error)).await
@@ -249,6 +247,14 @@ impl CutOver<'_> {
             }
             Owner::Unknown => Err(unknown_owner(&self.record.run.table.to_string()).caused_by(lost)),
         }
+    }
+
+    /// Releases a lock under which nothing was swapped. Whatever comes of that, the record that was saved under it is not there:
+    /// whoever saved on from it would look as if another runner had the run.
+    async fn give_back(&mut self, guard: Box<dyn SwapGuard>) -> Result<()> {
+        let released = guard.release().await;
+        self.record.read_revision().await?;
+        released
     }
 
     async fn not_yet(&mut self, reason: String, cost: Cost) -> Result<Attempt> {

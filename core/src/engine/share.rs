@@ -13,6 +13,10 @@ const WORK: Duration = Duration::from_millis(250);
 const REST_MIN: Duration = Duration::from_millis(50);
 /// Below so many transactions a second nobody is waiting for the disk because of us. Chosen.
 const BUSY: f64 = 50.0;
+/// So many in a window are somebody who writes, perhaps slowly because of us: once, that is tried. Ours are fewer. Chosen.
+const NOTICED: f64 = 4.0;
+/// After a count that failed. Chosen.
+const FAILED_PAUSE: Duration = Duration::from_secs(1);
 /// What writers may lose. Chosen: about what an index more would cost them.
 const TOLERATED: f64 = 0.1;
 /// Whatever writers lose, the change comes to an end. Chosen.
@@ -83,6 +87,8 @@ pub struct Share {
     work: Duration,
     /// Transactions of our own in this window.
     own: u64,
+    /// Nothing is counted before.
+    not_before: Duration,
 }
 
 impl Default for Share {
@@ -96,6 +102,7 @@ impl Default for Share {
             is_unknown: false,
             work: WORK,
             own: 0,
+            not_before: Duration::ZERO,
         }
     }
 }
@@ -103,7 +110,7 @@ impl Default for Share {
 impl Share {
     /// What chunks may do, of which so many are in flight.
     pub fn turn(&mut self, now: Duration, in_flight: usize) -> Turn {
-        if self.is_unknown {
+        if self.is_unknown || now < self.not_before {
             return Turn::Go;
         }
         if self.is_counting {
@@ -137,7 +144,10 @@ impl Share {
             Window::New => Window::Working { since: now, from: count },
             Window::Working { since, from } => {
                 let (transactions, seconds) = (others(from), (now - since).as_secs_f64());
-                let is_busy = transactions > BUSY * seconds;
+                // Those who stand still beside chunks are busy without them.
+                let alone = self.rested.rate();
+                let is_busy = transactions > BUSY * seconds
+                    || alone.map_or(transactions > NOTICED, |alone| alone > BUSY);
                 // The first window of a rush has no clean edge.
                 if !is_busy || !std::mem::replace(&mut self.is_busy, true) {
                     self.is_busy = is_busy;
@@ -156,7 +166,13 @@ impl Share {
         };
     }
 
-    /// It could not be counted, or chunks did not run as they were let.
+    /// It could not be counted.
+    pub fn count_failed(&mut self, now: Duration) {
+        self.forget_window();
+        self.not_before = now + FAILED_PAUSE;
+    }
+
+    /// Chunks did not run as they were let.
     pub fn forget_window(&mut self) {
         self.window = Window::New;
         self.is_counting = false;
@@ -234,6 +250,23 @@ mod tests {
     fn writers_that_stand_still_beside_chunks_do_not_stop_the_change() {
         let (worked, _) = minute(&mut Share::default(), 60.0, 10_000.0);
         assert!((0.08..0.15).contains(&worked), "{worked}");
+    }
+
+    #[test]
+    fn writers_that_chunks_slow_down_to_next_to_nothing_are_noticed() {
+        for (beside, alone, most) in [(20.0, 1_000.0, 0.2), (40.0, 80.0, 0.35)] {
+            let (worked, _) = minute(&mut Share::default(), beside, alone);
+            assert!(worked < most, "{beside} of {alone}: {worked}");
+        }
+    }
+
+    #[test]
+    fn a_count_that_fails_is_not_tried_again_at_once() {
+        let mut share = Share::default();
+        assert_eq!(share.turn(Duration::ZERO, 0), Turn::Count);
+        share.count_failed(Duration::ZERO);
+        assert_eq!(share.turn(Duration::from_millis(999), 0), Turn::Go);
+        assert_eq!(share.turn(Duration::from_secs(1), 0), Turn::Count);
     }
 
     #[test]

@@ -343,13 +343,13 @@ async fn back_into(
     to: &Column,
     sent: Option<&Mapped>,
 ) -> Result<Option<String>> {
-    let (plain, cast) = (ident(&to.name), format!("{}::{}", ident(&to.name), column.kind));
-    if let Some(sent) = sent
-        && let Some(literal) = zones::named(&sent.expression, &column.name)
-    {
-        return Ok(Some(format!("{plain} AT TIME ZONE {literal}")));
-    }
-    for expression in [plain, cast] {
+    let plain = ident(&to.name);
+    let named = sent.and_then(|sent| zones::named(&sent.expression, &column.name));
+    let ways = match named.filter(|_| zones::is_one_with_a_zone(&column.kind, &to.kind)) {
+        Some(literal) => vec![format!("{plain} AT TIME ZONE {literal}")],
+        None => vec![plain.clone(), format!("{plain}::{}", column.kind)],
+    };
+    for expression in ways {
         let sql = format!(
             "EXPLAIN INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {expression} FROM {}",
             shapes.before,

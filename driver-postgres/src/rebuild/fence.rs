@@ -41,8 +41,14 @@ pub async fn fence(core: &Core, to: Fence) -> Result<()> {
 async fn rename_matviews(core: &Core, connection: &mut Conn, to: Fence) -> Result<()> {
     for (object, aside) in matviews::remembered(core, connection).await? {
         let (full, name) = (table(&aside.schema, &object.name), core.matview_name(&aside.tail, to));
-        let there = number_of(connection, &full).await?;
-        let Some(number) = there.filter(|_| object.name != name) else { continue };
+        if object.name == name {
+            continue;
+        }
+        let Some(number) = number_of(connection, &full).await? else {
+            // It went with something else that it read. It is made again where it is still wanted.
+            core.objects.remove(connection, ObjectRole::Matview, &object.name).await?;
+            continue;
+        };
         end_users(connection, number).await?;
         run(connection, "BEGIN").await?;
         run(connection, format!("ALTER MATERIALIZED VIEW {full} RENAME TO {}", ident(&name))).await?;

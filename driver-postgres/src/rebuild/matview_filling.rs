@@ -43,11 +43,12 @@ impl Filling {
         }
     }
 
-    /// Takes the snapshot, in one message, under the first lock. Answers with why there is no swap now.
+    /// Takes the snapshot, in one message, under the first lock. Other tables may show the owner a part only, as they do when
+    /// the person refreshes. Answers with why there is no swap now.
     pub async fn begin(&mut self) -> Result<Error> {
         let numbers: Vec<String> = self.pairs.iter().map(|pair| pair.live.oid.to_string()).collect();
         let sql = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ;
+            "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL row_security = on;
              SELECT v.oid::bigint, v.relispopulated, {STAMP} FROM pg_class v WHERE v.oid IN ({})",
             numbers.join(", ")
         );

@@ -36,11 +36,6 @@ pub async fn make(
         return Err(Error::new(ErrorKind::Fenced, "the lease is another runner's"));
     }
     let whole = Whole::read(connection, live.oid).await?;
-    if let Some(row) = first(connection, said_otherwise(live.oid)).await?
-        && let Some(why) = get::<Option<String>>(&row, 0)?
-    {
-        return Err(cannot(&whole.told, &why));
-    }
     let aside = Aside {
         schema: whole.schema.clone(),
         tail,
@@ -59,6 +54,13 @@ pub async fn make(
     let tables = (live_table, written_table);
     if !is_so(connection, reads_the_same(live.oid, incoming, tables)).await? {
         return Err(cannot(&whole.told, "whose text cannot be led to another table"));
+    }
+    for view in [live.oid, incoming] {
+        if let Some(row) = first(connection, said_otherwise(view)).await?
+            && let Some(why) = get::<Option<String>>(&row, 0)?
+        {
+            return Err(cannot(&whole.told, &why));
+        }
     }
     run(connection, closing(&full)).await?;
     for (index, (ours, _)) in whole.definition.indexes.iter().zip(index_names(core, &aside)) {

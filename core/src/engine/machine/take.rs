@@ -114,7 +114,7 @@ impl Machine {
             Ok(count) => self.share.counted(count, now),
             Err(error) => {
                 tracing::debug!(%error, "what others write was not counted");
-                self.share.forget_window();
+                self.share.count_failed(now);
             }
         }
     }

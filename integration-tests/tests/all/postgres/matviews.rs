@@ -43,6 +43,30 @@ async fn assert_no_helpers(table: &Table) {
     assert_eq!(table.text("SELECT string_agg(role || ' ' || name, ', ') FROM _replank.objects").await, "");
 }
 
+/// What REFRESH would meet is told, both ways, and the run goes on once it is mended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_a_materialized_view_that_cannot_be_filled_stops_the_run_with_the_reason_until_it_is_mended()
+ {
+    let table = Table::with_rows(100).await;
+    let url = table.url();
+    table.execute("CREATE MATERIALIZED VIEW parts AS SELECT id, 100 / amount AS part FROM orders").await;
+    for (command, state) in [("apply", "failed"), ("revert", "reversible")] {
+        table.execute("UPDATE orders SET amount = 0 WHERE id = 7").await;
+        let ended = match command {
+            "apply" => run_beside(&["apply", "-t", &url, "-e", RETYPE, "--yes"], &[]).await,
+            _ => run_beside(&["revert", "last", "-t", &url, "--yes"], &[]).await,
+        };
+        ended.exits(1).says("cannot be filled over the new table").says("division by zero");
+        run_beside(&["status", "-t", &url], &[]).await.exits(0).says(state);
+        table.execute("UPDATE orders SET amount = 7 WHERE id = 7").await;
+        let again = if command == "apply" { "resume" } else { "revert" };
+        run_beside(&[again, "last", "-t", &url, "--yes"], &[]).await.exits(0);
+        let part = table.text("SELECT round(part)::text FROM parts WHERE id = 7").await;
+        assert_eq!(part, "14", "{command}");
+    }
+    assert_no_helpers(&table).await;
+}
+
 /// The moment is no earlier than the last REFRESH, of whichever kind; also where it changed no row, or came under the lock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_postgres_no_refresh_of_a_materialized_view_is_undone_by_a_swap() {

@@ -29,7 +29,8 @@ async fn on_postgres_chunks_rest_for_those_who_write_and_for_nobody_else() {
     // One worker, so that it lasts until progress is told.
     let told = shares(&orders, &["--throttle", "copy_workers=1"]).await;
     println!("{told:?}");
-    assert!(told.iter().any(|share| (10..=95).contains(share)), "{told:?}");
+    // Half is what is taken before anything was counted.
+    assert!(told.iter().any(|share| *share != 50 && (10..=95).contains(share)), "{told:?}");
     let journal = writers.stop().await;
     orders.check(&journal).await;
 }

@@ -131,6 +131,15 @@ async fn on_postgres_values_that_another_zone_would_move_are_never_left_where_th
     run_beside(&["revert", "last", "-t", &url, "--yes"], &[]).await.exits(0);
     let all = "SELECT string_agg(at::text, ', ' ORDER BY id) FROM t";
     assert_eq!(said(&mut psql, all).await, "2026-07-01 12:00:00, 2026-08-01 12:00:00");
+    // The day of a timestamp is no matter of zones; that of a timestamptz is, and the words are the same.
+    let days = "CREATE MATERIALIZED VIEW days AS SELECT at::date AS day, count(*) AS n FROM t GROUP BY 1";
+    run(&mut psql, days).await.expect("made");
+    apply("ALTER TABLE t ALTER at TYPE timestamptz USING at AT TIME ZONE 'Asia/Kathmandu'")
+        .await
+        .exits(3)
+        .says("days over the new shape")
+        .says("time zone of whoever refreshes it");
+    run(&mut psql, "DROP MATERIALIZED VIEW days").await.expect("dropped");
     // The server looks at no conversion that goes without saying.
     apply("ALTER TABLE t ALTER seen TYPE text").await.exits(3).says("AT TIME ZONE 'Asia/Kathmandu'");
     apply("ALTER TABLE t ALTER seen TYPE timestamp, ALTER id TYPE bigint").await.exits(3).says("Kathmandu");
