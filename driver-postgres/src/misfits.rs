@@ -7,7 +7,7 @@ use crate::connect::Conn;
 use crate::definition::within_no_path;
 use crate::partitions::Part;
 use crate::spec::KeyColumn;
-use crate::sql::{first, get, ident, is_so, listed, rows};
+use crate::sql::{first_keys, get, ident, is_so, rows};
 
 /// A condition over the key columns of a partitioned table: no partition of it takes such a row. `None` where there is none
 /// such.
@@ -60,23 +60,7 @@ pub async fn count(
         .iter()
         .map(|column| format!("s.{} AS {}", ident(&column.source), ident(&column.written)))
         .collect();
-    let named: Vec<String> = key
-        .iter()
-        .map(|column| {
-            format!(
-                "{} || m.{}::text",
-                crate::sql::text(&format!("{} = ", column.written)),
-                ident(&column.written)
-            )
-        })
-        .collect();
-    let sql = format!(
-        "{with}SELECT count(*), coalesce(json_agg(f.k) FILTER (WHERE f.n <= 5), '[]')::text
-         FROM (SELECT concat_ws(', ', {}) AS k, row_number() OVER () AS n FROM (SELECT {} FROM {rows}) AS m WHERE {outside}) AS f",
-        named.join(", "),
-        columns.join(", ")
-    );
-    let Some(row) = first(connection, sql).await? else { return Ok((0, Vec::new())) };
-    let rows = u64::try_from(get::<i64>(&row, 0)?).unwrap_or_default();
-    Ok((rows, listed(&get::<String>(&row, 1)?)?))
+    let names: Vec<String> = key.iter().map(|column| column.written.clone()).collect();
+    let rows = format!("(SELECT {} FROM {rows}) AS m", columns.join(", "));
+    first_keys(connection, with, &names, &rows, outside).await
 }

@@ -71,6 +71,28 @@ pub fn get<'r, T: Decode<'r, Postgres> + Type<Postgres>>(row: &'r PgRow, at: usi
     })
 }
 
+/// How many rows meet a condition, and the first keys among them, as `id = 7`; none where there is no key. The rows are those of
+/// the table `m`, and `with` stands before it all.
+pub async fn first_keys(
+    connection: &mut Conn,
+    with: &str,
+    key: &[String],
+    rows: &str,
+    condition: &str,
+) -> Result<(u64, Vec<String>)> {
+    let named =
+        key.iter().map(|column| format!("{} || m.{}::text", text(&format!("{column} = ")), ident(column)));
+    // An empty text is none.
+    let named: Vec<String> = std::iter::once("NULL".to_owned()).chain(named).collect();
+    let sql = format!(
+        "{with}SELECT count(*), coalesce(json_agg(f.k) FILTER (WHERE f.n <= 5 AND f.k <> ''), '[]')::text
+         FROM (SELECT concat_ws(', ', {}) AS k, row_number() OVER () AS n FROM {rows} WHERE {condition}) AS f",
+        named.join(", ")
+    );
+    let Some(row) = first(connection, sql).await? else { return Ok((0, Vec::new())) };
+    Ok((u64::try_from(get::<i64>(&row, 0)?).unwrap_or_default(), listed(&get::<String>(&row, 1)?)?))
+}
+
 /// A list that the server gave as JSON.
 pub fn listed<T: DeserializeOwned>(json: &str) -> Result<Vec<T>> {
     serde_json::from_str(json).map_err(|error| {

@@ -53,13 +53,24 @@ pub async fn of_login(connection: &mut Conn) -> Result<Option<String>> {
     first(connection, sql).await?.map(|row| get(&row, 0)).transpose()
 }
 
+/// Names of the zone of our sessions.
+pub const UTC: [&str; 11] = [
+    "utc",
+    "etc/utc",
+    "gmt",
+    "etc/gmt",
+    "uct",
+    "etc/uct",
+    "zulu",
+    "etc/zulu",
+    "universal",
+    "etc/universal",
+    "greenwich",
+];
+
 /// Whether a zone is the one of our sessions by another name.
 pub fn is_utc(zone: &str) -> bool {
-    let zone = zone.to_uppercase();
-    matches!(
-        zone.strip_prefix("ETC/").unwrap_or(&zone),
-        "UTC" | "GMT" | "UCT" | "ZULU" | "UNIVERSAL" | "GREENWICH"
-    )
+    UTC.contains(&zone.to_lowercase().as_str())
 }
 
 /// Whether of two types one is a timestamp and the other one a timestamptz.

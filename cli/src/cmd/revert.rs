@@ -143,10 +143,10 @@ async fn keep(
         shell.output.note(&format!("what was written since is kept: {}", what.join(", ")));
     }
     let again = steps.iter().map(|step| step.inverse_rebuilds.as_str()).filter(|what| !what.is_empty());
-    for what in again.clone() {
+    for what in again {
         shell.output.note(&format!("a rebuild gives back {what}"));
     }
-    let has_quick_way = again.count() == 0;
+    let has_quick_way = steps.iter().all(|step| step.inverse_rebuilds.is_empty());
     let directives = proposal::directives(&args.bounds)?;
     let options = proposal::take_back_options(connected, run, args, &directives)?;
     let request = Request::TakeBack { inverses: steps.iter().map(|step| step.inverse.clone()).collect() };

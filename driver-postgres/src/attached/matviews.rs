@@ -7,6 +7,9 @@
 use replank_core::{Error, ErrorKind, Result};
 
 use super::{Part, part};
+use crate::connect::Conn;
+use crate::sql::{first, get, text};
+use crate::zones::UTC;
 
 /// Those that read the live table itself, as a part of the recursive WITH; and with it what views may be on top of.
 pub const READING: &str = "m AS (
@@ -143,13 +146,15 @@ const OBSTACLES: [(&str, &str); 11] = [
     ),
 ];
 
-/// A query for why what a materialized view says would be another thing when we fill it, if it would: for one text, or none.
+/// Why what a materialized view, or a view, says would be another thing when we fill it, if it would.
 ///
 /// The zone of whoever refreshes it is perhaps not the one of our sessions, and what depends on it the catalogue does not say of
 /// functions of the server's own; so they are looked for in the server's tree of the view. Conversions to text, and the day of
-/// today, have no function there. The name that a table has while it is filled is one of ours.
-pub fn said_otherwise(matview: i64) -> String {
-    format!(
+/// today, have no function there. What zone the server has for sessions that name none, no session of ours can ask; it writes
+/// its log in the same one, unless somebody has set them apart. The name that a table has while it is filled is one of ours.
+pub async fn said_otherwise(connection: &mut Conn, view: i64) -> Result<Option<String>> {
+    let utc = UTC.map(text).join(", ");
+    let sql = format!(
         "SELECT CASE
              WHEN w.ev_action::text ~ ':varattno -6 '
              THEN 'which shows the number or name of a table (tableoid): leave that out, or drop it first and make it again afterwards'
@@ -161,16 +166,14 @@ pub fn said_otherwise(matview: i64) -> String {
                        WHERE p.provolatile <> 'i' AND p.pronamespace = 'pg_catalog'::regnamespace
                        AND (p.proargtypes::oid[] && '{{1184,1266}}'::oid[]
                             OR p.prorettype IN (1184, 1266) AND p.proargtypes::oid[] && '{{1082,1083,1114}}'::oid[])))
-                  AND (lower(current_setting('log_timezone')) NOT IN ({UTC})
+                  AND (lower(current_setting('log_timezone')) NOT IN ({utc})
                        OR EXISTS (SELECT FROM pg_db_role_setting s CROSS JOIN LATERAL unnest(s.setconfig) AS c
                                   WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-                                  AND lower(c) LIKE 'timezone=%' AND substr(lower(c), 10) NOT IN ({UTC})))
+                                  AND lower(c) LIKE 'timezone=%' AND substr(lower(c), 10) NOT IN ({utc})))
              THEN 'whose contents depend on the time zone of whoever refreshes it: write AT TIME ZONE in it, or drop it first and make it again afterwards'
              END
-         FROM pg_rewrite w WHERE w.ev_class = {matview}"
-    )
+         FROM pg_rewrite w WHERE w.ev_class = {view}"
+    );
+    let row = first(connection, sql).await?;
+    Ok(row.map(|row| get::<Option<String>>(&row, 0)).transpose()?.flatten())
 }
-
-/// Names of the zone of our sessions. What zone the server has for sessions that name none, no session of ours can ask; it
-/// writes its log in the same one, unless somebody has set them apart.
-const UTC: &str = "'utc', 'etc/utc', 'gmt', 'etc/gmt', 'uct', 'etc/uct', 'zulu', 'etc/zulu', 'universal', 'etc/universal', 'greenwich'";

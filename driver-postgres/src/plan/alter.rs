@@ -4,12 +4,11 @@ use replank_core::ident::stable_hash;
 use replank_core::plan::{Evidence, LockNote, NullColumn, Step, Strategy, UNDO_KEEPING, UNDO_REBUILDING};
 use replank_core::{Error, ErrorKind, Result};
 
-use super::evidence::first_keys;
 use super::step::{self, locking};
 use super::{CATALOGUE_MS, Drafting, Way, catalogue_lock, gentle_lock};
 use crate::inspect::Table;
 use crate::parse::{Action, Kind};
-use crate::sql::{first, get, ident, is_so, run, text};
+use crate::sql::{first, first_keys, get, ident, is_so, text};
 use crate::trial::Trial;
 use crate::zones::{self, ZONES};
 
@@ -393,10 +392,7 @@ impl Drafting<'_> {
 
     /// Whether only the catalogue would change; none where the server does not take it.
     async fn is_moment(&mut self, trial: &Trial, action: &str) -> Result<Option<bool>> {
-        run(self.connection, "SAVEPOINT rp_back").await?;
-        let tried = trial.alter(self.connection, action).await;
-        run(self.connection, "ROLLBACK TO SAVEPOINT rp_back; RELEASE SAVEPOINT rp_back").await?;
-        match tried {
+        match trial.under(self.connection, "UTC", action).await {
             Ok(tried) => Ok(Some(tried.is_instant())),
             Err(error) if error.kind() == ErrorKind::ConnectionLost => Err(error),
             Err(_) => Ok(None),
@@ -501,8 +497,8 @@ impl Drafting<'_> {
         if !is_so(self.connection, there).await? {
             return Ok((0, Vec::new()));
         }
-        let is_null = format!("s.{column} IS NULL");
-        first_keys(self.connection, &table.full_name(), &table.key, &is_null).await
+        let (rows, is_null) = (format!("{} AS m", table.full_name()), format!("m.{column} IS NULL"));
+        first_keys(self.connection, "", &table.key, &rows, &is_null).await
     }
 
     async fn has_column(&mut self, trial: &Trial, table: &Table, column: &str) -> Result<bool> {

@@ -11,7 +11,7 @@ use crate::inspect::computed;
 use crate::misfits;
 use crate::rebuild::{grouped, with_computed};
 use crate::spec::{Mapped, Spec};
-use crate::sql::{first, get, ident, listed, number, rows, run, text};
+use crate::sql::{first_keys, get, ident, listed, number, rows, run};
 
 /// What the rows that are there say of the new shape, which is tried as the table `made`.
 pub async fn evidence(
@@ -24,6 +24,7 @@ pub async fn evidence(
     let mut evidence = Evidence::default();
     let source = table.full_name();
     let flow = spec.flow(Direction::Forward)?;
+    let rows_of_source = format!("{source} AS m");
     let own_key: Vec<String> = flow.key.iter().map(|column| column.source.clone()).collect();
     for mapped in &flow.columns {
         let Some(column) = new.iter().find(|column| column.name == mapped.column) else { continue };
@@ -48,7 +49,7 @@ pub async fn evidence(
         }
         if column.is_not_null && !from.is_some_and(|from| from.is_not_null && is_same) {
             let is_null = format!("{value} IS NULL");
-            let (rows, samples) = first_keys(connection, &source, &own_key, &is_null).await?;
+            let (rows, samples) = first_keys(connection, "", &own_key, &rows_of_source, &is_null).await?;
             if rows > 0 {
                 evidence.nulls.push(NullColumn { column: column.name.clone(), rows, samples });
             }
@@ -140,29 +141,9 @@ async fn too_long(
     run(connection, "SAVEPOINT rp_evidence").await?;
     if let Some(length) = column.length {
         let is_long = format!("char_length(rtrim(({})::text, ' ')) > {length}", mapped.expression);
-        return first_keys(connection, source, key, &is_long).await;
+        return first_keys(connection, "", key, &format!("{source} AS m"), &is_long).await;
     }
     let asked = format!("SELECT count(({})::{}) FROM {source}", mapped.expression, mapped.kind);
     number(connection, asked).await?;
     Ok((0, Vec::new()))
-}
-
-/// How many rows meet a condition, and the first keys among them, as `id = 7`.
-pub async fn first_keys(
-    connection: &mut Conn,
-    source: &str,
-    key: &[String],
-    condition: &str,
-) -> Result<(u64, Vec<String>)> {
-    let named: Vec<String> = key
-        .iter()
-        .map(|column| format!("{} || s.{}::text", text(&format!("{column} = ")), ident(column)))
-        .collect();
-    let sql = format!(
-        "SELECT count(*), coalesce(json_agg(k) FILTER (WHERE n <= 5 AND k <> ''), '[]')::text
-         FROM (SELECT concat_ws(', ', {}) AS k, row_number() OVER () AS n FROM {source} AS s WHERE {condition}) AS f",
-        if named.is_empty() { "''".to_owned() } else { named.join(", ") }
-    );
-    let Some(row) = first(connection, sql).await? else { return Ok((0, Vec::new())) };
-    Ok((u64::try_from(get::<i64>(&row, 0)?).unwrap_or_default(), listed(&get::<String>(&row, 1)?)?))
 }

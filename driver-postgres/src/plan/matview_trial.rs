@@ -66,7 +66,7 @@ async fn of_one(
     name: &str,
 ) -> Result<Option<String>> {
     let anew = "drop it first, and make it again afterwards";
-    if let Some(why) = otherwise(connection, matview).await? {
+    if let Some(why) = said_otherwise(connection, matview).await? {
         return Ok(Some(format!("the materialized view {name}, {why}")));
     }
     let definition = Definition::read(connection, matview).await?;
@@ -83,7 +83,7 @@ async fn of_one(
     run(connection, making).await?;
     let made = number(connection, "SELECT to_regclass('pg_temp._rp_matview')::oid::bigint").await?;
     // Over a column of another type the same words may mean a conversion that was none before.
-    if let Some(why) = otherwise(connection, made).await? {
+    if let Some(why) = said_otherwise(connection, made).await? {
         return Ok(Some(format!("the materialized view {name} over the new shape, {why}")));
     }
     if !is_so(connection, reads_the_same(matview, made, (table.oid, after.number))).await? {
@@ -112,11 +112,6 @@ async fn of_one(
         }
     }
     Ok(None)
-}
-
-async fn otherwise(connection: &mut Conn, view: i64) -> Result<Option<String>> {
-    let row = first(connection, said_otherwise(view)).await?;
-    Ok(row.map(|row| get::<Option<String>>(&row, 0)).transpose()?.flatten())
 }
 
 /// What the server says against a statement, if it is about the shape.

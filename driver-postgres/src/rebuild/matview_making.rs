@@ -56,9 +56,7 @@ pub async fn make(
         return Err(cannot(&whole.told, "whose text cannot be led to another table"));
     }
     for view in [live.oid, incoming] {
-        if let Some(row) = first(connection, said_otherwise(view)).await?
-            && let Some(why) = get::<Option<String>>(&row, 0)?
-        {
+        if let Some(why) = said_otherwise(connection, view).await? {
             return Err(cannot(&whole.told, &why));
         }
     }

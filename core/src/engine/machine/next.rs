@@ -220,12 +220,12 @@ impl Machine {
             .pace
             .copy_workers
             .min(usize::try_from(self.setup.limits.copy_workers).unwrap_or(usize::MAX));
-        let is_time = match self.state {
-            RunState::Copying => self.backoff.is_over(Kind::Copy, now) && workers > 0,
-            RunState::Verifying => self.backoff.is_over(Kind::Compare, now) && workers > 0,
-            _ => false,
+        let kind = match self.state {
+            RunState::Copying => Kind::Copy,
+            RunState::Verifying => Kind::Compare,
+            _ => return None,
         };
-        if !is_time {
+        if workers == 0 || !self.backoff.is_over(kind, now) {
             return None;
         }
         if self.setup.limits.copy_percent.is_none() {
@@ -236,7 +236,7 @@ impl Machine {
                 Turn::Count => return Some(Action::Count),
             }
         }
-        if self.state == RunState::Copying { self.next_copy(workers) } else { self.next_verify(workers) }
+        if kind == Kind::Copy { self.next_copy(workers) } else { self.next_verify(workers) }
     }
 
     fn next_copy(&mut self, workers: usize) -> Option<Action> {
