@@ -43,7 +43,8 @@ fn living(run: &Run, lease: Option<Lease>, is_dead: impl Fn(&LeaseHolder) -> boo
 /// Leaves a command for the runner, and waits for its answer.
 ///
 /// # Errors
-/// [`ErrorKind::Refused`] when it does not do what is asked, with its reason;
+/// [`ErrorKind::Refused`] when it does not do what is asked, with its reason, or ended before it saw it: the
+/// command is withdrawn then, so that whoever goes on is not surprised by it;
 /// [`ErrorKind::Server`] when it does not answer in time: the command stays, and is obeyed if the runner
 /// comes back.
 pub async fn tell(session: &dyn Session, run: &Run, runner: &Runner, control: &Control) -> Result<String> {
@@ -51,6 +52,8 @@ pub async fn tell(session: &dyn Session, run: &Run, runner: &Runner, control: &C
     let command = store.post(&run.id, control).await?;
     let deadline = Instant::now() + ANSWER_WITHIN;
     loop {
+        // Asked before the answer is looked for: a runner answers, and then ends.
+        let works = self::runner(session, run).await?.is_some();
         if let CommandState::Answered(answer) = store.command(command).await? {
             let answer = Answer::read(&answer);
             if answer.obeyed {
@@ -62,6 +65,10 @@ pub async fn tell(session: &dyn Session, run: &Run, runner: &Runner, control: &C
             )
             .hint(format!("see `replank status {}`", run.id.short())));
         }
+        if !works {
+            store.acknowledge(command, &Answer::refused("the runner had ended").write()).await?;
+            return Err(ended(store, run).await);
+        }
         if Instant::now() >= deadline {
             return Err(unanswered(store, run, runner).await);
         }
@@ -69,11 +76,21 @@ pub async fn tell(session: &dyn Session, run: &Run, runner: &Runner, control: &C
     }
 }
 
-async fn unanswered(store: &dyn StateStore, run: &Run, runner: &Runner) -> Error {
-    let state = match store.load(&run.id).await {
+async fn ended(store: &dyn StateStore, run: &Run) -> Error {
+    Error::new(ErrorKind::Refused, format!("run {}: its runner ended before it saw this", run.id))
+        .with("state", state(store, run).await)
+        .hint(format!("nothing was asked of it any more; see `replank status {}`", run.id.short()))
+}
+
+async fn state(store: &dyn StateStore, run: &Run) -> String {
+    match store.load(&run.id).await {
         Ok(Some((run, _))) => run.state.to_string(),
         Ok(None) | Err(_) => "unknown".to_owned(),
-    };
+    }
+}
+
+async fn unanswered(store: &dyn StateStore, run: &Run, runner: &Runner) -> Error {
+    let state = state(store, run).await;
     Error::new(ErrorKind::Server, format!("the runner did not answer within {} s", ANSWER_WITHIN.as_secs()))
         .with("host", &runner.holder.host)
         .with("pid", runner.holder.pid)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::binary::{replank, run, run_beside};
+use crate::binary::{SLOWLY, replank, run, run_beside};
 use crate::oracle::{RETYPE, judge};
 use crate::random::seed;
 use crate::sqlite::{Application, Table};
@@ -106,7 +106,8 @@ async fn an_interrupted_run_saves_its_checkpoint_and_goes_on() {
     let table = Table::with_rows(40_000).await;
     let url = table.url();
     let writers = Application::start(&table, seed("interrupted"), 3).await;
-    let mut command = replank(&["apply", "-t", &url, "-e", RETYPE, "--yes"]);
+    let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes"];
+    let mut command = replank(&[&apply[..], &SLOWLY[..]].concat());
     let child = command.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn();
     let child = child.expect("the binary runs");
     wait_for_state(&url, "copying").await;
@@ -142,7 +143,8 @@ async fn a_stopped_runner_that_wakes_up_after_another_took_over_changes_nothing(
     let table = Table::with_rows(60_000).await;
     let url = table.url();
     let writers = Application::start(&table, seed("stopped"), 2).await;
-    let mut command = replank(&["apply", "-t", &url, "-e", RETYPE, "--yes"]);
+    let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes"];
+    let mut command = replank(&[&apply[..], &SLOWLY[..]].concat());
     let child = command.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn();
     let child = child.expect("the binary runs");
     let stopped = child.id();
@@ -167,7 +169,8 @@ async fn a_stopped_runner_that_wakes_up_after_another_took_over_changes_nothing(
 async fn ddl_by_somebody_else_stops_the_run_and_the_table_is_untouched() {
     let table = Table::with_rows(60_000).await;
     let url = table.url();
-    let mut command = replank(&["apply", "-t", &url, "-e", RETYPE, "--yes"]);
+    let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes"];
+    let mut command = replank(&[&apply[..], &SLOWLY[..]].concat());
     let child = command.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn();
     let child = child.expect("the binary runs");
     wait_for_state(&url, "copying").await;
@@ -184,7 +187,8 @@ async fn ddl_by_somebody_else_stops_the_run_and_the_table_is_untouched() {
 async fn a_capture_that_somebody_removed_stops_the_run() {
     let table = Table::with_rows(60_000).await;
     let url = table.url();
-    let mut command = replank(&["apply", "-t", &url, "-e", RETYPE, "--yes"]);
+    let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes"];
+    let mut command = replank(&[&apply[..], &SLOWLY[..]].concat());
     let child = command.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn();
     let child = child.expect("the binary runs");
     wait_for_state(&url, "copying").await;
@@ -201,7 +205,7 @@ async fn a_capture_that_somebody_removed_stops_the_run() {
 }
 
 /// Until the run is in this state.
-async fn wait_for_state(url: &str, state: &str) {
+pub async fn wait_for_state(url: &str, state: &str) {
     for _ in 0..600 {
         let history = run_beside(&["history", "-t", url, "--json"], &[]).await;
         if history.out.contains(&format!("\"state\":\"{state}\"")) {
@@ -219,7 +223,7 @@ fn signal(pid: u32, name: &str) {
 }
 
 /// Stops the process at a moment in which it holds no write lock.
-async fn stop_between_transactions(table: &Table, pid: u32) {
+pub async fn stop_between_transactions(table: &Table, pid: u32) {
     for _ in 0..200 {
         signal(pid, "STOP");
         let mut connection = table.connect().await;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::binary::{replank, run, run_beside};
+use crate::abuse::{stop_between_transactions, wait_for_state};
+use crate::binary::{SLOWLY, replank, run, run_beside};
 use crate::oracle::{RETYPE, judge};
 use crate::random::seed;
 use crate::sqlite::{Application, Table};
@@ -93,7 +94,8 @@ async fn another_process_pauses_throttles_and_resumes_a_run() {
     let table = Table::with_rows(60_000).await;
     let url = table.url();
     let writers = Application::start(&table, seed(test), 2).await;
-    let mut command = replank(&["apply", "-t", &url, "-e", RETYPE, "--yes"]);
+    let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes"];
+    let mut command = replank(&[&apply[..], &SLOWLY[..]].concat());
     let mut child = command
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
@@ -107,7 +109,8 @@ async fn another_process_pauses_throttles_and_resumes_a_run() {
     }
     run_beside(&["pause", "last", "-t", &url, "--yes"], &[]).await.exits(0);
     run_beside(&["status", "last", "-t", &url], &[]).await.exits(0).says("paused");
-    run_beside(&["throttle", "last", "chunk_rows_max=2000", "-t", &url, "--yes"], &[]).await.exits(0);
+    let faster = ["throttle", "last", "chunk_rows_max=2000", "copy_percent=100", "-t", &url, "--yes"];
+    run_beside(&faster, &[]).await.exits(0);
     run_beside(&["throttle", "last", "speed=9", "-t", &url, "--yes"], &[])
         .await
         .exits(2)
@@ -118,6 +121,31 @@ async fn another_process_pauses_throttles_and_resumes_a_run() {
     let journal = writers.stop().await;
     judge(test, &journal);
     table.check(&journal).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_asked_of_a_runner_that_ends_before_it_looks_is_withdrawn() {
+    let table = Table::with_rows(60_000).await;
+    let url = table.url();
+    let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes"];
+    let mut command = replank(&[&apply[..], &SLOWLY[..]].concat());
+    let child = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn();
+    let mut runner = child.expect("runs");
+    wait_for_state(&url, "copying").await;
+    stop_between_transactions(&table, runner.id()).await;
+    let pause = ["pause", "last", "-t", &url, "--yes"];
+    let asking = run_beside(&pause, &[]);
+    let ending = async {
+        while table.text("SELECT count(*) FROM _replank_control").await == "0" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        runner.kill().expect("it was stopped");
+        runner.wait().expect("ends");
+    };
+    let (asked, ()) = tokio::join!(asking, ending);
+    asked.exits(3).says("its runner ended before it saw this").says("copying");
+    // Whoever goes on is not paused by it.
+    run_beside(&["resume", "last", "-t", &url, "--yes"], &[]).await.exits(0).says("can be taken back");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
