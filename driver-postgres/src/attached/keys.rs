@@ -1,6 +1,6 @@
 //! Foreign keys of the table, and of others that refer to it.
 
-use super::{Part, part};
+use super::{Part, part, related};
 
 /// The parts.
 pub fn parts() -> Vec<Part> {
@@ -14,7 +14,7 @@ pub fn parts() -> Vec<Part> {
              FROM l, pg_constraint o WHERE o.contype = 'f' AND l.oid IN (o.conrelid, o.confrelid)"),
         part(1, "SELECT 'later', format('ALTER TABLE %s VALIDATE CONSTRAINT %I', o.conrelid::regclass, o.conname)
              FROM l, pg_constraint o WHERE o.contype = 'f' AND l.oid IN (o.conrelid, o.confrelid) AND o.convalidated"),
-        part(1, "SELECT 'related', CASE WHEN o.conrelid = l.oid THEN o.confrelid ELSE o.conrelid END::text
+        related("SELECT CASE WHEN o.conrelid = l.oid THEN o.confrelid ELSE o.conrelid END
              FROM l, pg_constraint o WHERE o.contype = 'f' AND l.oid IN (o.conrelid, o.confrelid) AND o.conrelid <> o.confrelid"),
         part(1, "SELECT 'cannot', format('the foreign key %I of the partitioned table %s', o.conname, o.conrelid::regclass)
              FROM l, pg_constraint o JOIN pg_class c ON c.oid IN (o.conrelid, o.confrelid) AND c.relkind = 'p'

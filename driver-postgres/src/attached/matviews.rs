@@ -6,7 +6,7 @@
 
 use replank_core::{Error, ErrorKind, Result};
 
-use super::{Part, part};
+use super::{Part, part, related};
 use crate::connect::Conn;
 use crate::sql::{first, get, text};
 use crate::zones::UTC;
@@ -75,7 +75,7 @@ pub fn parts() -> Vec<Part> {
                 "SELECT 'matview', concat_ws('|', v.oid, {LIKENESS}, {STAMP}) FROM m JOIN pg_class v ON v.oid = m.oid"
             ),
         ),
-        part(1, "SELECT 'related', oid::text FROM m"),
+        related("SELECT oid FROM m"),
         part(1, "SELECT DISTINCT 'cannot', format('%s, which uses the materialized view %s',
                     coalesce('the materialized view ' || v.oid::regclass, pg_describe_object(d.classid, d.objid, d.objsubid)), c.oid::regclass)
              FROM m JOIN pg_class c ON c.oid = m.oid LEFT JOIN pg_type t ON t.oid = c.reltype

@@ -50,11 +50,23 @@ impl Attached {
     pub async fn read(
         connection: &mut Conn,
         live: i64,
-        incoming: Option<i64>,
+        incoming: i64,
         names: Option<&BTreeSet<String>>,
     ) -> Result<Self> {
-        let asked = query(live, incoming.unwrap_or(live));
+        let asked = query(live, incoming);
         Self::collected(rows(connection, within_no_path(&asked)).await?, names)
+    }
+
+    /// Only the tables that the swap locks as well: the rest of the question takes the server far longer to plan.
+    pub async fn related_to(connection: &mut Conn, live: i64) -> Result<Vec<i64>> {
+        let related: Vec<String> =
+            parts().filter(|part| part.columns == Columns::Related).map(|part| part.sql).collect();
+        let asked = format!(
+            "{} SELECT q.oid::bigint FROM ({}) AS q(oid)",
+            beginning(live, live),
+            related.join(" UNION ")
+        );
+        rows(connection, within_no_path(&asked)).await?.iter().map(|row| get(row, 0)).collect()
     }
 
     /// Makes the question ready on a session, for [`Attached::again`]: to plan it takes the server ten times as long as to
@@ -106,20 +118,34 @@ struct Part {
     place: u32,
     /// A query over `l`, the live table with its name, `d`, its partitions, and `i`, the one that comes in.
     sql: String,
-    /// Its third column is the index or constraint that the statement needs.
-    is_naming: bool,
+    columns: Columns,
+}
+
+/// What a part's query gives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Columns {
+    /// A kind and a statement.
+    Statement,
+    /// And the index or constraint that the statement needs.
+    Naming,
+    /// The number of a table that the swap locks as well.
+    Related,
 }
 
 fn part(place: u32, sql: impl Into<String>) -> Part {
-    Part { place, sql: sql.into(), is_naming: false }
+    Part { place, sql: sql.into(), columns: Columns::Statement }
 }
 
 fn naming(place: u32, sql: impl Into<String>) -> Part {
-    Part { place, sql: sql.into(), is_naming: true }
+    Part { place, sql: sql.into(), columns: Columns::Naming }
 }
 
-fn query(live: i64, incoming: i64) -> String {
-    let parts = [
+fn related(sql: impl Into<String>) -> Part {
+    Part { place: 1, sql: sql.into(), columns: Columns::Related }
+}
+
+fn parts() -> impl Iterator<Item = Part> {
+    [
         triggers::parts(),
         keys::parts(),
         views::parts(),
@@ -131,15 +157,21 @@ fn query(live: i64, incoming: i64) -> String {
         publications::parts(),
         partitions::parts(),
         others::parts(),
-    ];
-    let parts: Vec<String> = parts
-        .into_iter()
-        .flatten()
+    ]
+    .into_iter()
+    .flatten()
+}
+
+fn query(live: i64, incoming: i64) -> String {
+    let parts: Vec<String> = parts()
         .map(|part| {
             let (place, sql) = (part.place, part.sql);
-            let rows = match part.is_naming {
-                true => sql,
-                false => format!("SELECT q.kind, q.statement, NULL::text FROM ({sql}) AS q(kind, statement)"),
+            let rows = match part.columns {
+                Columns::Naming => sql,
+                Columns::Statement => {
+                    format!("SELECT q.kind, q.statement, NULL::text FROM ({sql}) AS q(kind, statement)")
+                }
+                Columns::Related => format!("SELECT 'related', q.oid::text, NULL::text FROM ({sql}) AS q(oid)"),
             };
             format!("SELECT {place} AS place, p.kind, p.statement, p.needs FROM ({rows}) AS p(kind, statement, needs)")
         })

@@ -1,7 +1,7 @@
 //! Views keep their number, and so everything that hangs on them, where their columns stay what they are. Others, and all
 //! views on top of them, are made anew with what hung on them.
 
-use super::{Part, part};
+use super::{Part, part, related};
 
 /// Views that are made anew, as a part of a recursive WITH: those that show a column whose type becomes another one, and
 /// all that are on top of them, each as deep as it is.
@@ -35,11 +35,11 @@ fn kept() -> Vec<Part> {
              FROM changing l, pg_depend d JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class v ON v.oid = w.ev_class
              WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = l.oid
              AND v.relkind = 'v' AND v.oid NOT IN (SELECT oid FROM gone)"),
-        part(1, "SELECT DISTINCT 'related', v.oid::text
+        related("SELECT v.oid
              FROM changing l, pg_depend d JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class v ON v.oid = w.ev_class
              WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = l.oid
              AND v.relkind = 'v'
-             UNION SELECT 'related', oid::text FROM gone"),
+             UNION SELECT oid FROM gone"),
         part(1, "SELECT DISTINCT 'cannot', format('a rule on %s', v.oid::regclass)
              FROM l, pg_depend d JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class v ON v.oid = w.ev_class
              WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = l.oid

@@ -216,7 +216,7 @@ async fn shadow(
         return no(why);
     }
     seen.extend(unseen_writers(connection, table).await?);
-    let attached = Attached::read(connection, table.oid, Some(after_number), None).await?;
+    let attached = Attached::read(connection, table.oid, after_number, None).await?;
     if !attached.cannot.is_empty() {
         return no(format!("it cannot follow the table yet: {}", attached.cannot.join("; ")));
     }

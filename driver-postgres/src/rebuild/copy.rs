@@ -14,12 +14,13 @@ pub async fn next_bound(core: &Core, after: Option<&Key>, rows: u64) -> Result<O
     let condition = Condition::range(&Bounds { lower: after.cloned(), upper: None }, &flow.key)?;
     let names = core.source_key()?;
     let order: Vec<String> = names.iter().map(|name| format!("s.{}", ident(name))).collect();
+    let order = order.join(", ");
+    // Within, so that the rows that are passed over are not encoded: that takes five times as long as to pass over them.
     let sql = format!(
-        "SELECT {} FROM {} AS s WHERE {} ORDER BY {} LIMIT 1 OFFSET {}",
+        "SELECT {} FROM (SELECT {order} FROM {} AS s WHERE {} ORDER BY {order} LIMIT 1 OFFSET {}) AS s",
         encoded("s", &names),
         core.source_rows(),
         condition.sql("s", &names),
-        order.join(", "),
         rows.saturating_sub(1).min(i64::MAX.unsigned_abs())
     );
     let mut connection = core.server.take().await?;

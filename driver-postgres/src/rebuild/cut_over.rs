@@ -46,9 +46,8 @@ impl CutOver for Handle {
         let mut connection = core.server.take().await?;
         let mut found = snapshots::older_than(&mut connection, budget).await?;
         if let Some(live) = core.live_number(&mut connection, core.job.direction).await? {
-            let attached = Attached::read(&mut connection, live, None, None).await?;
+            let mut tables = Attached::related_to(&mut connection, live).await?;
             let written = number_of(&mut connection, &core.written()).await?;
-            let mut tables = attached.related;
             for table in [live].into_iter().chain(written) {
                 tables.extend(with_partitions(&mut connection, table).await?);
                 tables.extend(sequences_of(&mut connection, table).await?);
@@ -214,7 +213,7 @@ fn refuse_what_cannot_follow(attached: &Attached) -> Result<()> {
 }
 
 /// The planner must know the new table from the first moment on.
-async fn analyze(core: &Core, connection: &mut Conn) -> Result<()> {
+pub async fn analyze(core: &Core, connection: &mut Conn) -> Result<()> {
     if !core.is_analyzed.load(Ordering::SeqCst) {
         run(connection, format!("ANALYZE {}", core.written())).await.map_err(|error| core.missed(error))?;
         core.is_analyzed.store(true, Ordering::SeqCst);

@@ -346,6 +346,13 @@ impl Rebuild for Handle {
         index::build(&self.core, name).await
     }
 
+    async fn gather_statistics(&self) -> Result<()> {
+        let mut connection = self.core.server.take().await?;
+        cut_over::analyze(&self.core, &mut connection).await?;
+        self.core.server.keep(connection);
+        Ok(())
+    }
+
     async fn fence(&self, to: Fence) -> Result<()> {
         fence::fence(&self.core, to).await
     }

@@ -46,6 +46,7 @@ impl Machine {
             .or_else(|| self.next_batch_comparison(now))
             .or_else(|| self.next_batch(now))
             .or_else(|| self.next_index(now))
+            .or_else(|| self.next_statistics())
             .or_else(|| self.next_chunk(now))
     }
 
@@ -80,10 +81,14 @@ impl Machine {
         self.pull_wait = match std::mem::take(&mut self.hurries) {
             true => Duration::ZERO,
             // It would be waited for.
-            false if self.state == RunState::Verifying && self.verify.is_planned() => PULL_WAIT_BRIEF,
+            false if self.state == RunState::BuildingIndexes || self.verify_ends() => PULL_WAIT_BRIEF,
             false => PULL_WAIT,
         };
         Some(Action::Pull)
+    }
+
+    fn verify_ends(&self) -> bool {
+        self.state == RunState::Verifying && self.verify.is_planned()
     }
 
     fn next_head(&mut self, now: Duration) -> Option<Action> {
@@ -181,6 +186,16 @@ impl Machine {
                 }
                 _ => false,
             }
+    }
+
+    /// Beside the comparison: afterwards everything would wait for it.
+    fn next_statistics(&mut self) -> Option<Action> {
+        let is_time = self.state == RunState::Verifying && self.setup.swaps && !self.is_paused;
+        if !is_time || self.throttle.is_some() || std::mem::replace(&mut self.has_gathered, true) {
+            return None;
+        }
+        self.is_gathering = true;
+        Some(Action::Statistics)
     }
 
     fn next_index(&mut self, now: Duration) -> Option<Action> {

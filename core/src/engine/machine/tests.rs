@@ -389,6 +389,22 @@ fn a_feed_that_was_read_to_its_end_rests_unless_a_swap_is_near() {
 }
 
 #[test]
+fn statistics_are_gathered_once_beside_the_comparison_and_a_swap_waits_for_them() {
+    let mut machine = machine(RunState::Verifying, &begun());
+    assert!(startable(&mut machine).contains(&Action::Statistics));
+    machine.take(Outcome::Head(Ok(at(1))), NOW);
+    machine.enter(RunState::WaitingCutover);
+    startable(&mut machine);
+    machine.take(Outcome::Head(Ok(at(1))), NOW);
+    machine.take(Outcome::Pull(Ok(fed(Vec::new(), 1))), NOW);
+    assert_eq!(machine.milestone(), None, "they are still being gathered");
+    machine.take(Outcome::Statistics(Err(Error::new(ErrorKind::ConnectionLost, "gone"))), NOW);
+    assert_eq!(machine.milestone(), Some(Milestone::SwapReady), "the swap sees to it");
+    machine.enter(RunState::Verifying);
+    assert!(!startable(&mut machine).contains(&Action::Statistics));
+}
+
+#[test]
 fn a_look_at_the_load_that_finds_nothing_does_not_end_a_rest() {
     let mut machine = machine(RunState::Copying, &begun());
     let mut now = NOW;
