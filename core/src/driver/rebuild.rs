@@ -77,6 +77,15 @@ pub struct Pace {
     pub write_percent: u8,
 }
 
+/// How much of the server a long statement may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// What it takes by itself.
+    Usual,
+    /// One processor, where the server can be told so: those who write have shown that they lose by what we do.
+    Gentle,
+}
+
 /// A rebuild of one table, in one direction.
 ///
 /// "Source" is the table that applications write, "written" the other one. Every method may be called
@@ -136,7 +145,7 @@ pub trait Rebuild: Send + Sync {
     async fn deferred_indexes(&self) -> Result<Vec<String>>;
 
     /// Builds one of them, and answers once it is valid.
-    async fn build_index(&self, name: &str) -> Result<IndexBuild>;
+    async fn build_index(&self, name: &str, effort: Effort) -> Result<IndexBuild>;
 
     /// Lets the server's planner know the written table, beside the comparison. Where this was not called, or failed, the
     /// swap sees to it. The default is for servers that do so by themselves.

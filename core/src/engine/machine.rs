@@ -24,7 +24,7 @@ use super::queue::{Batch, Owed, Queue};
 use super::share::Share;
 use super::suspects::{Goal, Suspects};
 use super::sweep::{Index, Sweep};
-use crate::driver::{Applied, Compared, Copied, FeedBatch, IndexBuild, Pace};
+use crate::driver::{Applied, Compared, Copied, Effort, FeedBatch, IndexBuild, Pace};
 use crate::run::{Checkpoint, Conflict, Direction, RunState};
 use crate::throttle::Limits;
 use crate::value::{Bounds, Key, Position};
@@ -63,7 +63,7 @@ pub enum Action {
     /// List the deferred indexes.
     ListIndexes,
     /// Build one.
-    BuildIndex(String),
+    BuildIndex(String, Effort),
     /// Gather what the server's planner needs to know.
     Statistics,
     /// Ask whether rows really collide.

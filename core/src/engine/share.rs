@@ -18,9 +18,11 @@ const NOTICED: f64 = 4.0;
 /// After a count that failed. Chosen.
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
 /// What writers may lose. Chosen: about what an index more would cost them.
-const TOLERATED: f64 = 0.1;
+const TOLERATED: f64 = 0.06;
 /// Whatever writers lose, the change comes to an end. Chosen.
 const LEAST: f64 = 0.1;
+/// Where chunks may take less of the time than this, they are dear. Chosen.
+const DEAR: f64 = 0.5;
 /// While somebody writes, so much is tried at most: the rest is for counting.
 const MOST: f64 = 0.95;
 /// Before anything is known.
@@ -186,6 +188,11 @@ impl Share {
         is_shared.then(|| (self.allowed() * 100.0).round() as u32)
     }
 
+    /// Those who write lose much by what chunks do: something as large that cannot rest should take less at a time.
+    pub fn is_dear(&self) -> bool {
+        self.is_busy && !self.is_unknown && self.allowed() < DEAR
+    }
+
     fn allowed(&self) -> f64 {
         let (Some(beside), Some(alone)) = (self.worked.rate(), self.rested.rate()) else { return FIRST };
         if alone <= 0.0 {
@@ -234,14 +241,17 @@ mod tests {
     fn writers_that_lose_a_third_beside_chunks_keep_nine_tenths() {
         let mut share = Share::default();
         let (worked, kept) = minute(&mut share, 650.0, 1_000.0);
-        assert!((0.2..0.35).contains(&worked), "{worked}");
-        assert!(kept > 0.89, "{kept}");
-        assert!(share.percent().is_some_and(|percent| (20..35).contains(&percent)));
+        assert!((0.13..0.25).contains(&worked), "{worked}");
+        assert!(kept > 0.93, "{kept}");
+        assert!(share.percent().is_some_and(|percent| (13..25).contains(&percent)));
+        assert!(share.is_dear());
     }
 
     #[test]
     fn where_there_is_room_chunks_take_nearly_all_of_the_time() {
-        let (worked, kept) = minute(&mut Share::default(), 1_000.0, 1_000.0);
+        let mut share = Share::default();
+        let (worked, kept) = minute(&mut share, 1_000.0, 1_000.0);
+        assert!(!share.is_dear());
         assert!(worked > 0.9, "{worked}");
         assert!(kept > 0.99, "{kept}");
     }

@@ -31,7 +31,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mysql_async::Row;
 use replank_core::driver::{
-    Applied, ChangeFeed, Compared, Copied, CutOver, IndexBuild, Pace, Rebuild, RebuildJob, Rebuilder,
+    Applied, ChangeFeed, Compared, Copied, CutOver, Effort, IndexBuild, Pace, Rebuild, RebuildJob, Rebuilder,
 };
 use replank_core::ident::{Fence, Role, helper_name};
 use replank_core::run::Direction;
@@ -353,7 +353,7 @@ impl Rebuild for Handle {
         Ok(names)
     }
 
-    async fn build_index(&self, name: &str) -> Result<IndexBuild> {
+    async fn build_index(&self, name: &str, _effort: Effort) -> Result<IndexBuild> {
         index::build(&self.core, name).await
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use replank_core::driver::IndexBuild;
+use replank_core::driver::{Effort, IndexBuild};
 use replank_core::ident::Role;
 use replank_core::run::Direction;
 use replank_core::{Error, ErrorKind, Result};
@@ -72,7 +72,7 @@ async fn missing<'a>(connection: &mut Conn, core: &'a Core) -> Result<Vec<Missin
 }
 
 /// Builds an index, or adds the constraint of one that is built.
-pub async fn build(core: &Core, name: &str) -> Result<IndexBuild> {
+pub async fn build(core: &Core, name: &str, effort: Effort) -> Result<IndexBuild> {
     let mut connection = core.server.take().await?;
     let missing = missing(&mut connection, core).await?;
     let Some(Missing { at, index, lacking }) = missing.into_iter().find(|missing| missing.index.name == name)
@@ -95,6 +95,10 @@ pub async fn build(core: &Core, name: &str) -> Result<IndexBuild> {
             }
         };
     }
+    let making = match effort {
+        Effort::Usual => making,
+        Effort::Gentle => format!("SET LOCAL max_parallel_maintenance_workers = 0; {making}"),
+    };
     let mut built = run(&mut connection, making.clone()).await;
     let tells_apart_fewer = core.spec.new.tells_apart_fewer(&core.flow()?.key);
     if index.name == core.spec.new.key_index && tells_apart_fewer && is_duplicate(&built) {

@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use replank_core::driver::{
-    Applied, ChangeFeed, Compared, Copied, CutOver, IndexBuild, Pace, Rebuild, RebuildJob, Rebuilder,
+    Applied, ChangeFeed, Compared, Copied, CutOver, Effort, IndexBuild, Pace, Rebuild, RebuildJob, Rebuilder,
 };
 use replank_core::ident::{Fence, Role, helper_name, stable_hash};
 use replank_core::run::Direction;
@@ -342,8 +342,8 @@ impl Rebuild for Handle {
         Ok(names)
     }
 
-    async fn build_index(&self, name: &str) -> Result<IndexBuild> {
-        index::build(&self.core, name).await
+    async fn build_index(&self, name: &str, effort: Effort) -> Result<IndexBuild> {
+        index::build(&self.core, name, effort).await
     }
 
     async fn gather_statistics(&self) -> Result<()> {

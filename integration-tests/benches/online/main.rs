@@ -1,7 +1,7 @@
 //! `make bench`: the online change beside the server's own blocking one and beside the peers that are installed. Figures,
 //! and never pass or fail: all of one run on one server, in turns, so that a machine that slows down slows all of them.
 //! `scripts/bench.sh` starts the server. `REPLANK_BENCH_ROWS`, `REPLANK_BENCH_RUNS` and `REPLANK_BENCH_PARTS` (some of
-//! `idle repack closed open memory`) make it shorter; `REPLANK_BENCH_ARGS` goes to replank.
+//! `idle repack closed paced open memory`) make it shorter; `REPLANK_BENCH_ARGS` goes to replank.
 
 mod contender;
 mod server;
@@ -25,13 +25,14 @@ async fn main() {
     let rows = number("REPLANK_BENCH_ROWS", server.rows());
     let runs = number("REPLANK_BENCH_RUNS", 5);
     println!("{}, {rows} of them, {}, {runs} runs:", server.described(), server.change());
-    let parts =
-        std::env::var("REPLANK_BENCH_PARTS").unwrap_or_else(|_| "idle repack closed open memory".to_owned());
+    let parts = std::env::var("REPLANK_BENCH_PARTS")
+        .unwrap_or_else(|_| "idle repack closed paced open memory".to_owned());
     for part in parts.split_whitespace() {
         match part {
             "idle" => idle(&server, rows, runs, Task::Change).await,
             "repack" => idle(&server, rows, runs, Task::Repack).await,
             "closed" => under(&server, rows, runs, Load::Closed).await,
+            "paced" => under(&server, rows, runs, Load::Paced).await,
             "open" => under(&server, rows, runs, Load::Open).await,
             "memory" => memory(&server, rows).await,
             _ => panic!("no part of the bench is called {part}"),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant as Clock, sleep_until};
+use tokio::time::{Instant as Clock, sleep, sleep_until};
 
 use super::server::Server;
 
@@ -13,6 +13,8 @@ use super::server::Server;
 pub enum Load {
     /// Each of four writes again as soon as it has its answer: what the server can bear.
     Closed,
+    /// Each of four writes again after a moment of its own, as an application does: the server has time left.
+    Paced,
     /// 300 a second whatever the answers do, each counted from the moment in which it was meant to begin.
     Open,
 }
@@ -26,6 +28,8 @@ pub struct Wrote {
     pub failed: usize,
 }
 
+/// The moment of an application.
+const PAUSE: Duration = Duration::from_millis(1);
 /// Open-loop writes a second.
 const RATE: u32 = 300;
 /// Enough that a stall does not leave the next ones without a session for longer than it lasts.
@@ -35,6 +39,7 @@ impl Load {
     pub fn name(self) -> &'static str {
         match self {
             Self::Closed => "4 writers, each as fast as it can",
+            Self::Paced => "4 writers, each a millisecond after its answer",
             Self::Open => "300 writes a second",
         }
     }
@@ -42,7 +47,7 @@ impl Load {
     /// Writes until `until` is done; what that returns comes back as well.
     pub async fn beside<T>(self, server: &Server, rows: u64, until: impl Future<Output = T>) -> (Wrote, T) {
         let is_over = Arc::new(AtomicBool::new(false));
-        let sessions = if self == Self::Closed { 4 } else { SESSIONS };
+        let sessions = if self == Self::Open { SESSIONS } else { 4 };
         let mut opened = Vec::new();
         for _ in 0..sessions {
             opened.push(server.connect().await);
@@ -56,10 +61,18 @@ impl Load {
                 let (mut longest, mut wrote, mut failed) = (Duration::ZERO, 0, 0);
                 for turn in 0.. {
                     let meant = match self {
+                        // A timer, even one that is over, may wait for the next millisecond.
                         Self::Closed => Clock::now(),
-                        Self::Open => began + Duration::from_secs(1) * (turn * sessions + number) / RATE,
+                        Self::Paced => {
+                            sleep(PAUSE).await;
+                            Clock::now()
+                        }
+                        Self::Open => {
+                            let meant = began + Duration::from_secs(1) * (turn * sessions + number) / RATE;
+                            sleep_until(meant).await;
+                            meant
+                        }
                     };
-                    sleep_until(meant).await;
                     if is_over.load(Ordering::Relaxed) {
                         break;
                     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Action, Kind, Machine, SweepKind};
+use crate::driver::Effort;
 use crate::engine::share::Turn;
 use crate::engine::suspects::Goal;
 use crate::run::RunState;
@@ -85,6 +86,11 @@ impl Machine {
             false => PULL_WAIT,
         };
         Some(Action::Pull)
+    }
+
+    fn effort(&self) -> Effort {
+        let is_shared = self.setup.limits.copy_percent.is_none() && self.share.is_dear();
+        if is_shared { Effort::Gentle } else { Effort::Usual }
     }
 
     fn verify_ends(&self) -> bool {
@@ -220,7 +226,7 @@ impl Machine {
         }
         let action = match &self.indexes {
             None => Action::ListIndexes,
-            Some(names) => Action::BuildIndex(names.first()?.clone()),
+            Some(names) => Action::BuildIndex(names.first()?.clone(), self.effort()),
         };
         self.is_building = true;
         Some(action)

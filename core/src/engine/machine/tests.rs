@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ErrorKind;
+use crate::engine::share::Turn;
 use crate::run::Progress;
 use crate::value::{Change, Lane};
 
@@ -123,7 +124,7 @@ fn where_chunks_and_batches_are_in_each_others_way_the_feed_waits_for_the_copy_a
     machine.enter(RunState::BuildingIndexes);
     assert_eq!(startable(&mut machine), [Action::ListIndexes]);
     machine.take(Outcome::ListIndexes(Ok(vec!["key".to_owned(), "other".to_owned()])), NOW);
-    let build = |name: &str| Action::BuildIndex(name.to_owned());
+    let build = |name: &str| Action::BuildIndex(name.to_owned(), Effort::Usual);
     assert_eq!(startable(&mut machine), [build("key")]);
     machine.take(Outcome::BuildIndex(lost()), NOW);
     assert_eq!(startable(&mut machine), [Action::Fence], "whether it is there is asked behind a fence");
@@ -174,7 +175,7 @@ fn a_throttle_that_lasts_keeps_no_change_from_being_applied_once_all_is_copied()
     machine.set_paused(false);
     assert_eq!(startable(&mut machine), [Action::ListIndexes]);
     machine.take(Outcome::ListIndexes(Ok(vec!["key".to_owned(), "other".to_owned()])), NOW);
-    assert_eq!(startable(&mut machine), [Action::BuildIndex("key".to_owned())]);
+    assert_eq!(startable(&mut machine), [Action::BuildIndex("key".to_owned(), Effort::Usual)]);
     machine.take(Outcome::BuildIndex(Ok(IndexBuild::Built)), NOW);
     assert_eq!(startable(&mut machine), [Action::Head]);
     machine.take(Outcome::Head(Ok(at(2))), NOW);
@@ -182,7 +183,7 @@ fn a_throttle_that_lasts_keeps_no_change_from_being_applied_once_all_is_copied()
     machine.take(Outcome::Pull(Ok(fed(vec![change("a", 0)], 2))), NOW);
     let applying = batches(&startable(&mut machine)).remove(0);
     machine.take(Outcome::Apply(applying, NOW, Ok(Applied::default())), NOW);
-    let other = Action::BuildIndex("other".to_owned());
+    let other = Action::BuildIndex("other".to_owned(), Effort::Usual);
     assert!(!startable(&mut machine).contains(&other), "the others can wait");
     machine.set_throttle(None);
     assert!(startable(&mut machine).contains(&other));
@@ -385,6 +386,32 @@ fn a_feed_that_was_read_to_its_end_rests_unless_a_swap_is_near() {
         // Where all has been begun that there is to compare, the end of the phase would wait for a pull.
         let patience = if state == RunState::Verifying { Duration::from_millis(10) } else { PULL_WAIT };
         assert_eq!(machine.pull_wait(), patience, "{state}: and what comes is waited for");
+    }
+}
+
+#[test]
+fn an_index_is_built_gently_where_chunks_had_to_rest() {
+    for (copy_percent, beside, effort) in [
+        (None, 50, Effort::Gentle),
+        (None, 100, Effort::Usual),
+        (Some(100), 50, Effort::Usual),
+    ] {
+        let mut machine = machine(RunState::Copying, &begun());
+        machine.setup.limits.copy_percent = copy_percent;
+        let (mut now, mut count) = (NOW, 1_000);
+        for tick in 0..600 {
+            now += Duration::from_millis(10);
+            let turn = machine.share.turn(now, 0);
+            count += if turn == Turn::Wait { 100 } else { beside };
+            if turn == Turn::Count {
+                machine.share.counted(Some(count), now);
+            }
+            assert!(tick < 100 || machine.share.percent().is_some(), "it is seen that they write");
+        }
+        machine.enter(RunState::BuildingIndexes);
+        startable(&mut machine);
+        machine.take(Outcome::ListIndexes(Ok(vec!["key".to_owned()])), now);
+        assert_eq!(startable(&mut machine), [Action::BuildIndex("key".to_owned(), effort)]);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::fixture::{Fixture, Write};
 use super::rig::{Rig, open, pairs};
 use crate::ErrorKind;
-use crate::driver::{IndexBuild, RebuildJob};
+use crate::driver::{Effort, IndexBuild, RebuildJob};
 use crate::ident::TableId;
 use crate::value::Bounds;
 
@@ -91,7 +91,7 @@ pub(super) async fn copy_with_other_bounds_brings_only_what_is_not_there(fixture
     let renamed = RebuildJob { fence: token, ..rig.job.clone() };
     assert_eq!(fixture.rows(&fixture.written(&renamed)).await, pairs(&ROWS));
     for index in successor.deferred_indexes().await.expect("the indexes are listed") {
-        let built = successor.build_index(&index).await.expect("the index is built");
+        let built = successor.build_index(&index, Effort::Usual).await.expect("the index is built");
         assert_eq!(built, IndexBuild::Built, "no row is there twice");
     }
 }

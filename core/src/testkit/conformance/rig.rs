@@ -8,7 +8,8 @@ use jiff::Timestamp;
 
 use super::fixture::{Fixture, Write};
 use crate::driver::{
-    ChangeFeed, FeedBatch, LeaseHolder, Rebuild, RebuildJob, Revision, Session, SwapGuard, SwapOutcome,
+    ChangeFeed, Effort, FeedBatch, LeaseHolder, Rebuild, RebuildJob, Revision, Session, SwapGuard,
+    SwapOutcome,
 };
 use crate::ident::{Fence, RunId};
 use crate::plan::{PlanOptions, Strategy, choose};
@@ -113,7 +114,7 @@ impl<'a> Rig<'a> {
         let rig = Self::prepared(fixture, rows).await;
         rig.rebuild.copy(&Bounds::all()).await.expect("the rows are copied");
         for index in rig.rebuild.deferred_indexes().await.expect("the indexes are listed") {
-            rig.rebuild.build_index(&index).await.expect("the index is built");
+            rig.rebuild.build_index(&index, Effort::Gentle).await.expect("the index is built");
         }
         rig
     }

@@ -10,7 +10,7 @@ use super::server::Server;
 use super::{log, statement};
 use crate::Result;
 use crate::driver::{
-    Applied, ChangeFeed, Compared, Copied, CutOver, IndexBuild, Pace, Rebuild, RebuildJob, Rebuilder,
+    Applied, ChangeFeed, Compared, Copied, CutOver, Effort, IndexBuild, Pace, Rebuild, RebuildJob, Rebuilder,
 };
 use crate::ident::Fence;
 use crate::value::{Bounds, Change, Key, Position};
@@ -124,7 +124,7 @@ impl Rebuild for MemoryRebuild {
         self.send(Kind::Read, "list deferred indexes".to_owned(), statement::deferred_indexes).await
     }
 
-    async fn build_index(&self, name: &str) -> Result<IndexBuild> {
+    async fn build_index(&self, name: &str, _effort: Effort) -> Result<IndexBuild> {
         let (what, name) = (format!("build index {name}"), name.to_owned());
         self.send(Kind::Write, what, |server, job| statement::build_index(server, job, name)).await
     }
