@@ -18,6 +18,18 @@ pub trait CutOver: Send + Sync {
     /// for the lock while anybody does: an exclusive lock that waits makes everybody else wait.
     async fn holders(&self, budget: Duration) -> Result<Vec<Holder>>;
 
+    /// Does what takes long and has to be done shortly before the lock is asked for, such as gathering statistics. Others go
+    /// on reading and writing, and the engine applying, comparing and obeying. It is called before the comparison and after
+    /// each attempt that did not swap: an attempt may find that there is something to be done, or may begin it. Calling it again,
+    /// with nothing to be done, costs nothing. No swap is wrong without it: [`CutOver::lock`] and what comes after it look by
+    /// themselves.
+    ///
+    /// What the server is at for it ends within seconds when the call is dropped half-way, and a later one begins again.
+    /// An error that may be tried again is told to the person, and tried again a few times only.
+    async fn make_ready(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Stops writes to the live table, or fails with [`LockTimeout`](crate::ErrorKind::LockTimeout)
     /// after `budget` having changed nothing. With the lock held it reads the fencing token again, and
     /// the source's definition (R7).

@@ -147,12 +147,6 @@ pub trait Rebuild: Send + Sync {
     /// Builds one of them, and answers once it is valid.
     async fn build_index(&self, name: &str, effort: Effort) -> Result<IndexBuild>;
 
-    /// Lets the server's planner know the written table, beside the comparison. Where this was not called, or failed, the
-    /// swap sees to it. The default is for servers that do so by themselves.
-    async fn gather_statistics(&self) -> Result<()> {
-        Ok(())
-    }
-
     /// R5: renames the written table to the name that carries `to`, waiting for every statement that
     /// still runs on it; what arrives later misses it. Calling it again with the same token changes
     /// nothing. From then on this handle writes under `to`. Where the swap has taken place, there is nothing

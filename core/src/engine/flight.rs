@@ -55,7 +55,6 @@ pub async fn fly(rebuild: Arc<dyn Rebuild>, action: Action) -> Landed {
         Action::ListIndexes => Outcome::ListIndexes(limited(rebuild.deferred_indexes()).await),
         // The server works as long as it works; the lease is renewed meanwhile.
         Action::BuildIndex(name, effort) => Outcome::BuildIndex(rebuild.build_index(&name, effort).await),
-        Action::Statistics => Outcome::Statistics(rebuild.gather_statistics().await),
         Action::Collisions(owed) => {
             let keys: Vec<Key> = owed.iter().map(|owed| owed.change.key.clone()).collect();
             let result = limited(rebuild.collisions(&keys)).await;

@@ -64,8 +64,6 @@ pub enum Action {
     ListIndexes,
     /// Build one.
     BuildIndex(String, Effort),
-    /// Gather what the server's planner needs to know.
-    Statistics,
     /// Ask whether rows really collide.
     Collisions(Vec<Owed>),
     /// Take a new fencing token and rename the written table. Nothing else is in flight.
@@ -97,8 +95,6 @@ pub enum Outcome {
     ListIndexes(Result<Vec<String>>),
     /// Of [`Action::BuildIndex`].
     BuildIndex(Result<IndexBuild>),
-    /// Of [`Action::Statistics`].
-    Statistics(Result<()>),
     /// Of [`Action::Collisions`].
     Collisions(Vec<Owed>, Result<Vec<String>>),
     /// Of [`Action::Fence`].
@@ -190,9 +186,6 @@ pub struct Machine {
     is_building: bool,
     /// In this phase one was built, or found what stands in its way.
     has_tried_index: bool,
-    is_gathering: bool,
-    /// Once, and not again where that failed: the swap sees to it then.
-    has_gathered: bool,
 
     needs_fence: bool,
     is_fencing: bool,
@@ -263,8 +256,6 @@ impl Machine {
             indexes: None,
             is_building: false,
             has_tried_index: false,
-            is_gathering: false,
-            has_gathered: false,
             needs_fence: false,
             is_fencing: false,
             lost_chunks: Vec::new(),

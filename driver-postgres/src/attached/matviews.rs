@@ -8,7 +8,7 @@ use replank_core::{Error, ErrorKind, Result};
 
 use super::{Part, part, related};
 use crate::connect::Conn;
-use crate::sql::{first, get, text};
+use crate::sql::{first, get, is_so, text};
 use crate::zones::UTC;
 
 /// Those that read the live table itself, as a part of the recursive WITH; and with it what views may be on top of.
@@ -146,34 +146,86 @@ const OBSTACLES: [(&str, &str); 11] = [
     ),
 ];
 
-/// Why what a materialized view, or a view, says would be another thing when we fill it, if it would.
+/// Why what a materialized view, or a view, says would be another thing when we fill it, if it would, or if that cannot be told.
 ///
-/// The zone of whoever refreshes it is perhaps not the one of our sessions, and what depends on it the catalogue does not say of
-/// functions of the server's own; so they are looked for in the server's tree of the view. Conversions to text, and the day of
-/// today, have no function there. What zone the server has for sessions that name none, no session of ours can ask; it writes
-/// its log in the same one, unless somebody has set them apart. The name that a table has while it is filled is one of ours.
+/// The zone of whoever refreshes it is perhaps not the one of our sessions, and the way in which times are written another one.
+/// To compute it twice and compare would be sure, and would run the owner's functions with our rights. So the server's tree of it, and
+/// of views in between, is searched: for what the server does not hold immutable, and that takes or gives such times; for texts
+/// of them; for whatever takes values of any type where such times are about; and for functions that are not the server's own, unless
+/// they are said to be IMMUTABLE. The name that a table has while it is filled is one of ours.
 pub async fn said_otherwise(connection: &mut Conn, view: i64) -> Result<Option<String>> {
+    let trees = format!(
+        "v AS (SELECT {view}::oid AS oid
+               UNION SELECT c.oid FROM v JOIN pg_rewrite w ON w.ev_class = v.oid
+               JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
+               JOIN pg_class c ON c.oid = d.refobjid AND c.relkind = 'v'),
+         w AS (SELECT w.ev_action::text AS tree FROM v JOIN pg_rewrite w ON w.ev_class = v.oid)"
+    );
+    let shows_tables =
+        format!("WITH RECURSIVE {trees} SELECT EXISTS (SELECT FROM w WHERE tree ~ ':varattno -6 ')");
+    if is_so(connection, shows_tables).await? {
+        let what = "which shows the number or name of a table (tableoid): leave that out, or drop it first and make it again afterwards";
+        return Ok(Some(what.to_owned()));
+    }
+    let Some((about, kinds)) = differing(connection).await? else { return Ok(None) };
+    // A type holds such times by itself, in elements, in columns, or as bounds.
+    let sql = format!(
+        "WITH RECURSIVE {trees},
+         m AS (SELECT f[1]::oid AS oid FROM w, regexp_matches(tree, ':\\w*type(?:id|Id)? (\\d+)', 'g') AS f
+               UNION SELECT o::oid FROM w, regexp_matches(tree, ':\\w*types \\(o ([\\d ]+)\\)', 'g') AS f, regexp_split_to_table(f[1], ' ') AS o),
+         h AS (SELECT oid AS whole, oid FROM m
+               UNION SELECT h.whole, x.oid FROM h JOIN pg_type t ON t.oid = h.oid CROSS JOIN LATERAL (
+                   SELECT unnest(ARRAY[t.typelem, t.typbasetype])
+                   UNION ALL SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+                   UNION ALL SELECT r.rngsubtype FROM pg_range r WHERE t.oid IN (r.rngtypid, r.rngmultitypid)) AS x(oid) WHERE x.oid <> 0),
+         s AS (SELECT DISTINCT whole AS oid FROM h WHERE oid = ANY ('{{{kinds}}}'::oid[])),
+         f AS (SELECT DISTINCT f[1]::oid AS oid
+               FROM w, regexp_matches(tree, ':(?:funcid|opfuncid|aggfnoid|winfnoid) (\\d+)', 'g') AS f)
+         SELECT EXISTS (SELECT FROM w WHERE tree ~ 'SQLVALUEFUNCTION :op \\d+ :type (1082|1083|1114|1266) ')
+             OR EXISTS (SELECT FROM w, regexp_matches(tree, 'COERCEVIAIO :arg \\{{\\w+([^{{}}]*)', 'g') AS a
+                        WHERE coalesce(substring(a[1] FROM ':\\w*type(?:id|Id)? (\\d+)')::oid IN (TABLE s), EXISTS (TABLE s)))
+             OR EXISTS (SELECT FROM w, regexp_matches(tree, ':resulttype (\\d+) :resultcollid', 'g') AS a WHERE a[1]::oid IN (TABLE s))
+             OR EXISTS (TABLE s) AND EXISTS (SELECT FROM w WHERE tree ~ '\\{{(XMLEXPR|TABLEFUNC|JSONEXPR|JSONCONSTRUCTOREXPR) ')
+             OR EXISTS (SELECT FROM f JOIN pg_proc p ON p.oid = f.oid WHERE p.provolatile <> 'i' AND (
+                    p.pronamespace <> 'pg_catalog'::regnamespace
+                    OR p.proname ~ '_tz$' OR p.proname = 'timeofday' OR p.proname = 'age' AND p.pronargs = 1
+                    OR p.proargtypes::oid[] && '{{{kinds}}}'::oid[] OR p.prorettype = ANY ('{{{kinds}}}'::oid[]) AND p.pronargs > 0
+                    OR EXISTS (TABLE s) AND (p.prorettype = 'record'::regtype OR EXISTS (
+                           SELECT FROM unnest(p.proargtypes) AS a JOIN pg_type t ON t.oid = a
+                           WHERE t.typtype = 'p' OR t.oid IN ('json'::regtype, 'jsonb'::regtype)))))"
+    );
+    let is_said = is_so(connection, sql).await?;
+    Ok(is_said.then(|| {
+        format!(
+            "whose contents may depend on {about} of whoever refreshes it: write AT TIME ZONE in it, or the format, and use \
+             functions that are IMMUTABLE; or drop it first and make it again afterwards"
+        )
+    }))
+}
+
+/// What sessions of others have set otherwise than the one that fills, perhaps, and the numbers of the types that are read or
+/// written otherwise then.
+///
+/// What zone the server has for sessions that name none, no session of ours can ask; it writes its log in the same one, unless
+/// somebody has set them apart. The style in which it writes dates is ISO unless somebody has set it for a database or a role.
+async fn differing(connection: &mut Conn) -> Result<Option<(&'static str, &'static str)>> {
     let utc = UTC.map(text).join(", ");
     let sql = format!(
-        "SELECT CASE
-             WHEN w.ev_action::text ~ ':varattno -6 '
-             THEN 'which shows the number or name of a table (tableoid): leave that out, or drop it first and make it again afterwards'
-             WHEN (w.ev_action::text ~ 'SQLVALUEFUNCTION :op \\d+ :type (1082|1083|1114|1266) '
-                   OR w.ev_action::text ~ 'COERCEVIAIO :arg \\{{\\w+ [^{{}}]*(vartype|resulttype) (1184|1266) '
-                   OR EXISTS (
-                       SELECT FROM regexp_matches(w.ev_action::text, ':(?:funcid|opfuncid|aggfnoid|winfnoid) (\\d+)', 'g') AS f
-                       JOIN pg_proc p ON p.oid = f[1]::oid
-                       WHERE p.provolatile <> 'i' AND p.pronamespace = 'pg_catalog'::regnamespace
-                       AND (p.proargtypes::oid[] && '{{1184,1266}}'::oid[]
-                            OR p.prorettype IN (1184, 1266) AND p.proargtypes::oid[] && '{{1082,1083,1114}}'::oid[])))
-                  AND (lower(current_setting('log_timezone')) NOT IN ({utc})
-                       OR EXISTS (SELECT FROM pg_db_role_setting s CROSS JOIN LATERAL unnest(s.setconfig) AS c
-                                  WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-                                  AND lower(c) LIKE 'timezone=%' AND substr(lower(c), 10) NOT IN ({utc})))
-             THEN 'whose contents depend on the time zone of whoever refreshes it: write AT TIME ZONE in it, or drop it first and make it again afterwards'
-             END
-         FROM pg_rewrite w WHERE w.ev_class = {view}"
+        "WITH c AS (SELECT split_part(lower(c), '=', 1) AS name, substr(lower(c), strpos(c, '=') + 1) AS value
+                    FROM pg_db_role_setting s CROSS JOIN LATERAL unnest(s.setconfig) AS c
+                    WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())))
+         SELECT lower(current_setting('log_timezone')) NOT IN ({utc})
+                OR EXISTS (SELECT FROM c WHERE name = 'timezone' AND value NOT IN ({utc})),
+                EXISTS (SELECT FROM c JOIN pg_settings p ON lower(p.name) = c.name WHERE c.name IN ('datestyle', 'intervalstyle')
+                        AND NOT string_to_array(replace(c.value, ' ', ''), ',') <@ string_to_array(replace(lower(p.reset_val), ' ', ''), ','))"
     );
-    let row = first(connection, sql).await?;
-    Ok(row.map(|row| get::<Option<String>>(&row, 0)).transpose()?.flatten())
+    let Some(row) = first(connection, sql).await? else { return Ok(None) };
+    Ok(match (get::<bool>(&row, 0)?, get::<bool>(&row, 1)?) {
+        (false, false) => None,
+        // timestamptz, timetz
+        (true, false) => Some(("the time zone", "1184,1266")),
+        // date, timestamp, timestamptz, interval
+        (false, true) => Some(("the DateStyle or IntervalStyle", "1082,1114,1184,1186")),
+        (true, true) => Some(("the time zone, DateStyle or IntervalStyle", "1082,1114,1184,1186,1266")),
+    })
 }

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,7 +18,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::matview_filling::Filling;
 use super::matviews::{self, Pair};
 use super::parts::{Trees, with_partitions};
-use super::{Core, Handle, apply, compare, feed, lasting, number_of, polite, snapshots, spool, swap};
+use super::{
+    Core, Handle, apply, compare, feed, lasting, number_of, polite, readiness, snapshots, spool, swap,
+};
 use crate::attached::Attached;
 use crate::connect::Conn;
 use crate::holders::old_holders_of_any;
@@ -58,6 +59,10 @@ impl CutOver for Handle {
         Ok(found)
     }
 
+    async fn make_ready(&self) -> Result<()> {
+        readiness::make_ready(&self.core).await
+    }
+
     async fn lock(&self, budget: Duration) -> Result<Box<dyn SwapGuard>> {
         lock(&self.core, budget).await
     }
@@ -89,7 +94,6 @@ async fn lock(core: &Arc<Core>, budget: Duration) -> Result<Box<dyn SwapGuard>> 
     let mut aside = core.server.take().await?;
     core.check_token(&mut aside).await?;
     swap::settle(core, &mut aside).await?;
-    analyze(core, &mut aside).await?;
     let written = number_of(&mut aside, &core.written()).await?;
     let live = core.live_number(&mut aside, core.job.direction).await?;
     let (Some(live), Some(written)) = (live, written) else {
@@ -212,15 +216,6 @@ fn refuse_what_cannot_follow(attached: &Attached) -> Result<()> {
     .hint("take it away, then `replank resume`"))
 }
 
-/// The planner must know the new table from the first moment on.
-pub async fn analyze(core: &Core, connection: &mut Conn) -> Result<()> {
-    if !core.is_analyzed.load(Ordering::SeqCst) {
-        run(connection, format!("ANALYZE {}", core.written())).await.map_err(|error| core.missed(error))?;
-        core.is_analyzed.store(true, Ordering::SeqCst);
-    }
-    Ok(())
-}
-
 /// Holds the lock.
 struct Guard {
     core: Arc<Core>,
@@ -285,7 +280,7 @@ impl Guard {
         let now = Attached::again(connection, Some(&names)).await?;
         let trees = Trees::read(connection, self.live, self.written).await?;
         if now == self.attached && trees == self.trees {
-            return Ok(());
+            return matviews::refuse_what_others_filled(connection, &self.pairs).await;
         }
         Err(Error::new(ErrorKind::Retry, "something that hangs on the table came or went just now"))
     }
@@ -586,10 +581,8 @@ impl SwapGuard for Guard {
             Ok(_) => {
                 let Self { core, aside, filling, .. } = *self;
                 core.server.keep(aside);
-                match filling {
-                    Some(filling) => filling.fill(&core).await,
-                    None => Ok(()),
-                }
+                readiness::leave(&core, filling).await;
+                Ok(())
             }
         }
     }

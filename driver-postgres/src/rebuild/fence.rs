@@ -4,10 +4,12 @@ use std::sync::atomic::Ordering;
 
 use replank_core::Result;
 use replank_core::ident::{Fence, helper_name};
+use serde_json::json;
 
+use super::matviews::{Aside, stamps};
 use super::{Core, matviews, number_of, swap};
 use crate::connect::Conn;
-use crate::sql::{ident, rows, run, table};
+use crate::sql::{first, get, ident, rows, run, table, text};
 use crate::state::{ObjectRole, check_token};
 
 /// Renames the written table to the name that carries `to`.
@@ -51,9 +53,26 @@ async fn rename_matviews(core: &Core, connection: &mut Conn, to: Fence) -> Resul
         };
         end_users(connection, number).await?;
         run(connection, "BEGIN").await?;
+        // With the lock nobody's REFRESH comes in between, and it changes nothing.
+        let locking = format!(
+            "SELECT format('ALTER MATERIALIZED VIEW %s OWNER TO %I', {}, pg_get_userbyid(relowner)) FROM pg_class WHERE oid = {number}",
+            text(&full)
+        );
+        if let Some(row) = first(connection, locking).await? {
+            run(connection, get::<String>(&row, 0)?).await?;
+        }
+        let before = stamps(connection, [number].into_iter()).await?.remove(&number);
         run(connection, format!("ALTER MATERIALIZED VIEW {full} RENAME TO {}", ident(&name))).await?;
+        let after = stamps(connection, [number].into_iter()).await?.remove(&number);
+        // The rename writes the stamp anew. Where it was not ours before, somebody else has filled it.
+        let is_ours = before == aside.filled;
+        let aside = Aside {
+            stamp: aside.stamp.filter(|_| is_ours),
+            filled: aside.filled.and(after).filter(|_| is_ours),
+            ..aside
+        };
         core.objects.remove(connection, ObjectRole::Matview, &object.name).await?;
-        core.objects.put(connection, ObjectRole::Matview, &name, &object.extra).await?;
+        core.objects.put(connection, ObjectRole::Matview, &name, &json!(aside)).await?;
         run(connection, "COMMIT").await?;
     }
     Ok(())

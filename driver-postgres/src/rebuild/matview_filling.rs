@@ -14,9 +14,8 @@ use replank_core::driver::GAVE_WAY;
 use replank_core::engine::boundary::{Boundary, reached};
 use replank_core::{Error, ErrorKind, Result};
 
-use super::Core;
-use super::long::holding_the_lease;
-use super::matviews::Pair;
+use super::matviews::{Pair, stamps};
+use super::{Core, readiness};
 use crate::attached::STAMP;
 use crate::connect::Conn;
 use crate::sql::{get, rows, run, text};
@@ -26,8 +25,15 @@ use crate::state::ObjectRole;
 pub struct Filling {
     connection: Conn,
     pairs: Vec<Pair>,
-    /// Whether each is to have rows, and its stamp, by the number of the live one: of the snapshot.
-    seen: BTreeMap<i64, (bool, String)>,
+    /// By the number of the live one.
+    seen: BTreeMap<i64, Seen>,
+}
+
+/// A live one, as the snapshot has it.
+struct Seen {
+    name: String,
+    has_rows: bool,
+    stamp: String,
 }
 
 impl Filling {
@@ -38,76 +44,76 @@ impl Filling {
             true => Ok(None),
             // Connecting takes longer than all else, and nobody waits yet.
             false => {
-                Ok(Some(Self { connection: core.server.connect().await?, pairs, seen: BTreeMap::new() }))
+                Ok(Some(Self { connection: readiness::connect(core).await?, pairs, seen: BTreeMap::new() }))
             }
         }
     }
 
     /// Takes the snapshot, in one message, under the first lock. Other tables may show the owner a part only, as they do when
-    /// the person refreshes. Answers with why there is no swap now.
+    /// the person refreshes, and dates are read and written as in sessions that have set nothing. Answers with why there is no swap now.
     pub async fn begin(&mut self) -> Result<Error> {
         let numbers: Vec<String> = self.pairs.iter().map(|pair| pair.live.oid.to_string()).collect();
         let sql = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL row_security = on;
-             SELECT v.oid::bigint, v.relispopulated, {STAMP} FROM pg_class v WHERE v.oid IN ({})",
+             SET LOCAL DateStyle TO DEFAULT; SET LOCAL IntervalStyle TO DEFAULT; SET LOCAL bytea_output TO DEFAULT;
+             SELECT v.oid::bigint, v.oid::regclass::text, v.relispopulated, {STAMP} FROM pg_class v WHERE v.oid IN ({})",
             numbers.join(", ")
         );
         for row in rows(&mut self.connection, sql).await? {
-            self.seen.insert(get(&row, 0)?, (get(&row, 1)?, get(&row, 2)?));
+            let seen = Seen { name: get(&row, 1)?, has_rows: get(&row, 2)?, stamp: get(&row, 3)? };
+            self.seen.insert(get(&row, 0)?, seen);
         }
-        let again = self.pairs.iter().any(|pair| pair.aside.stamp.is_some());
-        let what = match again {
-            true => {
+        let is_by_others = self.pairs.iter().any(Pair::was_filled_by_others);
+        let again = is_by_others || self.pairs.iter().any(|pair| pair.aside.stamp.is_some());
+        let what = match (is_by_others, again) {
+            (true, _) => {
+                "somebody has refreshed a materialized view that is not live yet, and it is filled again, as of this moment"
+            }
+            (false, true) => {
                 "a materialized view was refreshed meanwhile, and the new one is filled again, as of this moment"
             }
-            false => "materialized views are filled first, as of this moment",
+            (false, false) => "materialized views are filled first, as of this moment",
         };
         let error = Error::new(ErrorKind::Retry, what);
         // One that is refreshed each time before ours is filled must not be waited for without a pause.
         Ok(if again { error } else { error.with(GAVE_WAY, "REFRESH") })
     }
 
-    fn is_begun(&self) -> bool {
+    /// Whether the snapshot was taken.
+    pub fn is_begun(&self) -> bool {
         !self.seen.is_empty()
     }
 
-    /// Fills them, when nobody waits any more. What comes of waiting for others is not told here: another attempt fills them.
+    /// Fills them, when nobody waits any more. What they are filled with counts from the note on that is made last.
     pub async fn fill(mut self, core: &Core) -> Result<()> {
-        if !self.is_begun() {
-            return Ok(());
-        }
-        match self.refresh(core).await {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::LockTimeout | ErrorKind::Retry | ErrorKind::ConnectionLost
-                ) =>
-            {
-                tracing::warn!(%error, "materialized views could not be filled now, and will be");
-                Ok(())
-            }
-            done => done,
-        }
-    }
-
-    async fn refresh(&mut self, core: &Core) -> Result<()> {
         for pair in &self.pairs {
-            let Some((has_rows, _)) = self.seen.get(&pair.live.oid) else { continue };
+            let Some(seen) = self.seen.get(&pair.live.oid) else { continue };
             let name = pair.full_name(core);
-            let none = if *has_rows { "" } else { " WITH NO DATA" };
+            let none = if seen.has_rows { "" } else { " WITH NO DATA" };
             tracing::info!(name, "filling a materialized view over the new table");
-            let refresh = run(&mut self.connection, format!("REFRESH MATERIALIZED VIEW {name}{none}"));
-            holding_the_lease(core, refresh).await.map_err(|error| told(core, &name, error))?;
+            run(&mut self.connection, format!("REFRESH MATERIALIZED VIEW {name}{none}"))
+                .await
+                .map_err(|error| told(core, &seen.name, error))?;
         }
+        // Before the commit: after it somebody else's REFRESH would be taken for this one.
+        let filled = stamps(&mut self.connection, self.pairs.iter().map(|pair| pair.incoming)).await?;
         run(&mut self.connection, "COMMIT").await?;
         reached(Boundary::Moving);
         let mut aside = core.server.take().await?;
         for pair in &self.pairs {
-            let Some((_, stamp)) = self.seen.get(&pair.live.oid) else { continue };
+            let (Some(seen), Some(filled)) = (self.seen.get(&pair.live.oid), filled.get(&pair.incoming))
+            else {
+                continue;
+            };
             // The planner must know it from the first moment on.
-            let analyze = run(&mut self.connection, format!("ANALYZE {}", pair.full_name(core)));
-            holding_the_lease(core, analyze).await.map_err(|error| core.missed(error))?;
-            let known = format!("(extra::jsonb || jsonb_build_object('stamp', {}))::text", text(stamp));
+            run(&mut self.connection, format!("ANALYZE {}", pair.full_name(core)))
+                .await
+                .map_err(|error| core.missed(error))?;
+            let known = format!(
+                "(extra::jsonb || jsonb_build_object('stamp', {}, 'filled', {}))::text",
+                text(&seen.stamp),
+                text(filled)
+            );
             let name = core.matview_name(&pair.aside.tail, core.fence());
             run(&mut aside, core.objects.changing_one(ObjectRole::Matview, &name, &known)).await?;
         }
@@ -116,10 +122,15 @@ impl Filling {
     }
 }
 
-/// Waiting is no fault of anybody's; the rest is what the person's own REFRESH would meet, or a table that is another runner's.
+/// What a wait or a lost connection was at; the rest is what the person's own REFRESH would meet, or a table that is another runner's.
 fn told(core: &Core, name: &str, error: Error) -> Error {
     match error.kind() {
-        ErrorKind::LockTimeout | ErrorKind::Retry | ErrorKind::ConnectionLost | ErrorKind::DiskFull | ErrorKind::Fenced => error,
+        ErrorKind::LockTimeout | ErrorKind::Retry | ErrorKind::ConnectionLost => {
+            Error::new(error.kind(), format!("the materialized view {name} was not filled over the new table"))
+                .with("the server says", error.message())
+                .caused_by(error)
+        }
+        ErrorKind::DiskFull | ErrorKind::Fenced => error,
         ErrorKind::NotFound => core.missed(error),
         _ => Error::new(ErrorKind::ForeignDdl, format!("the materialized view {name} cannot be filled over the new table"))
             .with("the server says", error.message())

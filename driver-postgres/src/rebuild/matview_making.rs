@@ -7,7 +7,7 @@
 use replank_core::{Error, ErrorKind, Result};
 use serde_json::json;
 
-use super::matviews::{Aside, Pair, index_names, statistics_names, statistics_names_of};
+use super::matviews::{Aside, index_names, stamps, statistics_names, statistics_names_of};
 use super::prepare::closing;
 use super::{Core, number_of};
 use crate::attached::{Matview, said_otherwise};
@@ -20,14 +20,14 @@ use replank_core::engine::boundary::{Boundary, reached};
 /// Nobody but ours has any business with the table that is not live, but for a backup. Chosen: as the default budget of the swap.
 const WAIT_MS: u32 = 200;
 
-/// Makes one, without rows, and remembers it.
+/// Makes one, without rows, and remembers it. Answers with its number.
 pub async fn make(
     core: &Core,
     connection: &mut Conn,
     live: &Matview,
     tail: String,
     (live_table, written_table): (i64, i64),
-) -> Result<Pair> {
+) -> Result<(i64, Aside)> {
     run(connection, format!("BEGIN; SET LOCAL lock_timeout = {WAIT_MS}")).await?;
     // Whoever takes over waits for it, or it finds that it was overtaken.
     let ours = format!("SELECT {}", held(&core.names, &core.job.table, core.fence()));
@@ -36,13 +36,14 @@ pub async fn make(
         return Err(Error::new(ErrorKind::Fenced, "the lease is another runner's"));
     }
     let whole = Whole::read(connection, live.oid).await?;
-    let aside = Aside {
+    let mut aside = Aside {
         schema: whole.schema.clone(),
         tail,
         of: live.oid,
         likeness: live.likeness.clone(),
         // Without rows it says the same as one that has none.
         stamp: (!whole.has_rows).then(|| live.stamp.clone()),
+        filled: None,
         indexes: whole.definition.indexes.iter().map(|index| index.name.clone()).collect(),
         statistics: statistics_names_of(connection, live.oid).await?,
     };
@@ -67,12 +68,15 @@ pub async fn make(
     for statement in settings(core, connection, live.oid, incoming, &full, &aside).await? {
         run(connection, statement).await?;
     }
+    if !whole.has_rows {
+        aside.filled = stamps(connection, [incoming].into_iter()).await?.remove(&incoming);
+    }
     core.objects
         .put(connection, ObjectRole::Matview, &core.matview_name(&aside.tail, core.fence()), &json!(aside))
         .await?;
     run(connection, "COMMIT").await?;
     reached(Boundary::Moving);
-    Ok(Pair { live: live.clone(), incoming, aside })
+    Ok((incoming, aside))
 }
 
 fn cannot(told: &str, why: &str) -> Error {

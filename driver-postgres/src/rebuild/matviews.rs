@@ -3,7 +3,10 @@
 //! The swap gives it the name and puts the old one aside, which is the one of the way back.
 //!
 //! One that is not live is remembered with the number of the live one that it is to replace, what that one was like, and
-//! its stamp when this one was filled. So it is noticed when somebody has made another one, changed it, or refreshed it.
+//! its stamp when this one was filled. So it is noticed when somebody has made another one, changed it, or refreshed it. Its own
+//! stamp is remembered as well: a job that refreshes whatever there is reads a table that was never like that at any moment.
+
+use std::collections::BTreeMap;
 
 use replank_core::ident::{Fence, Role};
 use replank_core::{Error, ErrorKind, Result};
@@ -11,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::polite::{Lock, politely};
 use super::{Core, matview_making, number_of};
-use crate::attached::{LIKENESS, Matview};
+use crate::attached::{LIKENESS, Matview, STAMP};
 use crate::connect::Conn;
 use crate::definition::within_no_path;
 use crate::sql::{first, get, ident, rows, run, table, text};
@@ -30,6 +33,9 @@ pub struct Aside {
     pub likeness: String,
     /// That one's stamp when this one came to say the same; none: it says what it said long ago.
     pub stamp: Option<String>,
+    /// Its own stamp at that time.
+    #[serde(default)]
+    pub filled: Option<String>,
     /// The names that its indexes have when it is live, in the order of their present names.
     pub indexes: Vec<String>,
     /// The same of its statistics, each with the schema.
@@ -43,14 +49,21 @@ pub struct Pair {
     pub live: Matview,
     /// The number of the other one.
     pub incoming: i64,
+    /// The other one's stamp.
+    pub stamp: String,
     /// What is remembered of it.
     pub aside: Aside,
 }
 
 impl Pair {
-    /// The live one was refreshed since the other one was filled, or the other one never was.
+    /// The live one was refreshed since the other one was filled, or the other one never was, or not by us.
     pub fn is_stale(&self) -> bool {
-        self.aside.stamp.as_ref() != Some(&self.live.stamp)
+        self.aside.stamp.as_ref() != Some(&self.live.stamp) || self.aside.filled.as_ref() != Some(&self.stamp)
+    }
+
+    /// What we have filled the other one with, somebody has replaced.
+    pub fn was_filled_by_others(&self) -> bool {
+        self.aside.filled.as_ref().is_some_and(|filled| *filled != self.stamp)
     }
 
     /// The name of the one that is not live, quoted.
@@ -109,7 +122,7 @@ pub async fn follow(
     live: &[Matview],
     (live_table, written_table): (i64, i64),
 ) -> Result<Vec<Pair>> {
-    let mut pairs: Vec<Pair> = Vec::new();
+    let mut found: Vec<(Matview, i64, Aside)> = Vec::new();
     let mut taken = Vec::new();
     for (object, aside) in remembered(core, connection).await? {
         if object.name != core.matview_name(&aside.tail, core.fence()) {
@@ -121,27 +134,65 @@ pub async fn follow(
         match (of, number) {
             (Some(live), Some(incoming)) => {
                 taken.push(aside.tail.clone());
-                pairs.push(Pair { live: live.clone(), incoming, aside });
+                found.push((live.clone(), incoming, aside));
             }
             _ => remove(core, connection, &object, &aside).await?,
         }
     }
     let letter = if core.written_role().0 == Role::Shadow { 's' } else { 'r' };
     for one in live {
-        if pairs.iter().any(|pair| pair.live.oid == one.oid) {
+        if found.iter().any(|(live, ..)| live.oid == one.oid) {
             continue;
         }
         let free = (0..).map(|at| format!("{letter}m{at}")).find(|tail| !taken.contains(tail));
         let Some(tail) = free else { continue };
         taken.push(tail.clone());
-        pairs.push(matview_making::make(core, connection, one, tail, (live_table, written_table)).await?);
+        let tables = (live_table, written_table);
+        let (incoming, aside) = matview_making::make(core, connection, one, tail, tables).await?;
+        found.push((one.clone(), incoming, aside));
     }
-    pairs.sort_by_key(|pair| pair.live.oid);
+    found.sort_by_key(|(live, ..)| live.oid);
+    let mut stamps = stamps(connection, found.iter().map(|(_, incoming, _)| *incoming)).await?;
+    let mut pairs = Vec::new();
+    for (live, incoming, aside) in found {
+        let stamp = stamps.remove(&incoming).ok_or_else(went)?;
+        pairs.push(Pair { live, incoming, stamp, aside });
+    }
     for pair in &pairs {
         refuse_other_columns_below_views(connection, pair).await?;
         let_owner_read(core, connection, pair, written_table).await?;
     }
     Ok(pairs)
+}
+
+/// The stamps of materialized views, by their numbers.
+pub async fn stamps(
+    connection: &mut Conn,
+    numbers: impl Iterator<Item = i64>,
+) -> Result<BTreeMap<i64, String>> {
+    let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
+    if numbers.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let sql =
+        format!("SELECT v.oid::bigint, {STAMP} FROM pg_class v WHERE v.oid IN ({})", numbers.join(", "));
+    rows(connection, sql).await?.iter().map(|row| Ok((get(row, 0)?, get(row, 1)?))).collect()
+}
+
+fn went() -> Error {
+    Error::new(ErrorKind::Retry, "a materialized view went just now")
+}
+
+/// Nobody comes in between any more: what we have filled them with they have still.
+pub async fn refuse_what_others_filled(connection: &mut Conn, pairs: &[Pair]) -> Result<()> {
+    let now = stamps(connection, pairs.iter().map(|pair| pair.incoming)).await?;
+    match pairs.iter().all(|pair| now.get(&pair.incoming) == pair.aside.filled.as_ref()) {
+        true => Ok(()),
+        false => {
+            let what = "somebody has refreshed a materialized view that is not live yet, just now";
+            Err(Error::new(ErrorKind::Retry, what))
+        }
+    }
 }
 
 /// Drops one that is not live, and forgets it.
@@ -244,7 +295,7 @@ struct Leaving {
 async fn leaving(core: &Core, connection: &mut Conn, pair: &Pair) -> Result<Leaving> {
     let sql = format!("SELECT relname::text FROM pg_class WHERE oid = {}", pair.live.oid);
     let Some(row) = first(connection, sql).await? else {
-        return Err(Error::new(ErrorKind::Retry, "a materialized view went just now"));
+        return Err(went());
     };
     let letter = if core.retiring_role().0 == Role::Shadow { 's' } else { 'r' };
     let tail = format!("{letter}{}", pair.aside.tail.trim_start_matches(['s', 'r']));
@@ -254,6 +305,7 @@ async fn leaving(core: &Core, connection: &mut Conn, pair: &Pair) -> Result<Leav
         of: pair.incoming,
         likeness: String::new(),
         stamp: None,
+        filled: None,
         indexes: index_names_of(connection, pair.live.oid).await?,
         statistics: statistics_names_of(connection, pair.live.oid).await?,
     };

@@ -19,6 +19,7 @@ mod parts;
 mod polite;
 mod prepare;
 mod range;
+mod readiness;
 mod slot;
 mod snapshot;
 mod snapshots;
@@ -76,9 +77,20 @@ impl Rebuilder for Opener {
         let (fence, token) = (AtomicU64::new(job.fence.0), AtomicU64::new(job.fence.0));
         let (server, job) = (Arc::clone(&self.server), job.clone());
         let is_analyzed = AtomicBool::new(false);
-        let looked = Mutex::default();
+        let (looked, filling) = (Mutex::default(), Mutex::default());
         Ok(Arc::new(Handle {
-            core: Arc::new(Core { server, names, objects, job, spec, fence, token, is_analyzed, looked }),
+            core: Arc::new(Core {
+                server,
+                names,
+                objects,
+                job,
+                spec,
+                fence,
+                token,
+                is_analyzed,
+                looked,
+                filling,
+            }),
         }))
     }
 }
@@ -97,6 +109,8 @@ pub struct Core {
     is_analyzed: AtomicBool,
     /// Of the slot: one reads it at a time.
     looked: Mutex<spool::Looked>,
+    /// What the last attempt to swap has begun, to be gone on with before the next one.
+    filling: Mutex<Option<matview_filling::Filling>>,
 }
 
 impl Core {
@@ -344,13 +358,6 @@ impl Rebuild for Handle {
 
     async fn build_index(&self, name: &str, effort: Effort) -> Result<IndexBuild> {
         index::build(&self.core, name, effort).await
-    }
-
-    async fn gather_statistics(&self) -> Result<()> {
-        let mut connection = self.core.server.take().await?;
-        cut_over::analyze(&self.core, &mut connection).await?;
-        self.core.server.keep(connection);
-        Ok(())
     }
 
     async fn fence(&self, to: Fence) -> Result<()> {

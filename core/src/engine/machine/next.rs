@@ -47,7 +47,6 @@ impl Machine {
             .or_else(|| self.next_batch_comparison(now))
             .or_else(|| self.next_batch(now))
             .or_else(|| self.next_index(now))
-            .or_else(|| self.next_statistics())
             .or_else(|| self.next_chunk(now))
     }
 
@@ -192,16 +191,6 @@ impl Machine {
                 }
                 _ => false,
             }
-    }
-
-    /// Beside the comparison: afterwards everything would wait for it.
-    fn next_statistics(&mut self) -> Option<Action> {
-        let is_time = self.state == RunState::Verifying && self.setup.swaps && !self.is_paused;
-        if !is_time || self.throttle.is_some() || std::mem::replace(&mut self.has_gathered, true) {
-            return None;
-        }
-        self.is_gathering = true;
-        Some(Action::Statistics)
     }
 
     fn next_index(&mut self, now: Duration) -> Option<Action> {

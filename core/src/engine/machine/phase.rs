@@ -91,7 +91,6 @@ impl Machine {
 
     fn is_swap_ready(&self) -> bool {
         self.is_caught_up()
-            && !self.is_gathering
             && self.suspects.len() <= SUSPECTS_UNDER_LOCK
             && self.colliding.len() <= SUSPECTS_UNDER_LOCK
             && self.backlog.unwrap_or(0) <= self.setup.pace.batch_keys as u64
@@ -178,7 +177,6 @@ impl Machine {
             + usize::from(self.is_pulling)
             + usize::from(self.is_reading_head)
             + usize::from(self.is_building)
-            + usize::from(self.is_gathering)
             + usize::from(self.is_asking)
             + usize::from(self.is_fencing)
     }

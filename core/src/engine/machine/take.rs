@@ -47,12 +47,6 @@ impl Machine {
                 }
             }
             Outcome::BuildIndex(result) => self.index_built(result, now),
-            Outcome::Statistics(result) => {
-                self.is_gathering = false;
-                if let Err(error) = result {
-                    tracing::warn!(%error, "statistics are gathered before the swap");
-                }
-            }
             Outcome::Collisions(owed, result) => self.collisions_known(owed, result, now),
             Outcome::Fence(result) => self.fenced(result, now),
         }

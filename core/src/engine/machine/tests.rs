@@ -391,11 +391,9 @@ fn a_feed_that_was_read_to_its_end_rests_unless_a_swap_is_near() {
 
 #[test]
 fn an_index_is_built_gently_where_chunks_had_to_rest() {
-    for (copy_percent, beside, effort) in [
-        (None, 50, Effort::Gentle),
-        (None, 100, Effort::Usual),
-        (Some(100), 50, Effort::Usual),
-    ] {
+    for (copy_percent, beside, effort) in
+        [(None, 50, Effort::Gentle), (None, 100, Effort::Usual), (Some(100), 50, Effort::Usual)]
+    {
         let mut machine = machine(RunState::Copying, &begun());
         machine.setup.limits.copy_percent = copy_percent;
         let (mut now, mut count) = (NOW, 1_000);
@@ -413,22 +411,6 @@ fn an_index_is_built_gently_where_chunks_had_to_rest() {
         machine.take(Outcome::ListIndexes(Ok(vec!["key".to_owned()])), now);
         assert_eq!(startable(&mut machine), [Action::BuildIndex("key".to_owned(), effort)]);
     }
-}
-
-#[test]
-fn statistics_are_gathered_once_beside_the_comparison_and_a_swap_waits_for_them() {
-    let mut machine = machine(RunState::Verifying, &begun());
-    assert!(startable(&mut machine).contains(&Action::Statistics));
-    machine.take(Outcome::Head(Ok(at(1))), NOW);
-    machine.enter(RunState::WaitingCutover);
-    startable(&mut machine);
-    machine.take(Outcome::Head(Ok(at(1))), NOW);
-    machine.take(Outcome::Pull(Ok(fed(Vec::new(), 1))), NOW);
-    assert_eq!(machine.milestone(), None, "they are still being gathered");
-    machine.take(Outcome::Statistics(Err(Error::new(ErrorKind::ConnectionLost, "gone"))), NOW);
-    assert_eq!(machine.milestone(), Some(Milestone::SwapReady), "the swap sees to it");
-    machine.enter(RunState::Verifying);
-    assert!(!startable(&mut machine).contains(&Action::Statistics));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod commands;
 mod house;
+mod readiness;
 mod swap;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::run::RunState;
 use crate::throttle::Outside;
 use crate::value::Position;
 use crate::{Error, ErrorKind, Result};
+use readiness::Readiness;
 
 /// What the loop runs for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +97,7 @@ pub struct Pump<'a> {
     /// Those whose exchange itself was too long.
     long_attempts: u32,
     wants_swap: bool,
+    readiness: Readiness,
     /// Since when it has been waited for rows that the old shape cannot hold.
     unsure_since: Option<Instant>,
     signals_seen: Vec<String>,
@@ -159,6 +162,7 @@ impl<'a> Pump<'a> {
             long_attempts: 0,
             unsure_since: None,
             wants_swap: false,
+            readiness: Readiness::default(),
             signals_seen: Vec::new(),
             outside: Outside::default(),
             has_told_gate: false,
@@ -231,10 +235,11 @@ impl<'a> Pump<'a> {
             .min()
             .map_or_else(Instant::now, |due| due.min(Instant::now() + Duration::from_millis(10)));
         // Biased, so that a seed of the simulator always gives the same run. Each branch is cancel-safe:
-        // `join_next` by its documentation, a changed watch stays changed.
+        // `join_next`, which `made` is, by its documentation, and a changed watch stays changed.
         tokio::select! {
             biased;
             Some(landed) = self.flights.join_next() => self.land_one(landed)?,
+            Some(made) = self.readiness.made() => self.take_readiness(made).await?,
             () = changed(&mut self.stop) => {}
             () = sleep_until(until) => {}
         }
@@ -266,6 +271,8 @@ impl<'a> Pump<'a> {
         if !std::mem::take(&mut self.fence_due) {
             return Ok(());
         }
+        // It uses what is renamed, and would be ended by that.
+        self.readiness.give_up().await;
         let token = self.record.next_token().await?;
         let fenced = timeout(FENCE_DEADLINE, self.rebuild.fence(token)).await.unwrap_or_else(|_elapsed| {
             Err(Error::new(ErrorKind::ConnectionLost, "the rename of the shadow did not answer"))
@@ -323,6 +330,10 @@ impl<'a> Pump<'a> {
                 self.record.say(Body::Phase { state, message: message.to_owned() });
             }
             self.machine.enter(state);
+            if matches!(state, RunState::Verifying | RunState::WaitingCutover) && self.goal == Goal::Swap {
+                // Beside the comparison: afterwards everything would wait for it.
+                self.make_ready();
+            }
             self.start_what_may();
         }
         Ok(None)
@@ -362,6 +373,8 @@ impl<'a> Pump<'a> {
     /// Waits for what is in flight, so that nothing of ours runs on when the run has ended.
     async fn land(&mut self) {
         self.machine.hold(true);
+        // It may take hours, and nothing is lost with it.
+        self.readiness.give_up().await;
         let landed = timeout(LANDING, async {
             while let Some(landed) = self.flights.join_next().await {
                 // An error of its own changes nothing any more: the run is ending, and what is not

@@ -21,7 +21,7 @@ const BRIEF_ATTEMPTS_TOLD: u32 = 20;
 // Each keeps everybody out for as long as may be, and nothing comes of it. One may have met a bad moment. Chosen.
 const LONG_ATTEMPTS_MAX: u32 = 3;
 // A bad moment of a busy machine is over by then. Chosen.
-const LONG_ATTEMPT_PAUSE: Duration = Duration::from_secs(3);
+pub(super) const LONG_ATTEMPT_PAUSE: Duration = Duration::from_secs(3);
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(250);
 const ATTEMPT_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Rows that the old shape cannot hold are told together, if the others are found so soon. Chosen.
@@ -68,6 +68,9 @@ impl Pump<'_> {
             }
             _ => {}
         }
+        if !self.make_ready() {
+            return Ok(None);
+        }
         let budget = self.budget();
         if self.machine.drain_estimate() > budget / 2 || self.machine.lag() > Duration::from_secs(1) {
             return Ok(None);
@@ -104,6 +107,8 @@ impl Pump<'_> {
             Attempt::Swapped => Ok(Some(End::Swapped)),
             Attempt::NotYet { reason, cost } => {
                 self.machine.hold(false);
+                // At once: what the attempt has begun may not wait.
+                self.make_ready_again();
                 self.long_attempts += u32::from(cost == Cost::Exchange);
                 let is_brief = cost == Cost::Moment && self.brief_attempts < BRIEF_ATTEMPTS_MAX;
                 if is_brief {

@@ -304,11 +304,14 @@ impl Runner {
         self.finish(record, Work::Backward { discards }).await
     }
 
-    /// Makes a run final: the retired table and the reverse feed are removed.
+    /// Makes a run final: the retired table and the reverse feed are removed. A run that it has taken back is over first: without
+    /// what is removed here nobody could tell any more.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] for a run that is not reversible. A finalized run is left as it is.
     pub async fn finalize(&self, id: &RunId) -> Result<Run> {
+        let (run, _) = self.load(id).await?;
+        self.complete(run).await?;
         let record = self.take_over(id).await?;
         if record.run.state == RunState::Finalized {
             self.release(&record).await?;

@@ -41,6 +41,22 @@ pub(super) async fn holders_names_an_old_transaction(fixture: &dyn Fixture) {
     assert!(left.is_empty(), "nobody is left: {left:?}");
 }
 
+pub(super) async fn making_ready_changes_no_row_and_may_be_repeated_or_dropped(fixture: &dyn Fixture) {
+    let rig = Rig::copied(fixture, &ROWS).await;
+    let dropped = tokio::time::timeout(Duration::ZERO, rig.rebuild.cut_over().make_ready()).await;
+    assert!(!matches!(dropped, Ok(Err(_))), "{dropped:?}");
+    // Whoever writes meanwhile waits for nothing.
+    let (ready, ()) =
+        tokio::join!(rig.rebuild.cut_over().make_ready(), rig.write(&[Write::Update("a", "10")]));
+    ready.expect("it is made ready");
+    rig.rebuild.cut_over().make_ready().await.expect("it is ready still");
+    assert_eq!(rig.written().await, pairs(&ROWS), "no row is changed");
+    rig.lock().await.release().await.expect("the lock is given back");
+    rig.rebuild.cut_over().make_ready().await.expect("it is made ready after an attempt");
+    rig.swap().await;
+    assert_eq!(rig.rebuild.cut_over().owner().await.expect("the owner is read"), Owner::Shadow);
+}
+
 pub(super) async fn writers_wait_for_the_lock(fixture: &dyn Fixture) {
     let rig = Rig::copied(fixture, &ROWS).await;
     let mut guard = rig.lock().await;

@@ -81,6 +81,7 @@ cases! {
     cut_over:
         lock_times_out_within_its_budget_and_changes_nothing,
         holders_names_an_old_transaction,
+        making_ready_changes_no_row_and_may_be_repeated_or_dropped,
         writers_wait_for_the_lock,
         release_without_commit_changes_nothing,
         dropped_guard_lets_writers_go_on,

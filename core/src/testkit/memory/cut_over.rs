@@ -29,6 +29,14 @@ impl CutOver for MemoryRebuild {
         self.client.call(Kind::Read, "holders".to_owned(), holders).await
     }
 
+    async fn make_ready(&self) -> Result<()> {
+        let ready = |server: Server| async move {
+            server.pause().await;
+            Ok(())
+        };
+        self.client.call(Kind::Read, "make ready".to_owned(), ready).await
+    }
+
     async fn lock(&self, budget: Duration) -> Result<Box<dyn SwapGuard>> {
         let job = self.job();
         let what = format!("lock for {budget:?} ({:?} under {})", job.direction, job.fence);

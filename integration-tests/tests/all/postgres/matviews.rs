@@ -101,6 +101,46 @@ async fn on_postgres_no_refresh_of_a_materialized_view_is_undone_by_a_swap() {
     assert_no_helpers(&table).await;
 }
 
+/// What a job does that refreshes whatever there is, in a moment in which the table that is not live is as the live one never was.
+async fn refresh_those_aside(table: &Table) {
+    let aside =
+        "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relname ~ '^_rp_.*_(shadow|retired)$'";
+    let aside = table.text(aside).await;
+    let refresh = "SELECT string_agg(format('REFRESH MATERIALIZED VIEW %I', relname), '; ') FROM pg_class
+         WHERE relkind = 'm' AND starts_with(relname, '_rp_')";
+    let refresh = table.text(refresh).await;
+    table.execute(&format!("UPDATE {aside} SET amount = amount + 5 WHERE id = 7")).await;
+    table.execute(&refresh).await;
+    table.execute(&format!("UPDATE {aside} SET amount = amount - 5 WHERE id = 7")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_what_others_refresh_before_it_is_live_is_filled_again() {
+    let has_rows = "SELECT relispopulated::text FROM pg_class WHERE relname = 'unfilled'";
+    // Before the lock, under it, and in front of a fence.
+    for (at, is_killed) in [("swap_intended:2", false), ("lock_held:2", false), ("swap_intended:2", true)] {
+        let table = Table::with_rows(200).await;
+        let url = table.url();
+        table.execute(TOTALS).await;
+        table.execute("CREATE MATERIALIZED VIEW unfilled AS SELECT note FROM orders WITH NO DATA").await;
+        for command in [&["rebuild", "orders"], &["revert", "last"]] {
+            let args: Vec<&str> = command.iter().copied().chain(["-t", &url, "--yes"]).collect();
+            let stopped = Stopped::at(at, &args).await;
+            refresh_those_aside(&table).await;
+            if is_killed {
+                stopped.signal("KILL");
+                stopped.end().await.was_killed();
+                run_beside(&["resume", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+            } else {
+                stopped.go_on().await.exits(0);
+            }
+            assert_eq!(table.text(UNTRUE).await, "", "{at} {command:?} {is_killed}");
+            assert_eq!(table.text(has_rows).await, "false", "{at} {command:?} {is_killed}");
+        }
+        assert_no_helpers(&table).await;
+    }
+}
+
 /// Sessions that move amounts from row to row: the sum is always the same, at every moment and at no mixture of moments.
 struct Movers {
     is_over: Arc<AtomicBool>,
@@ -213,25 +253,100 @@ async fn on_postgres_killed_around_materialized_views_both_ways_it_goes_on_and_l
     }
 }
 
+/// A materialized view that takes as many seconds as `pace` says.
+const SLOWLY: &str = "CREATE TABLE pace (s int); CREATE FUNCTION slow() RETURNS text LANGUAGE sql AS 'SELECT pg_sleep(coalesce(max(s), 0))::text FROM public.pace';
+     CREATE MATERIALIZED VIEW slowly AS SELECT slow() AS s, now() AS at, count(*) AS n FROM orders";
+/// The sessions that fill one.
+const FILLING: &str = "FROM pg_stat_activity WHERE state = 'active' AND datname = current_database()
+     AND starts_with(query, 'REFRESH MATERIALIZED VIEW \"public\".\"_rp_')";
+
+/// Waits until a query says so.
+async fn until(table: &Table, sql: &str) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while table.text(sql).await != "true" {
+        assert!(Instant::now() < until, "it never is: {sql}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Whoever ends it hears why the run waits, and at the third time what to do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_a_materialized_view_whose_filling_is_ended_again_and_again_stops_the_run_with_the_reason()
+ {
+    let table = Table::with_rows(200).await;
+    let url = table.url();
+    table.execute(SLOWLY).await;
+    table.execute("INSERT INTO pace VALUES (600)").await;
+    let ending = async {
+        for how in ["cancel", "terminate", "cancel"] {
+            until(&table, &format!("SELECT (count(*) > 0)::text {FILLING}")).await;
+            table.execute(&format!("SELECT pg_{how}_backend(pid) {FILLING}")).await;
+            until(&table, &format!("SELECT (count(*) = 0)::text {FILLING}")).await;
+        }
+    };
+    let rebuild = ["rebuild", "orders", "-t", &url, "--yes"];
+    let (ended, ()) = tokio::join!(run_beside(&rebuild, &[]), ending);
+    let reason = "the materialized view slowly was not filled over the new table";
+    ended
+        .exits(5)
+        .says(&format!("no swap yet: {reason}"))
+        .says("canceling statement due to user request")
+        .says("no swap: what is to be done before it failed 3 times")
+        .says("replank resume");
+    let told = "SELECT count(*)::text FROM _replank.events WHERE kind = 'not_ready'";
+    assert_eq!(table.text(told).await, "3");
+    run_beside(&["status", "-t", &url], &[]).await.exits(0).says("waiting_cutover");
+    table.execute("UPDATE pace SET s = 0; DELETE FROM orders WHERE id = 9").await;
+    run_beside(&["resume", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    assert_eq!(table.text("SELECT n::text FROM slowly").await, "199");
+}
+
+/// However long it takes: what others write is applied, commands are answered, and an interrupt ends what the server is at.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_while_a_materialized_view_is_filled_the_run_goes_on_and_obeys() {
+    let table = Table::with_rows(200).await;
+    let url = table.url();
+    table.execute(SLOWLY).await;
+    table.execute("INSERT INTO pace VALUES (600)").await;
+    for command in [&["rebuild", "orders"], &["revert", "last"]] {
+        let args: Vec<&str> = command.iter().copied().chain(["-t", &url, "--yes"]).collect();
+        let stopped = Stopped::at("swap_sent", &args).await;
+        stopped.wake();
+        until(&table, &format!("SELECT (count(*) > 0)::text {FILLING}")).await;
+        run_beside(&["status", "-t", &url], &[]).await.exits(0).says("waiting_cutover");
+        table.execute("UPDATE orders SET amount = amount + 1000 WHERE id = 3").await;
+        let aside = "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relname ~ '^_rp_.*_(shadow|retired)$'";
+        let aside = table.text(aside).await;
+        let is_applied = format!(
+            "SELECT (a.amount = o.amount)::text FROM {aside} a JOIN orders o USING (id) WHERE id = 3"
+        );
+        until(&table, &is_applied).await;
+        run_beside(&["pause", "last", "-t", &url], &[]).await.exits(0);
+        run_beside(&["resume", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+        assert_eq!(table.text(&format!("SELECT (count(*) > 0)::text {FILLING}")).await, "true");
+        let asked = Instant::now();
+        stopped.signal("INT");
+        stopped.end().await.exits(130);
+        assert!(asked.elapsed() < Duration::from_secs(10), "it took {:?}", asked.elapsed());
+        until(&table, &format!("SELECT (count(*) = 0)::text {FILLING}")).await;
+        table.execute("UPDATE pace SET s = 0").await;
+        run_beside(&["resume", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+        assert_eq!(table.text("SELECT n::text FROM slowly").await, "200");
+        table.execute("UPDATE pace SET s = 600").await;
+    }
+    assert_no_helpers(&table).await;
+}
+
 /// The server goes on filling it, and the next runner does not wait for that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_postgres_killed_while_a_materialized_view_is_filled_it_is_filled_again() {
     let table = Table::with_rows(200).await;
     let url = table.url();
-    table
-        .execute("CREATE TABLE pace (s int); CREATE FUNCTION slow() RETURNS text LANGUAGE sql AS 'SELECT pg_sleep(coalesce(max(s), 0))::text FROM public.pace';
-                  CREATE MATERIALIZED VIEW slowly AS SELECT slow() AS s, now() AS at, count(*) AS n FROM orders")
-        .await;
+    table.execute(SLOWLY).await;
     table.execute("INSERT INTO pace VALUES (600)").await;
     let stopped = Stopped::at("swap_sent", &["rebuild", "orders", "-t", &url, "--yes"]).await;
     stopped.wake();
-    let is_filling = "SELECT (count(*) > 0)::text FROM pg_stat_activity WHERE state = 'active' AND datname = current_database()
-         AND starts_with(query, 'REFRESH MATERIALIZED VIEW \"public\".\"_rp_')";
-    let until = Instant::now() + Duration::from_secs(20);
-    while table.text(is_filling).await != "true" {
-        assert!(Instant::now() < until, "nothing fills it");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until(&table, &format!("SELECT (count(*) > 0)::text {FILLING}")).await;
     // Readers of the live one, and writers, have nothing to do with that.
     table
         .execute(
@@ -391,6 +506,29 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "depend on the time zone",
     ),
     (
+        "CREATE MATERIALIZED VIEW m AS SELECT max(at)::text AS last FROM orders",
+        RETYPE,
+        "may depend on the time zone",
+    ),
+    ("CREATE MATERIALIZED VIEW m AS SELECT to_jsonb(at) FROM orders", RETYPE, "may depend on the time zone"),
+    (
+        "CREATE MATERIALIZED VIEW m AS SELECT row_to_json(o) FROM orders AS o",
+        RETYPE,
+        "may depend on the time zone",
+    ),
+    (
+        "CREATE FUNCTION day_of(timestamptz) RETURNS date STABLE LANGUAGE sql AS 'SELECT $1::date';
+         CREATE MATERIALIZED VIEW m AS SELECT day_of(at) FROM orders",
+        RETYPE,
+        "use functions that are IMMUTABLE",
+    ),
+    (
+        "CREATE VIEW days AS SELECT id, now()::date AS day FROM customers;
+         CREATE MATERIALIZED VIEW m AS SELECT o.id, d.day FROM orders o JOIN days d ON d.id = o.customer",
+        RETYPE,
+        "may depend on the time zone",
+    ),
+    (
         "CREATE MATERIALIZED VIEW m AS SELECT id FROM orders; ALTER MATERIALIZED VIEW m OWNER TO ROLE",
         RETYPE,
         "the materialized view public.m, whose owner may not read the whole table: GRANT SELECT ON public.orders TO",
@@ -423,13 +561,29 @@ async fn on_postgres_a_materialized_view_that_cannot_follow_is_refused_by_name()
         run_beside(&["apply", "-t", &url, "-e", change, "--yes"], &[]).await.exits(3).says(says);
         table.execute("DROP MATERIALIZED VIEW m CASCADE").await;
     }
-    table
-        .execute(&format!(
-            "ALTER DATABASE {database} SET timezone = 'UTC'; ALTER TABLE orders DISABLE ROW LEVEL SECURITY;
-                            CREATE MATERIALIZED VIEW m AS SELECT date_trunc('day', at) AS day FROM orders"
-        ))
-        .await;
     let plan = ["plan", "-t", &url, "-e", RETYPE];
-    run_beside(&plan, &[]).await.exits(0).says("made anew and filled before the swap: m");
+    for (zone, style, shows, says) in [
+        ("UTC", "ISO", "date_trunc('day', at), to_jsonb(at), (at AT TIME ZONE 'UTC')::text", ""),
+        (
+            "Europe/Berlin",
+            "ISO",
+            "at, id::text, amount + 1, at > now() AS is_new, (at AT TIME ZONE 'UTC')::text",
+            "",
+        ),
+        ("UTC", "German", "at, id::text, at > now() AS is_new", ""),
+        ("UTC", "German", "(at AT TIME ZONE 'UTC')::text", "may depend on the DateStyle or IntervalStyle"),
+    ] {
+        table
+            .execute(&format!(
+                "ALTER DATABASE {database} SET timezone = '{zone}'; ALTER DATABASE {database} SET datestyle = '{style}';
+                 ALTER TABLE orders DISABLE ROW LEVEL SECURITY; CREATE MATERIALIZED VIEW m AS SELECT {shows} FROM orders"
+            ))
+            .await;
+        match says {
+            "" => run_beside(&plan, &[]).await.exits(0).says("made anew and filled before the swap: m"),
+            says => run_beside(&plan, &[]).await.exits(3).says(says),
+        };
+        table.execute("DROP MATERIALIZED VIEW m").await;
+    }
     table.execute(&format!("DROP OWNED BY {role} CASCADE; DROP ROLE {role}")).await;
 }
