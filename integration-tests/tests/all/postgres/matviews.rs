@@ -13,6 +13,7 @@ use super::catalogue::described;
 use super::partitioned::File;
 use super::table::run;
 use crate::binary::run_beside;
+use crate::kills::states;
 use crate::stopped::Stopped;
 
 const RETYPE: &str = "ALTER TABLE orders ALTER note TYPE text USING note || ''";
@@ -334,6 +335,13 @@ async fn on_postgres_while_a_materialized_view_is_filled_the_run_goes_on_and_obe
         assert_eq!(table.text("SELECT n::text FROM slowly").await, "200");
         table.execute("UPDATE pace SET s = 600").await;
     }
+    assert_no_helpers(&table).await;
+    let stopped = Stopped::at("swap_sent", &["rebuild", "orders", "-t", &url, "--yes"]).await;
+    stopped.wake();
+    until(&table, &format!("SELECT (count(*) > 0)::text {FILLING}")).await;
+    run_beside(&["abort", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    stopped.end().await;
+    assert_eq!(states(&url).await, ["reverted", "aborted"]);
     assert_no_helpers(&table).await;
 }
 
