@@ -3,7 +3,7 @@
 //! How much of a server is free cannot be read anywhere, so it is tried. Chunks run for a while and then rest for a while, and
 //! the transactions that others commit in both are counted. Where writers commit as much beside chunks as without them, there
 //! was room, and chunks take nearly all of the time; where they commit less, chunks take so much of the time that what is lost
-//! over all is a tenth. Where hardly anybody writes nothing rests.
+//! over all is a twentieth. Where hardly anybody writes nothing rests.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ const BUSY: f64 = 50.0;
 const NOTICED: f64 = 4.0;
 /// After a count that failed. Chosen.
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
-/// What writers may lose. Chosen: about what an index more would cost them.
-const TOLERATED: f64 = 0.06;
+/// What writers may lose by chunks. Chosen: what captures and applies their changes costs them as much again.
+const TOLERATED: f64 = 0.05;
 /// Whatever writers lose, the change comes to an end. Chosen.
 const LEAST: f64 = 0.1;
 /// Where chunks may take less of the time than this, they are dear. Chosen.
@@ -241,9 +241,9 @@ mod tests {
     fn writers_that_lose_a_third_beside_chunks_keep_nine_tenths() {
         let mut share = Share::default();
         let (worked, kept) = minute(&mut share, 650.0, 1_000.0);
-        assert!((0.13..0.25).contains(&worked), "{worked}");
+        assert!((0.1..0.2).contains(&worked), "{worked}");
         assert!(kept > 0.93, "{kept}");
-        assert!(share.percent().is_some_and(|percent| (13..25).contains(&percent)));
+        assert!(share.percent().is_some_and(|percent| (10..20).contains(&percent)));
         assert!(share.is_dear());
     }
 
