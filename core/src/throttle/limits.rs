@@ -13,7 +13,7 @@ pub struct Limits {
     /// Chunks in flight; 0 stops the copy. Never more than the driver's own maximum.
     pub copy_workers: u32,
     /// Of the time, this much per cent is spent on copying and comparing, and the rest on waiting for others. Where it is not
-    /// set, as much as leaves those who write nine tenths of what they write without it, on servers where that can be counted.
+    /// set, as much as costs those who write a twentieth of what they write without it, on servers where that can be counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy_percent: Option<u32>,
     /// Longest time that one chunk should take.
