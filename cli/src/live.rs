@@ -33,6 +33,13 @@ pub async fn runner(session: &dyn Session, run: &Run) -> Result<Option<Runner>> 
     Ok(living(run, lease, |holder| host::is_dead_here(holder, &me)))
 }
 
+/// Whether whoever worked on a run has given its lease back, or is dead. One whose lease has run out may only be slow.
+async fn has_ended(session: &dyn Session, run: &Run) -> Result<bool> {
+    let me = host::this_process(&run.id);
+    let holder = repeatedly(|| session.state().lease(&run.table)).await?.and_then(|lease| lease.holder);
+    Ok(holder.is_none_or(|holder| holder.run != run.id || host::is_dead_here(&holder, &me)))
+}
+
 fn living(run: &Run, lease: Option<Lease>, is_dead: impl Fn(&LeaseHolder) -> bool) -> Option<Runner> {
     let Lease { holder, remaining, .. } = lease?;
     let holder = holder?;
@@ -51,10 +58,16 @@ pub async fn tell(session: &dyn Session, run: &Run, runner: &Runner, control: &C
     let store = session.state();
     let command = store.post(&run.id, control).await?;
     let deadline = Instant::now() + ANSWER_WITHIN;
+    let withdrawn = Answer::refused("the runner had ended").write();
     loop {
-        // Asked before the answer is looked for: a runner answers, and then ends.
-        let works = self::runner(session, run).await?.is_some();
+        if has_ended(session, run).await? {
+            // The first answer stands, and that may be the runner's.
+            store.acknowledge(command, &withdrawn).await?;
+        }
         if let CommandState::Answered(answer) = store.command(command).await? {
+            if answer == withdrawn {
+                return Err(ended(store, run).await);
+            }
             let answer = Answer::read(&answer);
             if answer.obeyed {
                 return Ok(answer.text);
@@ -64,10 +77,6 @@ pub async fn tell(session: &dyn Session, run: &Run, runner: &Runner, control: &C
                 format!("run {}: not obeyed: {}", run.id, answer.text),
             )
             .hint(format!("see `replank status {}`", run.id.short())));
-        }
-        if !works {
-            store.acknowledge(command, &Answer::refused("the runner had ended").write()).await?;
-            return Err(ended(store, run).await);
         }
         if Instant::now() >= deadline {
             return Err(unanswered(store, run, runner).await);

@@ -44,6 +44,11 @@ fn kind(code: &str) -> ErrorKind {
     }
 }
 
+/// Whether somebody ended the statement.
+pub fn is_canceled(error: &Error) -> bool {
+    error.context().iter().any(|(name, value)| *name == "code" && value == codes::CANCELED)
+}
+
 /// The error's kind, with the server's own words.
 pub fn from_sqlx(error: sqlx::Error) -> Error {
     let code = code(&error);

@@ -26,7 +26,12 @@ pub async fn run(shell: &Shell, args: &Resume) -> Result<Outcome> {
         }
         match live::tell(&*selected.connected.session, run, runner, &Control::Resume).await {
             Ok(answer) => return Ok(Outcome::done(format!("run {}: {answer}", run.id))),
-            Err(refused) if refused.kind() == ErrorKind::Refused => return Err(refused),
+            Err(refused) if refused.kind() == ErrorKind::Refused => {
+                // One that has ended meanwhile is in nobody's way.
+                if live::runner(&*selected.connected.session, run).await?.is_some() {
+                    return Err(refused);
+                }
+            }
             // It may be cut off or stopped: taken over when its lease ends, unless it renews it meanwhile.
             Err(silent) => shell.output.note(&format!("{silent}; waiting for its lease to end")),
         }

@@ -24,8 +24,10 @@ pub trait CutOver: Send + Sync {
     /// with nothing to be done, costs nothing. No swap is wrong without it: [`CutOver::lock`] and what comes after it look by
     /// themselves.
     ///
-    /// What the server is at for it ends within seconds when the call is dropped half-way, and a later one begins again.
-    /// An error that may be tried again is told to the person, and tried again a few times only.
+    /// What the server is at for it ends within seconds when the call is dropped half-way, or where it cannot, with the next
+    /// fence; a later call begins again. [`LockTimeout`](crate::ErrorKind::LockTimeout) and [`Retry`](crate::ErrorKind::Retry) say that
+    /// somebody was in the way, and count as attempts; any other error that may be tried again has lost what was done, and the third
+    /// ends the run.
     async fn make_ready(&self) -> Result<()> {
         Ok(())
     }

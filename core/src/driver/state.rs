@@ -77,7 +77,7 @@ pub trait StateStore: Send + Sync {
     /// Commands that nobody has answered, oldest first.
     async fn pending(&self, run: &RunId) -> Result<Vec<Command>>;
 
-    /// Answers a command.
+    /// Answers a command. The first answer stands.
     async fn acknowledge(&self, id: u64, answer: &str) -> Result<()>;
 
     /// How a command stands.

@@ -207,7 +207,9 @@ pub async fn said_otherwise(connection: &mut Conn, view: i64) -> Result<Option<S
 /// written otherwise then.
 ///
 /// What zone the server has for sessions that name none, no session of ours can ask; it writes its log in the same one, unless
-/// somebody has set them apart. The style in which it writes dates is ISO unless somebody has set it for a database or a role.
+/// somebody has set them apart. In which order it reads a date's day and month cannot be asked either, since our client names one when it
+/// connects: when a cluster is made that order is set by its locale for times. The style in which dates are written is ISO unless somebody has
+/// set it for a database or a role.
 async fn differing(connection: &mut Conn) -> Result<Option<(&'static str, &'static str)>> {
     let utc = UTC.map(text).join(", ");
     let sql = format!(
@@ -217,10 +219,12 @@ async fn differing(connection: &mut Conn) -> Result<Option<(&'static str, &'stat
          SELECT lower(current_setting('log_timezone')) NOT IN ({utc})
                 OR EXISTS (SELECT FROM c WHERE name = 'timezone' AND value NOT IN ({utc})),
                 EXISTS (SELECT FROM c JOIN pg_settings p ON lower(p.name) = c.name WHERE c.name IN ('datestyle', 'intervalstyle')
-                        AND NOT string_to_array(replace(c.value, ' ', ''), ',') <@ string_to_array(replace(lower(p.reset_val), ' ', ''), ','))"
+                        AND NOT string_to_array(replace(c.value, ' ', ''), ',') <@ string_to_array(replace(lower(p.reset_val), ' ', ''), ',')),
+                current_setting('lc_time')"
     );
     let Some(row) = first(connection, sql).await? else { return Ok(None) };
-    Ok(match (get::<bool>(&row, 0)?, get::<bool>(&row, 1)?) {
+    let is_of_style = get::<bool>(&row, 1)? || !has_month_first(&get::<String>(&row, 2)?);
+    Ok(match (get::<bool>(&row, 0)?, is_of_style) {
         (false, false) => None,
         // timestamptz, timetz
         (true, false) => Some(("the time zone", "1184,1266")),
@@ -228,4 +232,25 @@ async fn differing(connection: &mut Conn) -> Result<Option<(&'static str, &'stat
         (false, true) => Some(("the DateStyle or IntervalStyle", "1082,1114,1184,1186")),
         (true, true) => Some(("the time zone, DateStyle or IntervalStyle", "1082,1114,1184,1186,1266")),
     })
+}
+
+/// Whether a cluster of this locale reads 03/04 as a day in March, as our sessions do.
+fn has_month_first(lc_time: &str) -> bool {
+    let language = lc_time.split(['.', '@']).next().unwrap_or_default();
+    ["c", "posix", "en_us"].contains(&language.to_lowercase().as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_a_date_is_that_of_the_locale() {
+        for locale in ["C", "C.UTF-8", "POSIX", "en_US.UTF-8", "en_US", "en_US.utf8@euro"] {
+            assert!(has_month_first(locale), "{locale}");
+        }
+        for locale in ["en_GB.UTF-8", "de_DE.UTF-8", "hu_HU", "", "Cx"] {
+            assert!(!has_month_first(locale), "{locale}");
+        }
+    }
 }

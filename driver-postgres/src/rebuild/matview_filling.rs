@@ -14,10 +14,11 @@ use replank_core::driver::GAVE_WAY;
 use replank_core::engine::boundary::{Boundary, reached};
 use replank_core::{Error, ErrorKind, Result};
 
-use super::matviews::{Pair, stamps};
+use super::matviews::{Pair, own_stamps};
 use super::{Core, readiness};
 use crate::attached::STAMP;
 use crate::connect::Conn;
+use crate::error::is_canceled;
 use crate::sql::{get, rows, run, text};
 use crate::state::ObjectRole;
 
@@ -96,7 +97,7 @@ impl Filling {
                 .map_err(|error| told(core, &seen.name, error))?;
         }
         // Before the commit: after it somebody else's REFRESH would be taken for this one.
-        let filled = stamps(&mut self.connection, self.pairs.iter().map(|pair| pair.incoming)).await?;
+        let filled = own_stamps(&mut self.connection, self.pairs.iter().map(|pair| pair.incoming)).await?;
         run(&mut self.connection, "COMMIT").await?;
         reached(Boundary::Moving);
         let mut aside = core.server.take().await?;
@@ -124,9 +125,11 @@ impl Filling {
 
 /// What a wait or a lost connection was at; the rest is what the person's own REFRESH would meet, or a table that is another runner's.
 fn told(core: &Core, name: &str, error: Error) -> Error {
-    match error.kind() {
+    // Who waits for a lock loses nothing by it; one that is ended loses what it has done, as with its connection.
+    let kind = if is_canceled(&error) { ErrorKind::ConnectionLost } else { error.kind() };
+    match kind {
         ErrorKind::LockTimeout | ErrorKind::Retry | ErrorKind::ConnectionLost => {
-            Error::new(error.kind(), format!("the materialized view {name} was not filled over the new table"))
+            Error::new(kind, format!("the materialized view {name} was not filled over the new table"))
                 .with("the server says", error.message())
                 .caused_by(error)
         }

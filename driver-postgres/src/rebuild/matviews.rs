@@ -170,12 +170,30 @@ pub async fn stamps(
     connection: &mut Conn,
     numbers: impl Iterator<Item = i64>,
 ) -> Result<BTreeMap<i64, String>> {
+    stamps_where(connection, numbers, "").await
+}
+
+/// The same of those that this transaction has filled. Of one that another session has changed since its snapshot the catalogue shows both.
+pub async fn own_stamps(
+    connection: &mut Conn,
+    numbers: impl Iterator<Item = i64>,
+) -> Result<BTreeMap<i64, String>> {
+    stamps_where(connection, numbers, "AND v.xmin = pg_current_xact_id()::xid").await
+}
+
+async fn stamps_where(
+    connection: &mut Conn,
+    numbers: impl Iterator<Item = i64>,
+    condition: &str,
+) -> Result<BTreeMap<i64, String>> {
     let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
     if numbers.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let sql =
-        format!("SELECT v.oid::bigint, {STAMP} FROM pg_class v WHERE v.oid IN ({})", numbers.join(", "));
+    let sql = format!(
+        "SELECT v.oid::bigint, {STAMP} FROM pg_class v WHERE v.oid IN ({}) {condition}",
+        numbers.join(", ")
+    );
     rows(connection, sql).await?.iter().map(|row| Ok((get(row, 0)?, get(row, 1)?))).collect()
 }
 

@@ -273,6 +273,9 @@ impl<'a> Pump<'a> {
         }
         // It uses what is renamed, and would be ended by that.
         self.readiness.give_up().await;
+        if std::mem::take(&mut self.wants_swap) {
+            self.machine.hold(false);
+        }
         let token = self.record.next_token().await?;
         let fenced = timeout(FENCE_DEADLINE, self.rebuild.fence(token)).await.unwrap_or_else(|_elapsed| {
             Err(Error::new(ErrorKind::ConnectionLost, "the rename of the shadow did not answer"))

@@ -8,7 +8,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::Pump;
-use super::swap::LONG_ATTEMPT_PAUSE;
+use super::swap::{LONG_ATTEMPT_PAUSE, pause};
 use crate::error::Retry;
 use crate::event::Body;
 use crate::{Error, ErrorKind, Result};
@@ -60,10 +60,18 @@ impl Pump<'_> {
         })?;
         match made {
             Ok(()) => {
+                // Failures are not forgotten: what failed is begun by an attempt, and this may be the call before it.
                 self.readiness.is_ready = true;
                 Ok(())
             }
             Err(error) if error.kind().retry() == Retry::Never => Err(error),
+            // Somebody was in the way, as with the lock itself, and nothing is lost by it.
+            Err(error) if matches!(error.kind(), ErrorKind::LockTimeout | ErrorKind::Retry) => {
+                self.attempts += 1;
+                self.record.say(Body::Warning { message: format!("no swap yet: {error}") });
+                let pause = pause(self.attempts, self.record.token());
+                self.attempt_again_after(pause, error.to_string())
+            }
             Err(error) => self.not_ready(&error).await,
         }
     }

@@ -140,21 +140,24 @@ impl Pump<'_> {
                          `replank abort {id}`"
                     )));
                 }
-                if self.attempts >= ATTEMPTS_MAX {
-                    return Err(Error::new(
-                        ErrorKind::Gate,
-                        format!("no swap after {} attempts", self.attempts),
-                    )
-                    .with("last reason", reason)
-                    .hint(format!(
-                        "end what holds the table, then `replank resume {}`, perhaps with a --lock-budget that is longer",
-                        self.record.run.id
-                    )));
-                }
-                self.due.attempt = Instant::now() + pause;
+                self.attempt_again_after(pause, reason)?;
                 Ok(None)
             }
         }
+    }
+
+    /// Not for ever.
+    pub(super) fn attempt_again_after(&mut self, pause: Duration, reason: String) -> Result<()> {
+        if self.attempts >= ATTEMPTS_MAX {
+            return Err(Error::new(ErrorKind::Gate, format!("no swap after {} attempts", self.attempts))
+                .with("last reason", reason)
+                .hint(format!(
+                "end what holds the table, then `replank resume {}`, perhaps with a --lock-budget that is longer",
+                self.record.run.id
+            )));
+        }
+        self.due.attempt = Instant::now() + pause;
+        Ok(())
     }
 
     fn budget(&self) -> Duration {
@@ -164,7 +167,7 @@ impl Pump<'_> {
 
 /// Grows by half each time; the jitter keeps two runners apart and comes from the token, so that a run can
 /// be replayed.
-fn pause(attempt: u32, token: Fence) -> Duration {
+pub(super) fn pause(attempt: u32, token: Fence) -> Duration {
     let grown = ATTEMPT_PAUSE.mul_f64(1.5_f64.powi(i32::try_from(attempt.min(30)).unwrap_or(30)));
     let jitter = (token.0.wrapping_mul(31).wrapping_add(u64::from(attempt) * 17)) % 50;
     grown.min(ATTEMPT_PAUSE_MAX).mul_f64(0.75 + jitter as f64 / 100.0)

@@ -253,7 +253,10 @@ impl Runner {
             let (other, _) = self.load(first).await?;
             if other.state.is_reversible() {
                 let reverted = self.revert(first).await;
-                reverted.map_err(|error| error.hint(format!("go on with `replank revert {first}`")))?;
+                reverted.map_err(|error| match error.hint_text() {
+                    Some(_) => error,
+                    None => error.hint(format!("go on with `replank revert {first}`")),
+                })?;
             }
         }
         Ok(run)
@@ -311,7 +314,9 @@ impl Runner {
     /// [`ErrorKind::Refused`] for a run that is not reversible. A finalized run is left as it is.
     pub async fn finalize(&self, id: &RunId) -> Result<Run> {
         let (run, _) = self.load(id).await?;
-        self.complete(run).await?;
+        if run.state.is_reversible() {
+            self.complete(run).await?;
+        }
         let record = self.take_over(id).await?;
         if record.run.state == RunState::Finalized {
             self.release(&record).await?;
