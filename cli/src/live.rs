@@ -28,23 +28,27 @@ pub async fn runner(session: &dyn Session, run: &Run) -> Result<Option<Runner>> 
     if run.state.is_final() {
         return Ok(None);
     }
+    Ok(holding(session, run).await?.filter(Runner::holds))
+}
+
+/// Who has the lease and is not dead. One whose lease has run out may only be slow.
+async fn holding(session: &dyn Session, run: &Run) -> Result<Option<Runner>> {
     let me = host::this_process(&run.id);
     let lease = repeatedly(|| session.state().lease(&run.table)).await?;
     Ok(living(run, lease, |holder| host::is_dead_here(holder, &me)))
 }
 
-/// Whether whoever worked on a run has given its lease back, or is dead. One whose lease has run out may only be slow.
-async fn has_ended(session: &dyn Session, run: &Run) -> Result<bool> {
-    let me = host::this_process(&run.id);
-    let holder = repeatedly(|| session.state().lease(&run.table)).await?.and_then(|lease| lease.holder);
-    Ok(holder.is_none_or(|holder| holder.run != run.id || host::is_dead_here(&holder, &me)))
-}
-
 fn living(run: &Run, lease: Option<Lease>, is_dead: impl Fn(&LeaseHolder) -> bool) -> Option<Runner> {
     let Lease { holder, remaining, .. } = lease?;
     let holder = holder?;
-    let lives = holder.run == run.id && !remaining.is_zero() && !is_dead(&holder);
+    let lives = holder.run == run.id && !is_dead(&holder);
     lives.then_some(Runner { holder, remaining })
+}
+
+impl Runner {
+    fn holds(&self) -> bool {
+        !self.remaining.is_zero()
+    }
 }
 
 /// Leaves a command for the runner, and waits for its answer.
@@ -60,7 +64,7 @@ pub async fn tell(session: &dyn Session, run: &Run, runner: &Runner, control: &C
     let deadline = Instant::now() + ANSWER_WITHIN;
     let withdrawn = Answer::refused("the runner had ended").write();
     loop {
-        if has_ended(session, run).await? {
+        if holding(session, run).await?.is_none() {
             // The first answer stands, and that may be the runner's.
             store.acknowledge(command, &withdrawn).await?;
         }
@@ -121,6 +125,9 @@ mod tests {
     #[test]
     fn a_runner_lives_while_its_lease_holds_and_its_process_does() {
         let run = run("0123456789abcdef");
+        let living = |run: &Run, lease, is_dead: fn(&LeaseHolder) -> bool| {
+            living(run, lease, is_dead).filter(Runner::holds)
+        };
         let lease = |run: &Run, seconds| {
             let holder =
                 LeaseHolder { host: "h".into(), boot: "b".into(), pid: 7, started: 1, run: run.id.clone() };

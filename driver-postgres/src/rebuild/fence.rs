@@ -61,9 +61,9 @@ async fn rename_matviews(core: &Core, connection: &mut Conn, to: Fence) -> Resul
         if let Some(row) = first(connection, locking).await? {
             run(connection, get::<String>(&row, 0)?).await?;
         }
-        let before = stamps(connection, [number].into_iter()).await?.remove(&number);
+        let before = stamps(connection, [number]).await?.remove(&number);
         run(connection, format!("ALTER MATERIALIZED VIEW {full} RENAME TO {}", ident(&name))).await?;
-        let after = stamps(connection, [number].into_iter()).await?.remove(&number);
+        let after = stamps(connection, [number]).await?.remove(&number);
         // The rename writes the stamp anew. Where it was not ours before, somebody else has filled it.
         let is_ours = before == aside.filled;
         let aside = Aside {

@@ -69,7 +69,7 @@ pub async fn make(
         run(connection, statement).await?;
     }
     if !whole.has_rows {
-        aside.filled = stamps(connection, [incoming].into_iter()).await?.remove(&incoming);
+        aside.filled = stamps(connection, [incoming]).await?.remove(&incoming);
     }
     core.objects
         .put(connection, ObjectRole::Matview, &core.matview_name(&aside.tail, core.fence()), &json!(aside))

@@ -168,7 +168,7 @@ pub async fn follow(
 /// The stamps of materialized views, by their numbers.
 pub async fn stamps(
     connection: &mut Conn,
-    numbers: impl Iterator<Item = i64>,
+    numbers: impl IntoIterator<Item = i64>,
 ) -> Result<BTreeMap<i64, String>> {
     stamps_where(connection, numbers, "").await
 }
@@ -176,17 +176,17 @@ pub async fn stamps(
 /// The same of those that this transaction has filled. Of one that another session has changed since its snapshot the catalogue shows both.
 pub async fn own_stamps(
     connection: &mut Conn,
-    numbers: impl Iterator<Item = i64>,
+    numbers: impl IntoIterator<Item = i64>,
 ) -> Result<BTreeMap<i64, String>> {
     stamps_where(connection, numbers, "AND v.xmin = pg_current_xact_id()::xid").await
 }
 
 async fn stamps_where(
     connection: &mut Conn,
-    numbers: impl Iterator<Item = i64>,
+    numbers: impl IntoIterator<Item = i64>,
     condition: &str,
 ) -> Result<BTreeMap<i64, String>> {
-    let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
+    let numbers: Vec<String> = numbers.into_iter().map(|number| number.to_string()).collect();
     if numbers.is_empty() {
         return Ok(BTreeMap::new());
     }

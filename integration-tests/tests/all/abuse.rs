@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::binary::{SLOWLY, replank, run, run_beside};
+use crate::binary::{replank, run, run_beside};
 use crate::oracle::{RETYPE, judge};
 use crate::random::seed;
 use crate::sqlite::{Application, Table};
@@ -106,8 +106,7 @@ async fn an_interrupted_run_saves_its_checkpoint_and_goes_on() {
     let table = Table::with_rows(40_000).await;
     let url = table.url();
     let writers = Application::start(&table, seed("interrupted"), 3).await;
-    let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes"];
-    let mut command = replank(&[&apply[..], &SLOWLY[..]].concat());
+    let mut command = slow_apply(&url);
     let child = command.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn();
     let child = child.expect("the binary runs");
     wait_for_state(&url, "copying").await;
@@ -125,7 +124,7 @@ async fn an_interrupted_run_saves_its_checkpoint_and_goes_on() {
 async fn a_second_runner_is_told_who_holds_the_table() {
     let table = Table::with_rows(40_000).await;
     let url = table.url();
-    let mut command = replank(&["apply", "-t", &url, "-e", RETYPE, "--yes"]);
+    let mut command = slow_apply(&url);
     let mut child = command
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
@@ -143,8 +142,7 @@ async fn a_stopped_runner_that_wakes_up_after_another_took_over_changes_nothing(
     let table = Table::with_rows(60_000).await;
     let url = table.url();
     let writers = Application::start(&table, seed("stopped"), 2).await;
-    let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes"];
-    let mut command = replank(&[&apply[..], &SLOWLY[..]].concat());
+    let mut command = slow_apply(&url);
     let child = command.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn();
     let child = child.expect("the binary runs");
     let stopped = child.id();
@@ -169,8 +167,7 @@ async fn a_stopped_runner_that_wakes_up_after_another_took_over_changes_nothing(
 async fn ddl_by_somebody_else_stops_the_run_and_the_table_is_untouched() {
     let table = Table::with_rows(60_000).await;
     let url = table.url();
-    let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes"];
-    let mut command = replank(&[&apply[..], &SLOWLY[..]].concat());
+    let mut command = slow_apply(&url);
     let child = command.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn();
     let child = child.expect("the binary runs");
     wait_for_state(&url, "copying").await;
@@ -187,8 +184,7 @@ async fn ddl_by_somebody_else_stops_the_run_and_the_table_is_untouched() {
 async fn a_capture_that_somebody_removed_stops_the_run() {
     let table = Table::with_rows(60_000).await;
     let url = table.url();
-    let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes"];
-    let mut command = replank(&[&apply[..], &SLOWLY[..]].concat());
+    let mut command = slow_apply(&url);
     let child = command.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn();
     let child = child.expect("the binary runs");
     wait_for_state(&url, "copying").await;
@@ -202,6 +198,12 @@ async fn a_capture_that_somebody_removed_stops_the_run() {
     crate::binary::Ended::of(ended).exits(1).says("abort");
     run_beside(&["abort", "last", "-t", &url, "--yes"], &[]).await.exits(0);
     table.assert_no_helpers().await;
+}
+
+/// An apply that copies for seconds, for whoever wants to meet it half-way.
+pub fn slow_apply(url: &str) -> std::process::Command {
+    let slowly = ["--throttle", "chunk_rows_max=200", "--throttle", "copy_percent=10"];
+    replank(&[&["apply", "-t", url, "-e", RETYPE, "--yes"][..], &slowly].concat())
 }
 
 /// Until the run is in this state.

@@ -31,9 +31,6 @@ pub fn path() -> &'static Path {
     })
 }
 
-/// Limits by which a copy of 60,000 rows takes seconds, for tests that meet it half-way.
-pub const SLOWLY: [&str; 4] = ["--throttle", "chunk_rows_max=200", "--throttle", "copy_percent=10"];
-
 /// A command line without the caller's environment.
 pub fn replank(args: &[&str]) -> Command {
     let mut command = Command::new(path());

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::abuse::{stop_between_transactions, wait_for_state};
-use crate::binary::{SLOWLY, replank, run, run_beside};
+use crate::abuse::{slow_apply, stop_between_transactions, wait_for_state};
+use crate::binary::{replank, run, run_beside};
 use crate::oracle::{RETYPE, judge};
 use crate::random::seed;
 use crate::sqlite::{Application, Table};
@@ -94,19 +94,13 @@ async fn another_process_pauses_throttles_and_resumes_a_run() {
     let table = Table::with_rows(60_000).await;
     let url = table.url();
     let writers = Application::start(&table, seed(test), 2).await;
-    let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes"];
-    let mut command = replank(&[&apply[..], &SLOWLY[..]].concat());
+    let mut command = slow_apply(&url);
     let mut child = command
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .spawn()
         .expect("runs");
-    for _ in 0..600 {
-        if run_beside(&["history", "-t", &url, "--json"], &[]).await.out.contains("\"copying\"") {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_for_state(&url, "copying").await;
     run_beside(&["pause", "last", "-t", &url, "--yes"], &[]).await.exits(0);
     run_beside(&["status", "last", "-t", &url], &[]).await.exits(0).says("paused");
     let faster = ["throttle", "last", "chunk_rows_max=2000", "copy_percent=100", "-t", &url, "--yes"];
@@ -127,8 +121,7 @@ async fn another_process_pauses_throttles_and_resumes_a_run() {
 async fn what_is_asked_of_a_runner_that_ends_before_it_looks_is_withdrawn() {
     let table = Table::with_rows(60_000).await;
     let url = table.url();
-    let apply = ["apply", "-t", &url, "-e", RETYPE, "--yes"];
-    let mut command = replank(&[&apply[..], &SLOWLY[..]].concat());
+    let mut command = slow_apply(&url);
     let child = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn();
     let mut runner = child.expect("runs");
     wait_for_state(&url, "copying").await;

@@ -205,26 +205,29 @@ async fn what_was_written_to_an_added_column_is_kept_when_it_is_taken_back_and_k
     assert_eq!(table.text(values).await, written);
 }
 
-/// Killed when the one run has swapped, and the other one does not know yet that it is over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_takes_another_run_back_is_made_final_after_that_one_is_over() {
     let table = Table::with_rows(200).await;
     let url = table.url();
     let before = table.schema().await;
-    let add = "ALTER TABLE orders ADD COLUMN extra TEXT DEFAULT 'none'";
-    run_beside(&["apply", "-t", &url, "-e", add, "--yes"], &[]).await.exits(0);
-    let revert = ["revert", "last", "-t", &url, "--yes"];
+    make_final_what_takes_back(&url, "ALTER TABLE orders ADD COLUMN extra TEXT DEFAULT 'none'").await;
+    let mut now = table.schema().await;
+    now.retain(|line| !line.contains("_rp_"));
+    assert_eq!(now, before);
+}
+
+/// Killed when the one run has swapped, and the other one does not know yet that it is over: without the old table nobody could tell.
+pub async fn make_final_what_takes_back(url: &str, add: &str) {
+    run_beside(&["apply", "-t", url, "-e", add, "--yes"], &[]).await.exits(0);
+    let revert = ["revert", "last", "-t", url, "--yes"];
     run_beside(&revert, &[("REPLANK_KILL_AT", "lease_taken:2")]).await.was_killed();
-    assert_eq!(states(&url).await, ["reversible", "reversible"], "killed where it should be");
-    let finalize = ["finalize", "last", "-t", &url, "--yes"];
+    assert_eq!(states(url).await, ["reversible", "reversible"], "killed where it should be");
+    let finalize = ["finalize", "last", "-t", url, "--yes"];
     for boundary in ["lease_taken", "drop_begun"] {
         run_beside(&finalize, &[("REPLANK_KILL_AT", boundary)]).await.was_killed();
     }
     run_beside(&finalize, &[]).await.exits(0);
-    assert_eq!(states(&url).await, ["reverted", "finalized"]);
-    let mut now = table.schema().await;
-    now.retain(|line| !line.contains("_rp_"));
-    assert_eq!(now, before);
+    assert_eq!(states(url).await, ["reverted", "finalized"]);
 }
 
 /// How the runs stand, the oldest first.

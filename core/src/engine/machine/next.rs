@@ -78,22 +78,18 @@ impl Machine {
         }
         self.is_pulling = true;
         // What is waited for is there already, as a rule. Where it is not, there is no use in asking all the time.
+        let ends_soon = match self.state {
+            RunState::BuildingIndexes => true,
+            RunState::Verifying => self.verify.is_planned(),
+            _ => false,
+        };
         self.pull_wait = match std::mem::take(&mut self.hurries) {
             true => Duration::ZERO,
             // It would be waited for.
-            false if self.state == RunState::BuildingIndexes || self.verify_ends() => PULL_WAIT_BRIEF,
+            false if ends_soon => PULL_WAIT_BRIEF,
             false => PULL_WAIT,
         };
         Some(Action::Pull)
-    }
-
-    fn effort(&self) -> Effort {
-        let is_shared = self.setup.limits.copy_percent.is_none() && self.share.is_dear();
-        if is_shared { Effort::Gentle } else { Effort::Usual }
-    }
-
-    fn verify_ends(&self) -> bool {
-        self.state == RunState::Verifying && self.verify.is_planned()
     }
 
     fn next_head(&mut self, now: Duration) -> Option<Action> {
@@ -219,6 +215,11 @@ impl Machine {
         };
         self.is_building = true;
         Some(action)
+    }
+
+    fn effort(&self) -> Effort {
+        let is_shared = self.setup.limits.copy_percent.is_none() && self.share.is_dear();
+        if is_shared { Effort::Gentle } else { Effort::Usual }
     }
 
     fn next_chunk(&mut self, now: Duration) -> Option<Action> {

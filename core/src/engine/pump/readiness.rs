@@ -58,21 +58,21 @@ impl Pump<'_> {
         let made = made.map_err(|error| {
             Error::new(ErrorKind::Internal, "making ready for the swap ended in a panic").caused_by(error)
         })?;
-        match made {
-            Ok(()) => {
-                // Failures are not forgotten: what failed is begun by an attempt, and this may be the call before it.
-                self.readiness.is_ready = true;
-                Ok(())
-            }
-            Err(error) if error.kind().retry() == Retry::Never => Err(error),
+        let Err(error) = made else {
+            // Failures are not forgotten: what failed is begun by an attempt, and this may be the call before it.
+            self.readiness.is_ready = true;
+            return Ok(());
+        };
+        match error.kind().retry() {
+            Retry::Never => Err(error),
             // Somebody was in the way, as with the lock itself, and nothing is lost by it.
-            Err(error) if matches!(error.kind(), ErrorKind::LockTimeout | ErrorKind::Retry) => {
+            Retry::Again => {
                 self.attempts += 1;
                 self.record.say(Body::Warning { message: format!("no swap yet: {error}") });
                 let pause = pause(self.attempts, self.record.token());
                 self.attempt_again_after(pause, error.to_string())
             }
-            Err(error) => self.not_ready(&error).await,
+            Retry::AfterFence => self.not_ready(&error).await,
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::Table;
 use super::table::{Writers, run};
 use crate::binary::run_beside;
-use crate::kills::states;
+use crate::kills::make_final_what_takes_back;
 
 const ROWS: u64 = 20_000;
 
@@ -48,23 +48,13 @@ async fn on_postgres_changes_of_the_catalogue_and_constraints_go_there_and_back_
     writers.stop(&table).await;
 }
 
-/// Killed when the one run has swapped, and the other one does not know yet that it is over: without the old table nobody could tell.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_postgres_what_takes_another_run_back_is_made_final_after_that_one_is_over() {
     let table = Table::with_rows(200).await;
     let url = table.url();
     let before = table.schema().await;
     let add = "ALTER TABLE orders ADD COLUMN state text NOT NULL DEFAULT 'new'";
-    run_beside(&["apply", "-t", &url, "-e", add, "--yes"], &[]).await.exits(0);
-    let revert = ["revert", "last", "-t", &url, "--yes"];
-    run_beside(&revert, &[("REPLANK_KILL_AT", "lease_taken:2")]).await.was_killed();
-    assert_eq!(states(&url).await, ["reversible", "reversible"], "killed where it should be");
-    let finalize = ["finalize", "last", "-t", &url, "--yes"];
-    for boundary in ["lease_taken", "drop_begun"] {
-        run_beside(&finalize, &[("REPLANK_KILL_AT", boundary)]).await.was_killed();
-    }
-    run_beside(&finalize, &[]).await.exits(0);
-    assert_eq!(states(&url).await, ["reverted", "finalized"]);
+    make_final_what_takes_back(&url, add).await;
     assert_eq!(table.schema().await, before);
 }
 

@@ -102,11 +102,13 @@ async fn on_postgres_no_refresh_of_a_materialized_view_is_undone_by_a_swap() {
     assert_no_helpers(&table).await;
 }
 
+/// The table that is not live.
+const ASIDE: &str =
+    "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relname ~ '^_rp_.*_(shadow|retired)$'";
+
 /// What a job does that refreshes whatever there is, in a moment in which the table that is not live is as the live one never was.
 async fn refresh_those_aside(table: &Table) {
-    let aside =
-        "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relname ~ '^_rp_.*_(shadow|retired)$'";
-    let aside = table.text(aside).await;
+    let aside = table.text(ASIDE).await;
     let refresh = "SELECT string_agg(format('REFRESH MATERIALIZED VIEW %I', relname), '; ') FROM pg_class
          WHERE relkind = 'm' AND starts_with(relname, '_rp_')";
     let refresh = table.text(refresh).await;
@@ -316,8 +318,7 @@ async fn on_postgres_while_a_materialized_view_is_filled_the_run_goes_on_and_obe
         until(&table, &format!("SELECT (count(*) > 0)::text {FILLING}")).await;
         run_beside(&["status", "-t", &url], &[]).await.exits(0).says("waiting_cutover");
         table.execute("UPDATE orders SET amount = amount + 1000 WHERE id = 3").await;
-        let aside = "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relname ~ '^_rp_.*_(shadow|retired)$'";
-        let aside = table.text(aside).await;
+        let aside = table.text(ASIDE).await;
         let is_applied = format!(
             "SELECT (a.amount = o.amount)::text FROM {aside} a JOIN orders o USING (id) WHERE id = 3"
         );
