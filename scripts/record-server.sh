@@ -19,8 +19,9 @@ case $(row_field "$server" kind) in
   mysql) ask='mysqld --version || mariadbd --version' word=Ver ;;
   # The official image has it on the PATH, ours where Debian puts it.
   postgres) ask='PATH=$PATH:/usr/local/pgsql postgres --version' word='(PostgreSQL)' ;;
+  mongo) ask='/opt/secantus/bin/pip show SecantusDB' word=Version: ;;
 esac
-version=$(docker run --rm --entrypoint sh "$image" -c "$ask" 2>/dev/null | sed -n "s/.*$word \([0-9][0-9.]*\(\(beta\|rc\)[0-9]*\)\?\).*/\1/p")
+version=$(docker run --rm --entrypoint sh "$image" -c "$ask" 2>/dev/null | sed -n "s/.*$word \([0-9][0-9.]*\(\(b\|beta\|rc\)[0-9]*\)\?\).*/\1/p")
 [[ -n $version ]] || { echo "the version of $image could not be read" >&2; exit 1; }
 # A tree without its history can be tested as well.
 if commit=$(git rev-parse --short HEAD 2>/dev/null); then

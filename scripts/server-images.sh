@@ -51,6 +51,7 @@ provide() {
 }
 
 is_or_can_be_here() {
+    [[ -n $1 ]] || return 1
     image_exists "$1" || timeout "$pull_seconds" docker pull --quiet "$1" >/dev/null 2>&1
 }
 
@@ -65,10 +66,15 @@ build_server() {
     if ! image_exists "$exact"; then
         image_exists "$base" || build_base "$suite" "$base"
         docker tag "$base" "replank-test/debian:$suite"
+        local authorities=()
+        # Only what is fetched over TLS needs them, and says so.
+        if grep --quiet '^ARG AUTHORITIES' "$folder/Dockerfile"; then
+            authorities=(--build-arg "AUTHORITIES=$(own_authorities)")
+        fi
         # --network: the mirror may only be reachable by this machine's own routes and names.
         timed "built $exact" docker build --quiet --force-rm --network=host \
             --build-arg "SUITE=$suite" ${newer:+--build-arg "NEWER=$newer"} --build-arg "SERIES=$series" \
-            --tag "$exact" "$folder"
+            "${authorities[@]}" --tag "$exact" "$folder"
     fi
     docker tag "$exact" "$image"
     remove_older "$image" "$exact"
@@ -131,6 +137,11 @@ mirror() {
 apt_settings() {
     echo 'Acquire::Check-Valid-Until "false";'
     apt-config dump | grep -E '^Acquire::(Check-Date|https?::Proxy)' || true
+}
+
+# Certificates that this machine trusts besides Debian's own: those of a proxy, for example.
+own_authorities() {
+    cat /usr/local/share/ca-certificates/*.crt 2>/dev/null || true
 }
 
 # How a base is made counts as well as its suite.

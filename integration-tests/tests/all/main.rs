@@ -6,6 +6,7 @@ mod command_line;
 mod dependencies;
 mod documents;
 mod kills;
+mod mongo;
 mod mysql;
 mod oracle;
 mod postgres;

@@ -2,13 +2,15 @@
 
 /// The seed of this process, printed once a test so that a failure can be replayed.
 pub fn seed(test: &str) -> u64 {
-    let seed = std::env::var("REPLANK_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
-        std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(1, |since| u64::try_from(since.as_nanos() & u128::from(u64::MAX >> 1)).unwrap_or(1))
-    });
+    let seed = std::env::var("REPLANK_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(now);
     println!("{test}: REPLANK_SEED={seed}");
     seed
+}
+
+fn now() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(1, |since| u64::try_from(since.as_nanos() & u128::from(u64::MAX >> 1)).unwrap_or(1))
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, and good enough to choose operations.
@@ -19,6 +21,11 @@ impl Random {
     /// From a seed and the number of whoever draws.
     pub fn new(seed: u64, number: u64) -> Self {
         Self(seed ^ number.wrapping_mul(0xD6E8_FEB8_6659_FD93))
+    }
+
+    /// For names that nobody else has: no seed gives it again.
+    pub fn of_now() -> Self {
+        Self(now())
     }
 
     fn next(&mut self) -> u64 {

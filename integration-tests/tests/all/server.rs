@@ -1,13 +1,15 @@
 //! Servers for the tests: the rows of `servers.toml`, each a container that is started once and shared by all
 //! tests of the process. Each test takes a database of its own.
 //!
-//! `REPLANK_TEST_SERVER` names the row that the tests of MySQL, or those of PostgreSQL, run on; a MySQL server that is
-//! already there can be named by `REPLANK_TEST_MYSQL=mysql://root:…@host:port`.
+//! `REPLANK_TEST_SERVER` names the row that the tests of MySQL, those of PostgreSQL, or those of MongoDB, run on; a server
+//! that is already there can be named by `REPLANK_TEST_MYSQL=mysql://root:…@host:port`, or by
+//! `REPLANK_TEST_MONGO_URI=mongodb://…`, in which a replica set's name and a login are options as usual.
 
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use mongodb::bson::doc;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Opts, OptsBuilder, SslOpts};
 use serde::Deserialize;
@@ -19,6 +21,7 @@ use testcontainers::{ContainerAsync, GenericImage, ImageExt};
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::binary::workspace;
+use crate::random::Random;
 
 /// Ports that are mapped to servers which are killed: below those that the kernel gives away by itself, or
 /// another process could take it while the server is dead.
@@ -44,11 +47,14 @@ pub struct OwnServer {
 #[derive(Debug, Deserialize)]
 struct Row {
     name: String,
+    #[serde(default)]
     official: String,
     image: String,
     ports: Vec<u16>,
     ready: String,
+    #[serde(default)]
     user: String,
+    #[serde(default)]
     env: std::collections::BTreeMap<String, String>,
     args: Vec<String>,
 }
@@ -62,6 +68,7 @@ struct Rows {
 // its label afterwards.
 static MYSQL: OnceCell<(Option<ContainerAsync<GenericImage>>, String)> = OnceCell::const_new();
 static POSTGRES: OnceCell<(ContainerAsync<GenericImage>, String)> = OnceCell::const_new();
+static MONGO: OnceCell<(Option<ContainerAsync<GenericImage>>, String)> = OnceCell::const_new();
 // Two databases that are made at once must not get one name.
 static NUMBER: Mutex<u32> = Mutex::const_new(0);
 
@@ -81,6 +88,11 @@ pub fn is_mariadb() -> bool {
 /// The row of `servers.toml` that the tests of PostgreSQL run on.
 fn chosen_postgres() -> String {
     Some(chosen()).filter(|name| name.starts_with("postgres")).unwrap_or_else(|| "postgres-17".to_owned())
+}
+
+/// The row of `servers.toml` that the tests of MongoDB run on.
+fn chosen_mongo() -> String {
+    Some(chosen()).filter(|name| name.starts_with("secantus")).unwrap_or_else(|| "secantus-0.7".to_owned())
 }
 
 /// Lets a recursive query count far.
@@ -150,6 +162,48 @@ pub async fn postgres_database_on(server: &str) -> Database {
     let create = format!("CREATE DATABASE {name}");
     sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await.expect("a database");
     Database { url: format!("{server}/{name}"), name }
+}
+
+/// A name for a new database on the shared MongoDB, which makes it at the first write.
+pub async fn mongo_database() -> Database {
+    let (_, server) = MONGO
+        .get_or_init(|| async {
+            if let Ok(url) = std::env::var("REPLANK_TEST_MONGO_URI") {
+                return (None, url);
+            }
+            let OwnServer { container, url, .. } = mongo_own_server(&[]).await;
+            (Some(container), url)
+        })
+        .await;
+    mongo_database_on(server).await
+}
+
+/// A MongoDB of the caller's own, with more arguments than the shared one's.
+///
+/// A member of a replica set says itself where it is, and a client goes there. So it listens on one port inside and
+/// outside of its container.
+pub async fn mongo_own_server(args: &[&str]) -> OwnServer {
+    let port = own_port().await;
+    let mut row = row(&chosen_mongo());
+    row.ports = vec![port];
+    row.env.insert("PORT".to_owned(), port.to_string());
+    let container = start(&row, args, Some(port), None).await;
+    let url = format!("mongodb://127.0.0.1:{port}");
+    await_server(&url).await;
+    OwnServer { container, url, port }
+}
+
+/// A name that no database on a MongoDB has: it may be one that others use, and other processes of ours have used.
+async fn mongo_database_on(server: &str) -> Database {
+    let random: u32 = Random::of_now().below(1 << 32).try_into().expect("32 bits");
+    let name = format!("{}_{random:08x}", database_name().await);
+    let (hosts, options) =
+        server.split_once('?').map_or((server, None), |(hosts, options)| (hosts, Some(options)));
+    // What a login is looked up in is the database of the address, unless it is named.
+    let has_login = hosts.contains('@') && !server.contains("authSource=");
+    let options: Vec<&str> = options.into_iter().chain(has_login.then_some("authSource=admin")).collect();
+    let options = if options.is_empty() { String::new() } else { format!("?{}", options.join("&")) };
+    Database { url: format!("{}/{name}{options}", hosts.trim_end_matches('/')), name }
 }
 
 /// The address of a server, once it answers.
@@ -250,9 +304,10 @@ async fn own_server_of(row: &Row, args: &[&str], disk: Option<u64>) -> OwnServer
 impl OwnServer {
     /// A new database on it.
     pub async fn database(&self) -> Database {
-        match self.url.starts_with("postgres:") {
-            true => postgres_database_on(&self.url).await,
-            false => database(&self.url).await,
+        match self.url.split_once(':') {
+            Some(("postgres", _)) => postgres_database_on(&self.url).await,
+            Some(("mongodb", _)) => mongo_database_on(&self.url).await,
+            _ => database(&self.url).await,
         }
     }
 
@@ -300,6 +355,12 @@ impl OwnServer {
     /// Starts it again, and waits until it answers.
     pub async fn start(&self) {
         self.docker("start");
+        await_server(&self.url).await;
+    }
+
+    /// Asks it to end and starts it again, and waits until it answers.
+    pub async fn restart(&self) {
+        self.docker("restart");
         await_server(&self.url).await;
     }
 
@@ -374,7 +435,7 @@ async fn start(
 
 fn is_here(image: &str) -> bool {
     let found = Command::new("docker").args(["image", "inspect", image]).output();
-    found.is_ok_and(|found| found.status.success())
+    !image.is_empty() && found.is_ok_and(|found| found.status.success())
 }
 
 fn url(row: &Row, port: u16) -> String {
@@ -411,12 +472,18 @@ async fn await_server(url: &str) {
 }
 
 async fn answers(url: &str) -> Result<(), String> {
-    match url.starts_with("postgres:") {
-        true => {
+    match url.split_once(':') {
+        Some(("postgres", _)) => {
             PgConnection::connect(&format!("{url}/postgres")).await.map(drop).map_err(|why| why.to_string())
         }
-        false => connect(url).await.map(drop).map_err(|why| why.to_string()),
+        Some(("mongodb", _)) => pings(url).await.map_err(|why| why.to_string()),
+        _ => connect(url).await.map(drop).map_err(|why| why.to_string()),
     }
+}
+
+async fn pings(url: &str) -> mongodb::error::Result<()> {
+    let client = mongodb::Client::with_uri_str(url).await?;
+    client.database("admin").run_command(doc! { "ping": 1 }).await.map(drop)
 }
 
 /// How an application connects.

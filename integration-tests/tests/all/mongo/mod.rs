@@ -1,0 +1,4 @@
+//! MongoDB: what the test server does by itself.
+
+mod collection;
+mod server_alone;
