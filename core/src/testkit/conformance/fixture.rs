@@ -34,6 +34,9 @@ pub trait Fixture: Send + Sync {
     /// Opens a transaction of an application that has written to the live table and does not end.
     async fn hold(&self) -> Box<dyn Hold>;
 
+    /// Commits something that is not the table's, where others can while the swap's lock is held.
+    async fn commit_elsewhere(&self) {}
+
     /// The name of the table that a rebuild writes.
     fn written(&self, job: &RebuildJob) -> TableId {
         let role = match job.direction {

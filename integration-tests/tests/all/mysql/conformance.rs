@@ -83,6 +83,12 @@ impl Fixture for MySql {
         }
         Box::new(Holding { connection })
     }
+
+    async fn commit_elsewhere(&self) {
+        let mut connection = connect(&self.database.url).await;
+        let statement = "CREATE TABLE elsewhere (k INT)";
+        connection.query_drop(statement).await.expect(statement);
+    }
 }
 
 struct Holding {

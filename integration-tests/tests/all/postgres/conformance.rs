@@ -83,6 +83,12 @@ impl Fixture for Postgres {
         }
         Box::new(Holding { connection })
     }
+
+    async fn commit_elsewhere(&self) {
+        let mut connection = connect(&self.database.url).await;
+        let statement = "CREATE TABLE elsewhere (k int)";
+        run(&mut connection, statement).await.expect(statement);
+    }
 }
 
 struct Holding {
