@@ -229,6 +229,12 @@ pub struct Rebuild {
     /// A file with the new shape, as a CREATE statement
     #[arg(long = "as", value_name = "FILE")]
     pub shape: Option<PathBuf>,
+    /// MongoDB: a file with what is made of each document, as an aggregation pipeline
+    #[arg(long, value_name = "FILE")]
+    pub pipeline: Option<PathBuf>,
+    /// The same for the way back
+    #[arg(long, value_name = "FILE")]
+    pub reverse_pipeline: Option<PathBuf>,
     /// How.
     #[command(flatten)]
     pub change: Change,

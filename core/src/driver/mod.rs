@@ -132,8 +132,12 @@ pub enum Request {
     Rebuild {
         /// The table.
         table: String,
-        /// The new shape, as a `CREATE` statement.
+        /// The new shape: what makes such a table, in the database's own language.
         shape: Option<String>,
+        /// What is made of each row, where the database's own language says that by a pipeline.
+        pipeline: Option<String>,
+        /// The same for the way back.
+        reverse_pipeline: Option<String>,
         /// As in a statement.
         capture: Option<String>,
     },
@@ -145,6 +149,20 @@ pub enum Request {
 }
 
 impl Request {
+    /// For drivers whose databases say what is made of a row in a statement.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] where there is a pipeline.
+    pub fn without_pipelines(&self) -> Result<()> {
+        match self {
+            Self::Rebuild { pipeline: None, reverse_pipeline: None, .. }
+            | Self::Statement { .. }
+            | Self::TakeBack { .. } => Ok(()),
+            Self::Rebuild { .. } => Err(Error::new(ErrorKind::Usage, "this database knows no pipelines")
+                .hint("give the new shape with --as, or the statement with `replank apply -e`")),
+        }
+    }
+
     /// How changes are captured: the word that the person gave, or the first of those that the driver knows.
     ///
     /// # Errors
@@ -175,6 +193,8 @@ mod tests {
         let asking = |capture: Option<&str>| Request::Rebuild {
             table: "t".to_owned(),
             shape: None,
+            pipeline: None,
+            reverse_pipeline: None,
             capture: capture.map(ToOwned::to_owned),
         };
         let known = ["trigger", "slot"];

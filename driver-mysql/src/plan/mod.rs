@@ -48,6 +48,7 @@ const SYSTEM: [&str; 4] = ["mysql", "sys", "information_schema", "performance_sc
 
 /// Makes the draft of a request.
 pub async fn draft(server: &Server, request: &Request) -> Result<Draft> {
+    request.without_pipelines()?;
     request.capture(&["log"])?;
     let mut connection = server.take().await?;
     let names = Names::new(&server.settings().state_name);

@@ -65,6 +65,7 @@ const CATALOGUE_MS: u64 = 5;
 /// # Errors
 /// Those of [`Session::draft`](replank_core::driver::Session::draft).
 pub async fn draft(server: &Server, request: &Request) -> Result<Draft> {
+    request.without_pipelines()?;
     if server.is_pooled() {
         return pooled(server, request).await;
     }

@@ -31,6 +31,7 @@ use size::Size;
 
 /// Makes the draft of a request.
 pub async fn draft(database: &Database, request: &Request) -> Result<Draft> {
+    request.without_pipelines()?;
     request.capture(&["trigger"])?;
     let names = Names::new(&database.settings().state_name);
     let mut tx = database.read().await?;

@@ -200,7 +200,7 @@ async fn a_shape_may_be_given_whole() {
     let mut application = database.connect().await;
     let shape = "CREATE TABLE t (b INT, c TEXT NOT NULL DEFAULT 'c', a INTEGER, id INTEGER NOT NULL, PRIMARY KEY (id)) WITHOUT ROWID";
     let mut rig =
-        Rig::of(&database, &Request::Rebuild { table: "t".into(), shape: Some(shape.into()), capture: None })
+        Rig::of(&database, &Request::Rebuild { table: "t".into(), shape: Some(shape.into()), pipeline: None, reverse_pipeline: None, capture: None })
             .await;
     rig.copy(1).await;
     rig.swap().await;
@@ -208,7 +208,7 @@ async fn a_shape_may_be_given_whole() {
     assert_eq!(texts(&mut application, "SELECT sql FROM sqlite_schema WHERE name = 't'").await, [shape]);
     let session = database.session().await;
     let request =
-        Request::Rebuild { table: "t".into(), shape: Some("CREATE TABLE u (id)".into()), capture: None };
+        Request::Rebuild { table: "t".into(), shape: Some("CREATE TABLE u (id)".into()), pipeline: None, reverse_pipeline: None, capture: None };
     assert_eq!(session.draft(&request).await.expect_err("another name").kind(), ErrorKind::Usage);
 }
 

@@ -1,4 +1,5 @@
 //! MongoDB: what the test server does by itself.
 
 mod collection;
+mod conformance;
 mod server_alone;

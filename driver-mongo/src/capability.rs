@@ -1,0 +1,142 @@
+//! What a server does, found out by trying it on a collection of our own. Version strings tell what somebody meant to
+//! be compatible with; what a rebuild rests on is tried.
+
+use std::time::Duration;
+
+use bson::{Bson, Document, doc};
+use mongodb::options::{ReadConcern, TransactionOptions};
+use replank_core::Result;
+use replank_core::ident::RunId;
+
+use crate::connect::{Server, majority};
+use crate::error::{DOCUMENT_INVALID, MAX_TIME_EXPIRED, code, from_mongo};
+use crate::inspect;
+
+/// As long as a `collMod` waits here for a transaction that will not go away. Chosen: long enough that a loaded server has
+/// begun to wait, and short enough for a plan.
+const WAITS: Duration = Duration::from_millis(150);
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Capabilities {
+    /// Why no rebuild can be made here, in words; empty where one can.
+    pub missing: Vec<String>,
+    /// `collMod` waits for transactions that have written to the collection. Where it does not, what they commit after a
+    /// swap's last look is lost.
+    pub waits_for_transactions: bool,
+    /// A collection keeps its identity when it is renamed.
+    pub uuids_last: bool,
+}
+
+/// Tries everything that a rebuild needs.
+///
+/// Makes a collection in the database of our records, and removes it.
+pub async fn probe(server: &Server) -> Result<Capabilities> {
+    let name = format!("probe_{}", RunId::random());
+    let renamed = format!("{name}_renamed");
+    let outcome = try_all(server, &name, &renamed).await;
+    for name in [&name, &renamed] {
+        server.records().collection::<Document>(name).drop().await.map_err(from_mongo)?;
+    }
+    outcome
+}
+
+async fn try_all(server: &Server, name: &str, renamed: &str) -> Result<Capabilities> {
+    let records = server.records();
+    records.create_collection(name).await.map_err(from_mongo)?;
+    let mut found = Capabilities::default();
+    let mut missing = |is_there: Result<bool>, what: &str| match is_there {
+        Ok(true) => {}
+        Ok(false) => found.missing.push(what.to_owned()),
+        Err(error) => found.missing.push(format!("{what} ({error})")),
+    };
+    missing(opens_change_stream(server).await, "it opens no change stream, and nothing else tells what is written meanwhile");
+    missing(undoes_aborted(server, name).await, "a transaction that was aborted is not undone");
+    missing(fence_holds(server, name).await, "a validator does not keep writes out, or our own writes do not pass it");
+    found.waits_for_transactions = waits_for_transactions(server, name).await?;
+    found.uuids_last = uuids_last(server, name, renamed).await?;
+    Ok(found)
+}
+
+async fn opens_change_stream(server: &Server) -> Result<bool> {
+    let opening = doc! { "aggregate": 1, "pipeline": [{ "$changeStream": {} }], "cursor": { "batchSize": 0 } };
+    let reply = server.run(opening).await?;
+    let cursor = reply.get_document("cursor").and_then(|cursor| cursor.get_i64("id"));
+    if let Ok(id) = cursor {
+        server.run(doc! { "killCursors": "$cmd.aggregate", "cursors": [id] }).await?;
+    }
+    Ok(cursor.is_ok_and(|id| id != 0))
+}
+
+async fn undoes_aborted(server: &Server, name: &str) -> Result<bool> {
+    let collection = server.records().collection::<Document>(name);
+    let mut session = server.session().await?;
+    session.start_transaction().with_options(transaction()).await.map_err(from_mongo)?;
+    collection.insert_one(doc! { "_id": "aborted" }).session(&mut session).await.map_err(from_mongo)?;
+    session.abort_transaction().await.map_err(from_mongo)?;
+    let found = collection.find_one(doc! { "_id": "aborted" }).await.map_err(from_mongo)?;
+    Ok(found.is_none())
+}
+
+async fn fence_holds(server: &Server, name: &str) -> Result<bool> {
+    let records = server.records();
+    let collection = records.collection::<Document>(name);
+    let fence = doc! {
+        "collMod": name,
+        "validator": { "$expr": false },
+        "validationLevel": "strict",
+        "validationAction": "error",
+    };
+    records.run_command(fence).await.map_err(from_mongo)?;
+    let refused = match collection.insert_one(doc! { "_id": "fenced" }).await {
+        Ok(_) => false,
+        Err(error) if code(&error) == Some(DOCUMENT_INVALID) => true,
+        Err(error) => return Err(from_mongo(error)),
+    };
+    collection.insert_one(doc! { "_id": "ours" }).bypass_document_validation(true).await.map_err(from_mongo)?;
+    records.run_command(doc! { "collMod": name, "validator": {} }).await.map_err(from_mongo)?;
+    collection.insert_one(doc! { "_id": "free" }).await.map_err(from_mongo)?;
+    Ok(refused)
+}
+
+async fn waits_for_transactions(server: &Server, name: &str) -> Result<bool> {
+    let records = server.records();
+    let collection = records.collection::<Document>(name);
+    let mut session = server.session().await?;
+    session.start_transaction().with_options(transaction()).await.map_err(from_mongo)?;
+    collection.insert_one(doc! { "_id": "open" }).session(&mut session).await.map_err(from_mongo)?;
+    let command = doc! { "collMod": name, "validator": {}, "maxTimeMS": i64::try_from(WAITS.as_millis()).unwrap_or(150) };
+    let outcome = records.run_command(command).await;
+    session.abort_transaction().await.map_err(from_mongo)?;
+    match outcome {
+        Ok(_) => Ok(false),
+        // LockTimeout is the other word for it.
+        Err(error) if matches!(code(&error), Some(MAX_TIME_EXPIRED | 24)) => Ok(true),
+        Err(error) => Err(from_mongo(error)),
+    }
+}
+
+async fn uuids_last(server: &Server, name: &str, renamed: &str) -> Result<bool> {
+    let database = server.settings().state_name.clone();
+    let before = uuid_in(server, name).await?;
+    let rename = doc! { "renameCollection": format!("{database}.{name}"), "to": format!("{database}.{renamed}") };
+    server.admin(rename).await?;
+    Ok(!before.is_empty() && uuid_in(server, renamed).await? == before)
+}
+
+async fn uuid_in(server: &Server, name: &str) -> Result<String> {
+    let listing = doc! { "listCollections": 1, "filter": { "name": name }, "cursor": {} };
+    let reply = server.records().run_command(listing).await.map_err(from_mongo)?;
+    let entry = reply
+        .get_document("cursor")
+        .ok()
+        .and_then(|cursor| cursor.get_array("firstBatch").ok())
+        .and_then(|batch| batch.first())
+        .and_then(Bson::as_document);
+    Ok(entry.map(inspect::uuid_of).unwrap_or_default())
+}
+
+/// Reads of one moment, writes of the majority.
+pub fn transaction() -> TransactionOptions {
+    TransactionOptions::builder().read_concern(ReadConcern::snapshot()).write_concern(majority()).build()
+}

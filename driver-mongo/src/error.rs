@@ -1,0 +1,127 @@
+//! The server's codes, as kinds of error.
+//!
+//! Source: `src/mongo/base/error_codes.yml` of the server, and <https://www.mongodb.com/docs/manual/reference/error-codes/>.
+
+use mongodb::error::{Error as MongoError, ErrorKind as MongoKind, WriteFailure};
+use replank_core::{Error, ErrorKind};
+
+/// The time that a command was given is over.
+pub const MAX_TIME_EXPIRED: i32 = 50;
+/// The document breaks the collection's validator.
+pub const DOCUMENT_INVALID: i32 = 121;
+const NAMESPACE_NOT_FOUND: i32 = 26;
+/// There is a collection of that name.
+pub const NAMESPACE_EXISTS: i32 = 48;
+/// The server does not know the command.
+pub const COMMAND_NOT_FOUND: i32 = 59;
+
+/// What the server answered with, if it answered.
+pub fn code(error: &MongoError) -> Option<i32> {
+    match error.kind.as_ref() {
+        MongoKind::Command(command) => Some(command.code),
+        MongoKind::Write(WriteFailure::WriteError(write)) => Some(write.code),
+        MongoKind::Write(WriteFailure::WriteConcernError(write)) => Some(write.code),
+        MongoKind::InsertMany(many) => many.write_errors.iter().flatten().next().map(|write| write.code),
+        _ => None,
+    }
+}
+
+/// Two documents hold one unique value.
+pub fn is_duplicate(error: &MongoError) -> bool {
+    matches!(code(error), Some(11000 | 11001 | 12582))
+}
+
+/// The kind of a code of the server's.
+pub fn kind(code: i32) -> ErrorKind {
+    match code {
+        // LockTimeout, LockBusy, MaxTimeMSExpired, WriteConflict, SnapshotUnavailable, NoSuchTransaction, TransactionTooOld,
+        // TransactionAborted (StaleChunk…), PreparedTransactionInProgress, BackgroundOperationInProgressForNamespace.
+        24 | 46 | MAX_TIME_EXPIRED | 112 | 246 | 251 | 225 | 244 | 267 | 12587 => ErrorKind::Retry,
+        // HostUnreachable, HostNotFound, NetworkTimeout, ShutdownInProgress, PrimarySteppedDown, SocketException,
+        // NotWritablePrimary, InterruptedAtShutdown, InterruptedDueToReplStateChange, NotPrimaryNoSecondaryOk,
+        // NotPrimaryOrSecondary: what the command did is not known.
+        6 | 7 | 89 | 91 | 189 | 9001 | 10107 | 11600 | 11602 | 13435 | 13436 => ErrorKind::ConnectionLost,
+        // WriteConcernFailed and its like: it is done here, and may be undone by an election.
+        64 | 79 | 100 => ErrorKind::ConnectionLost,
+        // Interrupted, CursorKilled, CursorNotFound, ClientDisconnect.
+        11601 | 237 | 43 | 279 => ErrorKind::Retry,
+        // ChangeStreamFatalError, ChangeStreamHistoryLost, InvalidResumeToken, CappedPositionLost.
+        280 | 286 | 260 | 136 => ErrorKind::FeedGap,
+        NAMESPACE_NOT_FOUND => ErrorKind::NotFound,
+        // Unauthorized, AuthenticationFailed, and what a server does not offer.
+        13 | 18 | COMMAND_NOT_FOUND | 115 => ErrorKind::Refused,
+        11000 | 11001 | 12582 => ErrorKind::Duplicate,
+        // DocumentValidationFailure, BSONObjectTooLarge and its older numbers.
+        DOCUMENT_INVALID | 10334 | 17419 | 17420 => ErrorKind::Unfit,
+        14031 => ErrorKind::DiskFull,
+        _ => ErrorKind::Server,
+    }
+}
+
+/// The error's kind, with the server's own words.
+pub fn from_mongo(error: MongoError) -> Error {
+    let code = code(&error);
+    let kind = match (error.kind.as_ref(), code) {
+        // The server undid the whole transaction: it may be tried from its beginning.
+        _ if error.contains_label("TransientTransactionError") && code.is_some() => ErrorKind::Retry,
+        (_, Some(code)) => kind(code),
+        (
+            MongoKind::Io(_)
+            | MongoKind::ConnectionPoolCleared { .. }
+            | MongoKind::ServerSelection { .. }
+            | MongoKind::InvalidResponse { .. },
+            None,
+        ) => ErrorKind::ConnectionLost,
+        (MongoKind::InvalidArgument { .. } | MongoKind::DnsResolve { .. } | MongoKind::InvalidTlsConfig { .. }, None) => {
+            ErrorKind::Usage
+        }
+        (MongoKind::Authentication { .. } | MongoKind::IncompatibleServer { .. } | MongoKind::SessionsNotSupported, None) => {
+            ErrorKind::Refused
+        }
+        _ => ErrorKind::Internal,
+    };
+    let message = match error.kind.as_ref() {
+        MongoKind::Command(command) => format!("{} ({})", command.message, command.code_name),
+        MongoKind::Write(WriteFailure::WriteError(write)) => write.message.clone(),
+        MongoKind::Write(WriteFailure::WriteConcernError(write)) => write.message.clone(),
+        _ => error.kind.to_string(),
+    };
+    let wrapped = Error::new(kind, format!("mongodb: {message}"));
+    let wrapped = match code {
+        Some(13) => wrapped.hint("`replank doctor` lists the privileges that are needed"),
+        Some(18) => wrapped.hint("look at the user, the password and `authSource` in the target's URL"),
+        Some(14031) => wrapped.hint("free some room on the server's disk, then resume"),
+        Some(280 | 286 | 260 | 136) => {
+            wrapped.hint("the oplog no longer reaches back to where this run stood: abort it and begin again")
+        }
+        _ if kind == ErrorKind::ConnectionLost => {
+            wrapped.hint("is the replica set's primary up, and reachable from here?")
+        }
+        _ => wrapped,
+    };
+    wrapped.caused_by(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a server that steps down says leaves the outcome open, and what it undid may be tried again.
+    #[test]
+    fn codes_have_the_kinds_that_the_engine_acts_on() {
+        let cases = [
+            (50, ErrorKind::Retry),
+            (112, ErrorKind::Retry),
+            (91, ErrorKind::ConnectionLost),
+            (10107, ErrorKind::ConnectionLost),
+            (11602, ErrorKind::ConnectionLost),
+            (286, ErrorKind::FeedGap),
+            (121, ErrorKind::Unfit),
+            (13, ErrorKind::Refused),
+            (11000, ErrorKind::Duplicate),
+        ];
+        for (code, expected) in cases {
+            assert_eq!(kind(code), expected, "{code}");
+        }
+    }
+}

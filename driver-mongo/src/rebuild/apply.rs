@@ -1,0 +1,137 @@
+//! Documents as they are now: read again, and written in one transaction.
+
+use std::collections::BTreeSet;
+
+use bson::{Bson, Document, RawDocumentBuf, doc};
+use futures_util::TryStreamExt as _;
+use mongodb::ClientSession;
+use replank_core::driver::Applied;
+use replank_core::value::Change;
+use replank_core::{ErrorKind, Result};
+
+use super::{Core, Target, copy};
+use crate::capability::transaction;
+use crate::error::{from_mongo, is_duplicate};
+use crate::inspect;
+use crate::key;
+use crate::state::check_token;
+
+/// One batch, in one transaction of one snapshot for each collection that is written.
+pub async fn apply(core: &Core, changes: &[Change]) -> Result<Applied> {
+    let mut left_out: BTreeSet<String> = BTreeSet::new();
+    if changes.is_empty() {
+        return Ok(Applied::default());
+    }
+    for target in core.targets()? {
+        // Each round leaves one more document out; without any it cannot collide any more.
+        while let Some(collides) = attempt(core, &target, changes, &left_out).await? {
+            left_out.insert(collides);
+        }
+    }
+    let displaced = changes.iter().filter(|change| left_out.contains(&change.key.0)).cloned().collect();
+    Ok(Applied { displaced })
+}
+
+/// Answers with the key of a document that another one keeps out.
+async fn attempt(
+    core: &Core,
+    target: &Target<'_>,
+    changes: &[Change],
+    left_out: &BTreeSet<String>,
+) -> Result<Option<String>> {
+    // An insert into a name that is not there makes a collection of it.
+    if !inspect::exists(&core.server, &target.name).await? {
+        return Err(copy::fenced(&target.name));
+    }
+    let mut session = core.server.session().await?;
+    session.start_transaction().with_options(transaction()).await.map_err(from_mongo)?;
+    match within(core, target, changes, left_out, &mut session).await {
+        Ok(None) => {
+            commit(&mut session).await?;
+            Ok(None)
+        }
+        Ok(Some(collides)) => {
+            abort(&mut session).await;
+            Ok(Some(collides))
+        }
+        Err(error) => {
+            abort(&mut session).await;
+            Err(error)
+        }
+    }
+}
+
+async fn within(
+    core: &Core,
+    target: &Target<'_>,
+    changes: &[Change],
+    left_out: &BTreeSet<String>,
+    session: &mut ClientSession,
+) -> Result<Option<String>> {
+    check_token(&core.server, Some(&mut *session), &core.job.table, core.fence()).await?;
+    let ids = key::decode_all(changes.iter().map(|change| &change.key))?;
+    let now = read(core, core.live(), &ids, &target.pipeline, session).await?;
+    let written = core.collection(&target.name).clone_with_type::<RawDocumentBuf>();
+    written
+        .delete_many(doc! { "_id": { "$in": &ids } })
+        .session(&mut *session)
+        .await
+        .map_err(from_mongo)?;
+    for document in now {
+        let id = id_of(&document)?;
+        let key = key::encode(&id)?.0;
+        if left_out.contains(&key) {
+            continue;
+        }
+        let inserted = written.insert_one(document).bypass_document_validation(true).session(&mut *session).await;
+        match inserted {
+            Ok(_) => {}
+            Err(error) if is_duplicate(&error) => return Ok(Some(key)),
+            Err(error) => return Err(from_mongo(error)),
+        }
+    }
+    Ok(None)
+}
+
+/// The documents of some keys, through a pipeline, as the session sees them.
+pub async fn read(
+    core: &Core,
+    name: &str,
+    ids: &[Bson],
+    pipeline: &[Document],
+    session: &mut ClientSession,
+) -> Result<Vec<RawDocumentBuf>> {
+    let mut stages = vec![doc! { "$match": { "_id": { "$in": ids } } }];
+    stages.extend(pipeline.iter().cloned());
+    let mut found = core
+        .collection(name)
+        .aggregate(stages)
+        .with_type::<RawDocumentBuf>()
+        .session(&mut *session)
+        .await
+        .map_err(from_mongo)?;
+    found.stream(session).try_collect().await.map_err(from_mongo)
+}
+
+/// A document's `_id`.
+pub fn id_of(document: &RawDocumentBuf) -> Result<Bson> {
+    let broken = |error: bson::error::Error| {
+        replank_core::Error::new(ErrorKind::Server, "a document that the server sent cannot be read").caused_by(error)
+    };
+    match document.get("_id").map_err(broken)? {
+        Some(id) => Bson::try_from(id).map_err(broken),
+        None => Ok(Bson::Null),
+    }
+}
+
+/// Commits. An answer that was lost leaves the outcome open: the batch is applied again, which changes nothing.
+async fn commit(session: &mut ClientSession) -> Result<()> {
+    session.commit_transaction().await.map_err(from_mongo)
+}
+
+/// Undoes what it can; the server undoes it by itself when the session is not heard of.
+pub async fn abort(session: &mut ClientSession) {
+    if let Err(error) = session.abort_transaction().await {
+        tracing::debug!(%error, "a transaction is left to its time-out");
+    }
+}

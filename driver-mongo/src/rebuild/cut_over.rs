@@ -1,0 +1,291 @@
+//! The fence, the one rename, and who owns the name.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bson::{Document, doc};
+use replank_core::driver::{
+    Applied, Compared, CutOver, Holder, Owner, Revision, SwapGuard, SwapOutcome,
+};
+use replank_core::run::{Direction, Run};
+use replank_core::value::{Change, Key, Position};
+use replank_core::{Error, ErrorKind, Result};
+use tokio::sync::Mutex;
+
+use super::guard::{self, FENCE_BUDGET};
+use super::{Core, Handle, apply, compare, log, prepare, tail};
+use crate::connect::majority_document;
+use crate::holders;
+use crate::inspect;
+use crate::state::{ObjectRole, save_run};
+
+#[async_trait]
+impl CutOver for Handle {
+    async fn holders(&self, budget: Duration) -> Result<Vec<Holder>> {
+        holders::holders(&self.core.server, budget).await
+    }
+
+    async fn lock(&self, budget: Duration) -> Result<Box<dyn SwapGuard>> {
+        let core = Arc::clone(&self.core);
+        core.check_token().await?;
+        prepare::check_source(&core).await?;
+        let incoming = core.targets()?.remove(0);
+        if !inspect::exists(&core.server, &incoming.name).await? {
+            return Err(super::copy::fenced(&incoming.name));
+        }
+        guard::raise(&core, &incoming.name, budget).await?;
+        let stage = Arc::new(Mutex::new(Stage::Fenced));
+        let guard = Guard {
+            deadline: Instant::now() + FENCE_BUDGET,
+            stage: Arc::clone(&stage),
+            incoming: (incoming.role, incoming.name),
+            core: Arc::clone(&core),
+            head: None,
+        };
+        tokio::spawn(lift_after(core, stage, FENCE_BUDGET));
+        // Somebody who took over between the look and the fence finds it in the records, and takes it away.
+        guard.core.check_token().await?;
+        Ok(Box::new(guard))
+    }
+
+    async fn owner(&self) -> Result<Owner> {
+        let core = &self.core;
+        let shape = shape(core).await?;
+        let owner = match (core.job.direction, shape) {
+            (Direction::Forward, Some(Shape::Old | Shape::Back)) | (Direction::Reverse, Some(Shape::New)) => {
+                Owner::Original
+            }
+            (Direction::Forward, Some(Shape::New)) | (Direction::Reverse, Some(Shape::Back)) => Owner::Shadow,
+            (Direction::Reverse, Some(Shape::Old)) | (_, None) => Owner::Unknown,
+        };
+        if owner == Owner::Shadow {
+            // A runner that was killed behind its rename has left this to us.
+            swapped(core).await?;
+        }
+        Ok(owner)
+    }
+}
+
+/// What bears the live name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// The collection that was planned for.
+    Old,
+    /// The new one.
+    New,
+    /// The one that was kept, after a swap back.
+    Back,
+}
+
+/// Told by the identities that are in the records. Where a server gives a collection another identity with each name, a swap that
+/// was intended has taken place if and only if the collection that was to come in is gone: nothing else renames or drops it
+/// before it was looked at.
+async fn shape(core: &Core) -> Result<Option<Shape>> {
+    let Some(live) = inspect::uuid(&core.server, core.live()).await? else { return Ok(None) };
+    let identity = core.objects.one(&core.server, ObjectRole::Identity).await?;
+    let known = identity.map(|identity| identity.extra).unwrap_or_default();
+    let is = |name: &str| known.get_str(name).is_ok_and(|known| !known.is_empty() && known == live);
+    if live == core.spec.uuid {
+        return Ok(Some(Shape::Old));
+    }
+    if core.spec.uuids_last {
+        return Ok(if is("shadow") {
+            Some(Shape::New)
+        } else if is("retired") {
+            Some(Shape::Back)
+        } else {
+            None
+        });
+    }
+    if is("live_new") {
+        return Ok(Some(Shape::New));
+    }
+    if is("live_back") {
+        return Ok(Some(Shape::Back));
+    }
+    let Some(intent) = core.objects.one(&core.server, ObjectRole::Tail).await? else { return Ok(None) };
+    if inspect::exists(&core.server, &intent.name).await? {
+        return Ok(None);
+    }
+    Ok(match intent.extra.get_str("direction") {
+        Ok("forward") => Some(Shape::New),
+        Ok("reverse") => Some(Shape::Back),
+        _ => None,
+    })
+}
+
+/// Brings the records up to a swap that took place, and makes good what was deleted between the last look and it.
+async fn swapped(core: &Core) -> Result<()> {
+    if let (Some(identity), Some(live)) = (
+        core.objects.one(&core.server, ObjectRole::Identity).await?,
+        inspect::uuid(&core.server, core.live()).await?,
+    ) {
+        let name = match core.job.direction {
+            Direction::Forward => "live_new",
+            Direction::Reverse => "live_back",
+        };
+        if identity.extra.get_str(name).ok() != Some(live.as_str()) {
+            let mut extra = identity.extra;
+            extra.insert(name, live);
+            core.objects.put(&core.server, ObjectRole::Identity, core.live(), extra).await?;
+        }
+    }
+    let incoming = match core.job.direction {
+        Direction::Forward => ObjectRole::Shadow,
+        Direction::Reverse => ObjectRole::Retired,
+    };
+    core.objects.remove(&core.server, incoming).await?;
+    guard::lift(core).await?;
+    tail::settle(core).await
+}
+
+/// How far a guard has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Fenced,
+    /// Swapped, or the fence is gone.
+    Over,
+}
+
+/// The raised fence. Dropping it takes the fence away as soon as the server can be told.
+struct Guard {
+    core: Arc<Core>,
+    stage: Arc<Mutex<Stage>>,
+    deadline: Instant,
+    incoming: (ObjectRole, String),
+    head: Option<Position>,
+}
+
+/// Takes the fence away when its time is over, unless the swap was faster. It waits for a rename that is on its way.
+async fn lift_after(core: Arc<Core>, stage: Arc<Mutex<Stage>>, budget: Duration) {
+    tokio::time::sleep(budget).await;
+    over(&core, &stage).await;
+}
+
+async fn over(core: &Core, stage: &Mutex<Stage>) {
+    let mut stage = stage.lock().await;
+    if *stage == Stage::Over {
+        return;
+    }
+    *stage = Stage::Over;
+    if let Err(error) = guard::lift(core).await {
+        // It is in the records: the next command of anybody's takes it away.
+        tracing::warn!(%error, "writes are refused until the next command of replank's");
+    }
+}
+
+impl Guard {
+    async fn still_fenced(&self) -> Result<()> {
+        if *self.stage.lock().await == Stage::Fenced && Instant::now() < self.deadline {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::LockTimeout, "writes could not be refused for any longer")
+            .with("after", format!("{} ms", FENCE_BUDGET.as_millis())))
+    }
+
+    /// The rename, and what the server says of it.
+    async fn rename(&self) -> Result<Document> {
+        let database = self.core.server.database_name();
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        self.core
+            .server
+            .admin(doc! {
+                "renameCollection": format!("{database}.{}", self.incoming.1),
+                "to": format!("{database}.{}", self.core.live()),
+                "dropTarget": true,
+                "writeConcern": majority_document(),
+                "maxTimeMS": i64::try_from(left.as_millis()).unwrap_or(i64::MAX).max(1),
+            })
+            .await
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let (core, stage) = (Arc::clone(&self.core), Arc::clone(&self.stage));
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { over(&core, &stage).await });
+        }
+    }
+}
+
+#[async_trait]
+impl SwapGuard for Guard {
+    async fn head(&mut self) -> Result<Position> {
+        self.still_fenced().await?;
+        let head = log::head(&self.core).await?;
+        self.head = Some(head.clone());
+        Ok(head)
+    }
+
+    async fn apply(&mut self, changes: &[Change]) -> Result<Applied> {
+        self.still_fenced().await?;
+        apply::apply(&self.core, changes).await
+    }
+
+    async fn compare_keys(&mut self, keys: &[Key]) -> Result<Compared> {
+        self.still_fenced().await?;
+        compare::keys(&self.core, keys).await
+    }
+
+    async fn install_reverse(&mut self) -> Result<Position> {
+        // The collection for the way back is there, and in step up to here.
+        self.head().await
+    }
+
+    async fn save(&mut self, run: &Run, expected: Revision) -> Result<Revision> {
+        self.still_fenced().await?;
+        save_run(&self.core.server, run, expected, self.core.fence()).await
+    }
+
+    async fn commit(&mut self) -> SwapOutcome {
+        let from = match &self.head {
+            Some(head) => Ok(head.clone()),
+            None => self.head().await,
+        };
+        let intended = match from {
+            Ok(from) => tail::intend(&self.core, &self.incoming.1, &from).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = intended {
+            return SwapOutcome::NotDone(error);
+        }
+        // Whoever takes the fence away waits for this.
+        let stage = Arc::clone(&self.stage);
+        let mut stage = stage.lock().await;
+        if *stage == Stage::Over || Instant::now() >= self.deadline {
+            return SwapOutcome::NotDone(Error::new(ErrorKind::LockTimeout, "writes could not be refused for any longer"));
+        }
+        if let Err(error) = self.core.check_token().await {
+            return SwapOutcome::NotDone(error);
+        }
+        match self.rename().await {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionLost => {
+                *stage = Stage::Over;
+                return SwapOutcome::Unknown(error);
+            }
+            // An answer in time: it was not done.
+            Err(error) => {
+                let kind = if error.kind() == ErrorKind::Retry { ErrorKind::LockTimeout } else { error.kind() };
+                return SwapOutcome::NotDone(Error::new(kind, error.message().to_owned()).caused_by(error));
+            }
+        }
+        *stage = Stage::Over;
+        if let Err(error) = swapped(&self.core).await {
+            // The swap stands; what is left of it is made good by whoever asks for the owner next.
+            return SwapOutcome::Unknown(error);
+        }
+        SwapOutcome::Done
+    }
+
+    async fn release(self: Box<Self>) -> Result<()> {
+        let mut stage = self.stage.lock().await;
+        if *stage == Stage::Fenced {
+            *stage = Stage::Over;
+            guard::lift(&self.core).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,21 @@
+//! Removing what a run owns.
+
+use replank_core::Result;
+
+use super::{Core, fence, guard};
+use crate::error::from_mongo;
+use crate::state::ObjectRole;
+
+/// Removes every helper collection. The record of identities stays: it tells who owned the name.
+pub async fn discard(core: &Core) -> Result<()> {
+    core.check_token().await?;
+    guard::lift(core).await?;
+    for name in fence::own_collections(core).await? {
+        core.check_token().await?;
+        core.collection(&name).drop().await.map_err(from_mongo)?;
+    }
+    for role in [ObjectRole::Shadow, ObjectRole::Retired, ObjectRole::Log, ObjectRole::Tail] {
+        core.objects.remove(&core.server, role).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! R5: what still runs under an older token must not be found by any name that is used from now on.
+
+use bson::{Bson, Document, doc};
+use replank_core::ident::Fence;
+use replank_core::{ErrorKind, Result};
+
+use super::Core;
+use crate::connect::majority_document;
+use crate::inspect;
+use crate::state::{ObjectRole, check_token};
+
+/// Renames the written collections to the names of the token `to`.
+pub async fn fence(core: &Core, to: Fence) -> Result<()> {
+    check_token(&core.server, None, &core.job.table, to).await?;
+    core.fence.store(to.0, std::sync::atomic::Ordering::SeqCst);
+    end_own(core).await;
+    for role in [ObjectRole::Shadow, ObjectRole::Retired] {
+        let Some(object) = core.objects.one(&core.server, role).await? else { continue };
+        let name = core.helper(role);
+        if object.name == name {
+            continue;
+        }
+        let (from, is_moved) =
+            (inspect::exists(&core.server, &object.name).await?, inspect::exists(&core.server, &name).await?);
+        if from && !is_moved {
+            rename(core, &object.name, &name).await?;
+        }
+        // What a `$merge` makes under the old name from now on is nobody's: `discard` finds it by the run's prefix.
+        if from || is_moved {
+            core.objects.put(&core.server, role, &name, object.extra).await?;
+        }
+    }
+    strays(core).await
+}
+
+async fn rename(core: &Core, from: &str, to: &str) -> Result<()> {
+    let database = core.server.database_name();
+    let renamed = core
+        .server
+        .admin(doc! {
+            "renameCollection": format!("{database}.{from}"),
+            "to": format!("{database}.{to}"),
+            "writeConcern": majority_document(),
+        })
+        .await;
+    match renamed {
+        Ok(_) => Ok(()),
+        // Another try of ours, or of another runner under the same token, was faster.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes what statements of older tokens have made of names that are gone.
+pub async fn strays(core: &Core) -> Result<()> {
+    let kept: Vec<String> = core.objects.all(&core.server).await?.into_iter().map(|object| object.name).collect();
+    for name in own_collections(core).await? {
+        if !kept.contains(&name) && name != core.log() {
+            core.collection(&name).drop().await.map_err(crate::error::from_mongo)?;
+        }
+    }
+    Ok(())
+}
+
+/// Collections that bear this run's prefix.
+pub async fn own_collections(core: &Core) -> Result<Vec<String>> {
+    let prefix = format!("_rp_{}_", core.job.run.short());
+    let names = core.server.database().list_collection_names().await.map_err(crate::error::from_mongo)?;
+    Ok(names.into_iter().filter(|name| name.starts_with(&prefix)).collect())
+}
+
+/// Ends statements of this run that are still running. Who may not do that leaves them to miss their names.
+async fn end_own(core: &Core) {
+    let mark = format!("replank {} ", core.job.run);
+    let own = doc! { "$match": { "command.comment": { "$regex": format!("^{mark}") } } };
+    let listing = doc! {
+        "aggregate": 1,
+        "pipeline": [{ "$currentOp": { "allUsers": true } }, own, { "$project": { "opid": 1 } }],
+        "cursor": {},
+    };
+    let reply = match core.server.admin(listing).await {
+        Ok(reply) => reply,
+        Err(error) => return tracing::debug!(%error, "running statements cannot be listed"),
+    };
+    let batch = reply.get_document("cursor").ok().and_then(|cursor| cursor.get_array("firstBatch").ok());
+    let operations: Vec<&Document> =
+        batch.into_iter().flatten().filter_map(Bson::as_document).collect();
+    for operation in operations {
+        if let Some(id) = operation.get("opid")
+            && let Err(error) = core.server.admin(doc! { "killOp": 1, "op": id.clone() }).await
+        {
+            tracing::debug!(%error, "a statement is left to miss its name");
+        }
+    }
+}

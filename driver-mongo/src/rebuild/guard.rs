@@ -1,0 +1,170 @@
+//! The fence: a validator that no document satisfies, on the live collection, for a moment.
+//!
+//! It outlives whoever put it there. So what it replaces, and until when it may stand, is in the records before it is raised, and
+//! any command of replank's that finds one past its time takes it away again ([`mend`]).
+
+use std::time::Duration;
+
+use bson::{Document, doc};
+use replank_core::{Error, ErrorKind, Result};
+
+use super::Core;
+use crate::connect::{Server, answer, majority_document};
+use crate::inspect::Collection;
+use crate::state::{Object, ObjectRole, Objects, fences, now_ms};
+
+/// The longest that a fence stands while its runner is alive. Writers who are refused notice half a second.
+pub const FENCE_BUDGET: Duration = Duration::from_millis(500);
+/// A runner that is alive takes its fence away within this, however slow the way to the server is. Chosen.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What no document satisfies.
+fn closed() -> Document {
+    doc! { "$expr": false }
+}
+
+/// The record of this run's fence.
+pub async fn fence_of(core: &Core) -> Result<Option<Object>> {
+    core.objects.one(&core.server, ObjectRole::FenceUp).await
+}
+
+/// Raises the fence: from the answer on no insert and no update of an application is acknowledged that was not committed before.
+///
+/// # Errors
+/// [`ErrorKind::LockTimeout`] where the server did not come to it within `wait`, and then nothing has changed.
+pub async fn raise(core: &Core, incoming: &str, wait: Duration) -> Result<()> {
+    lift(core).await?;
+    let live = Collection::expect(&core.server, core.live()).await?;
+    let text = |option: &str, usual: &str| live.options.get_str(option).unwrap_or(usual).to_owned();
+    let until = now_ms(&core.server).await? + millis(wait) + millis(FENCE_BUDGET) + millis(GRACE);
+    let record = doc! {
+        "database": core.server.database_name(),
+        "validator": live.options.get_document("validator").cloned().unwrap_or_default(),
+        "level": text("validationLevel", "strict"),
+        "action": text("validationAction", "error"),
+        "incoming": incoming,
+        "until_ms": until,
+    };
+    core.objects.put(&core.server, ObjectRole::FenceUp, core.live(), record).await?;
+    let raising = doc! {
+        "collMod": core.live(),
+        "validator": closed(),
+        "validationLevel": "strict",
+        "validationAction": "error",
+        "writeConcern": majority_document(),
+        "maxTimeMS": millis(wait).max(1),
+    };
+    if let Err(error) = answer(core.server.database().run_command(raising).await) {
+        return match error.kind() {
+            // It may have been raised: what the record says is put back.
+            ErrorKind::ConnectionLost => Err(error),
+            ErrorKind::Retry => {
+                lift(core).await?;
+                Err(Error::new(ErrorKind::LockTimeout, format!("writes to `{}` could not be stopped in time", core.job.table))
+                    .with("waited", format!("{} ms", wait.as_millis()))
+                    .caused_by(error))
+            }
+            _ => {
+                lift(core).await?;
+                Err(error)
+            }
+        };
+    }
+    let raised = Collection::expect(&core.server, core.live()).await?;
+    if raised.options.get_document("validator").ok() != Some(&closed()) {
+        lift(core).await?;
+        return Err(Error::new(ErrorKind::Refused, "the server says that writes are refused, and has no such validator"));
+    }
+    Ok(())
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Takes this run's fence away, if there is one. Calling it again is harmless.
+pub async fn lift(core: &Core) -> Result<()> {
+    match fence_of(core).await? {
+        Some(fence) => put_back(&core.server, &core.objects, &fence).await,
+        None => Ok(()),
+    }
+}
+
+/// Gives the collection its validator back, where ours is on it.
+async fn put_back(server: &Server, objects: &Objects, fence: &Object) -> Result<()> {
+    let database = server.client().database(text(fence, "database")?);
+    let listing = doc! { "listCollections": 1, "filter": { "name": &fence.name }, "cursor": {} };
+    let reply = answer(database.run_command(listing).await)?;
+    let is_ours = reply
+        .get_document("cursor")
+        .ok()
+        .and_then(|cursor| cursor.get_array("firstBatch").ok())
+        .and_then(|batch| batch.first())
+        .and_then(|entry| entry.as_document())
+        .and_then(|entry| entry.get_document("options").ok())
+        .is_some_and(|options| options.get_document("validator").ok() == Some(&closed()));
+    if is_ours {
+        let back = doc! {
+            "collMod": &fence.name,
+            "validator": fence.extra.get_document("validator").cloned().unwrap_or_default(),
+            "validationLevel": text(fence, "level")?,
+            "validationAction": text(fence, "action")?,
+            "writeConcern": majority_document(),
+        };
+        answer(database.run_command(back).await)?;
+    }
+    objects.remove(server, ObjectRole::FenceUp).await
+}
+
+fn text<'a>(fence: &'a Object, field: &str) -> Result<&'a str> {
+    fence.extra.get_str(field).map_err(|error| {
+        Error::new(ErrorKind::Server, "the record of a fence cannot be read").caused_by(error)
+    })
+}
+
+/// Takes away every fence whose time is over: its runner is dead, or cannot reach the server. A rename of that runner's that comes
+/// late must not find its collection any more (R5), so that gets another name first.
+///
+/// Answers with the collections that can be written again.
+pub async fn mend(server: &Server) -> Result<Vec<String>> {
+    let mut mended = Vec::new();
+    let standing = fences(server).await?;
+    if standing.is_empty() {
+        return Ok(mended);
+    }
+    let now = now_ms(server).await?;
+    for (run, fence) in standing {
+        if fence.extra.get_i64("until_ms").is_ok_and(|until| until > now) {
+            continue;
+        }
+        let objects = Objects::new(&run);
+        hold_back(server, &objects, &fence).await?;
+        put_back(server, &objects, &fence).await?;
+        mended.push(fence.name.clone());
+    }
+    Ok(mended)
+}
+
+async fn hold_back(server: &Server, objects: &Objects, fence: &Object) -> Result<()> {
+    let (database, incoming) = (text(fence, "database")?, text(fence, "incoming")?);
+    for object in objects.all(server).await? {
+        let is_incoming = matches!(object.role, ObjectRole::Shadow | ObjectRole::Retired) && object.name == incoming;
+        if !is_incoming {
+            continue;
+        }
+        let held = format!("{incoming}_held");
+        let renaming = doc! {
+            "renameCollection": format!("{database}.{incoming}"),
+            "to": format!("{database}.{held}"),
+            "writeConcern": majority_document(),
+        };
+        match server.admin(renaming).await {
+            Ok(_) => objects.put(server, object.role, &held, object.extra).await?,
+            // It was swapped in.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+

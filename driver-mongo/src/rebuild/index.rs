@@ -1,0 +1,138 @@
+//! The indexes of the collections that are written: built after the copy, with all their options.
+
+use bson::{Bson, Document, doc};
+use futures_util::TryStreamExt as _;
+use replank_core::driver::IndexBuild;
+use replank_core::value::{Change, Key};
+use replank_core::{Error, ErrorKind, Result};
+
+use super::{Core, Target, prepare};
+use crate::connect::{answer, majority_document};
+use crate::error::from_mongo;
+use crate::inspect::{self, index_name};
+use crate::key;
+use crate::spec::documents;
+use crate::state::ObjectRole;
+
+/// In front of the names of indexes of the collection that is kept for the way back.
+const KEPT: &str = "kept:";
+
+/// Those that are not there yet.
+pub async fn deferred(core: &Core) -> Result<Vec<String>> {
+    let mut missing = Vec::new();
+    for target in core.targets()? {
+        let there = inspect::indexes(&core.server, &target.name).await?;
+        for index in documents(&target.side.indexes) {
+            if !there.iter().any(|other| prepare::same_index(other, &index)) {
+                missing.push(format!("{}{}", prefix(&target), index_name(&index)));
+            }
+        }
+    }
+    Ok(missing)
+}
+
+fn prefix(target: &Target<'_>) -> &'static str {
+    if target.role == ObjectRole::Retired { KEPT } else { "" }
+}
+
+/// Builds one, and reads it back: a server that says ok and does nothing is an error.
+pub async fn build(core: &Core, name: &str) -> Result<IndexBuild> {
+    core.check_token().await?;
+    let targets = core.targets()?;
+    let found = targets.iter().find_map(|target| {
+        let plain = name.strip_prefix(prefix(target))?;
+        let index = target.side.indexes.iter().find(|index| index_name(&index.0) == plain)?;
+        Some((target, index.0.clone()))
+    });
+    let (target, index) =
+        found.ok_or_else(|| Error::new(ErrorKind::Internal, format!("no index `{name}` was deferred")))?;
+    let command = doc! {
+        "createIndexes": &target.name,
+        "indexes": [index.clone()],
+        "writeConcern": majority_document(),
+        "comment": core.comment(),
+    };
+    match answer(core.server.database().run_command(command).await) {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::Duplicate => {
+            return Ok(IndexBuild::Duplicates(duplicates(core, &target.name, &index).await?));
+        }
+        Err(error) => return Err(error.with("index", index_name(&index))),
+    }
+    let there = inspect::indexes(&core.server, &target.name).await?;
+    if there.iter().any(|other| prepare::same_index(other, &index)) {
+        return Ok(IndexBuild::Built);
+    }
+    Err(Error::new(ErrorKind::Server, format!("the server says that index `{}` is built, and has another one or none", index_name(&index)))
+        .with("wanted", crate::ejson::document_text(&index)))
+}
+
+/// The documents of a collection that collide under a unique index.
+async fn duplicates(core: &Core, name: &str, index: &Document) -> Result<Vec<Change>> {
+    let mut changes = Vec::new();
+    for group in groups(core, name, &[], index, None).await? {
+        for id in group.get_array("ids").map(Vec::as_slice).unwrap_or_default() {
+            changes.push(key::change(id, false, core.collation())?);
+        }
+    }
+    Ok(changes)
+}
+
+/// Whether the source itself shows these documents colliding under the new shape's unique indexes.
+pub async fn collisions(core: &Core, keys: &[Key]) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    let ids = key::decode_all(keys)?;
+    for target in core.targets()? {
+        for index in documents(&target.side.indexes) {
+            if index.get_bool("unique").ok() != Some(true) {
+                continue;
+            }
+            for group in groups(core, core.live(), &target.pipeline, &index, Some(&ids)).await? {
+                let ids = group.get("ids").map(crate::ejson::text).unwrap_or_default();
+                let value = group.get("_id").map(crate::ejson::text).unwrap_or_default();
+                found.push(format!("{} {value}: {ids}", index_name(&index)));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Groups of documents with one value of a unique index, at most 100; with `ids`, of those that touch these.
+async fn groups(
+    core: &Core,
+    name: &str,
+    pipeline: &[Document],
+    index: &Document,
+    ids: Option<&[Bson]>,
+) -> Result<Vec<Document>> {
+    let mut stages = pipeline.to_vec();
+    if let Ok(partial) = index.get_document("partialFilterExpression") {
+        stages.push(doc! { "$match": partial });
+    }
+    let fields = index.get_document("key").cloned().unwrap_or_default();
+    if index.get_bool("sparse").ok() == Some(true) {
+        let there: Vec<Bson> =
+            fields.keys().map(|field| Bson::Document(doc! { field: { "$exists": true } })).collect();
+        stages.push(doc! { "$match": { "$or": there } });
+    }
+    let mut value = Document::new();
+    for (number, field) in fields.keys().enumerate() {
+        // A document without the field counts as one with null.
+        value.insert(format!("f{number}"), doc! { "$ifNull": [format!("${field}"), null] });
+    }
+    stages.push(doc! { "$group": { "_id": value, "ids": { "$push": "$_id" }, "n": { "$sum": 1 } } });
+    stages.push(doc! { "$match": { "n": { "$gt": 1 } } });
+    if let Some(ids) = ids {
+        stages.push(doc! { "$match": { "ids": { "$in": ids } } });
+    }
+    stages.push(doc! { "$limit": 100 });
+    let collection = core.collection(name);
+    let mut finding = collection.aggregate(stages).allow_disk_use(true);
+    if let Ok(collation) = index.get_document("collation") {
+        let collation = bson::deserialize_from_document(collation.clone()).map_err(|error| {
+            Error::new(ErrorKind::Server, "a collation cannot be read").caused_by(error)
+        })?;
+        finding = finding.collation(collation);
+    }
+    finding.await.map_err(from_mongo)?.try_collect().await.map_err(from_mongo)
+}
