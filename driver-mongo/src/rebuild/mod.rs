@@ -168,7 +168,7 @@ impl Rebuild for Handle {
     fn pace(&self) -> Pace {
         Pace {
             // `$merge` keeps nobody out, and the server yields between documents. Chosen: as short as a checkpoint may be old.
-            chunk_target: Duration::from_millis(500),
+            chunk_target: Duration::from_secs(2),
             apply_during_copy: true,
             write_percent: 100,
             copy_workers: 1,
