@@ -20,7 +20,7 @@ test:  ## everything, on real databases
 	@scripts/test.sh
 
 quick:  ## build, unit tests, protocol model, simulator (few seeds), SQLite end to end; no servers
-	@REPLANK_SIM_SEEDS=200 $(CARGO) test --workspace --quiet -- --skip mysql:: --skip postgres::
+	@REPLANK_SIM_SEEDS=200 $(CARGO) test --workspace --quiet -- --skip mysql:: --skip postgres:: --skip mongo::
 
 lint:  ## rustfmt, clippy with warnings denied
 	@$(CARGO) fmt --all --check

@@ -49,7 +49,7 @@ layer "build" build
 layer "unit tests, simulation" cargo test --workspace --lib --bins
 layer "protocol model" cargo test --workspace --test protocol_model
 layer "driver tests: SQLite" cargo test --workspace --test sqlite
-layer "end to end: SQLite, kills, bad input, documents" cargo test --workspace --test all -- --skip mysql:: --skip postgres::
+layer "end to end: SQLite, kills, bad input, documents" cargo test --workspace --test all -- --skip mysql:: --skip postgres:: --skip mongo::
 layer "images of the test servers" wait_for_images
 # A row of servers.toml: the tests of its driver. What only one of two products has is not run on the other.
 on_server() {
@@ -81,4 +81,5 @@ layer "end to end: MySQL 9.7" on_server mysql-9.7 --skip mysql::mariadb::
 layer "end to end: MariaDB 11.8" on_server mariadb-11.8
 layer "end to end: MariaDB 10.11" on_server mariadb-10.11 --skip killed_at_every_step_of_moving \
   --skip swap_of_two_sessions_survives --skip mysql::kills:: --skip mysql::server_kills:: --skip mysql::cuts:: --skip mysql::round_trips::
+layer "end to end: MongoDB (SecantusDB)" on_server secantus-0.7
 echo "== all: $((SECONDS - started)) s"

@@ -50,16 +50,23 @@ async fn try_all(server: &Server, name: &str, renamed: &str) -> Result<Capabilit
         Ok(false) => found.missing.push(what.to_owned()),
         Err(error) => found.missing.push(format!("{what} ({error})")),
     };
-    missing(opens_change_stream(server).await, "it opens no change stream, and nothing else tells what is written meanwhile");
+    missing(
+        opens_change_stream(server).await,
+        "it opens no change stream, and nothing else tells what is written meanwhile",
+    );
     missing(undoes_aborted(server, name).await, "a transaction that was aborted is not undone");
-    missing(fence_holds(server, name).await, "a validator does not keep writes out, or our own writes do not pass it");
+    missing(
+        fence_holds(server, name).await,
+        "a validator does not keep writes out, or our own writes do not pass it",
+    );
     found.waits_for_transactions = waits_for_transactions(server, name).await?;
     found.uuids_last = uuids_last(server, name, renamed).await?;
     Ok(found)
 }
 
 async fn opens_change_stream(server: &Server) -> Result<bool> {
-    let opening = doc! { "aggregate": 1, "pipeline": [{ "$changeStream": {} }], "cursor": { "batchSize": 0 } };
+    let opening =
+        doc! { "aggregate": 1, "pipeline": [{ "$changeStream": {} }], "cursor": { "batchSize": 0 } };
     let reply = server.run(opening).await?;
     let cursor = reply.get_document("cursor").and_then(|cursor| cursor.get_i64("id"));
     if let Ok(id) = cursor {
@@ -93,7 +100,11 @@ async fn fence_holds(server: &Server, name: &str) -> Result<bool> {
         Err(error) if code(&error) == Some(DOCUMENT_INVALID) => true,
         Err(error) => return Err(from_mongo(error)),
     };
-    collection.insert_one(doc! { "_id": "ours" }).bypass_document_validation(true).await.map_err(from_mongo)?;
+    collection
+        .insert_one(doc! { "_id": "ours" })
+        .bypass_document_validation(true)
+        .await
+        .map_err(from_mongo)?;
     records.run_command(doc! { "collMod": name, "validator": {} }).await.map_err(from_mongo)?;
     collection.insert_one(doc! { "_id": "free" }).await.map_err(from_mongo)?;
     Ok(refused)
@@ -119,7 +130,8 @@ async fn waits_for_transactions(server: &Server, name: &str) -> Result<bool> {
 async fn uuids_last(server: &Server, name: &str, renamed: &str) -> Result<bool> {
     let database = server.settings().state_name.clone();
     let before = uuid_in(server, name).await?;
-    let rename = doc! { "renameCollection": format!("{database}.{name}"), "to": format!("{database}.{renamed}") };
+    let rename =
+        doc! { "renameCollection": format!("{database}.{name}"), "to": format!("{database}.{renamed}") };
     server.admin(rename).await?;
     Ok(!before.is_empty() && uuid_in(server, renamed).await? == before)
 }

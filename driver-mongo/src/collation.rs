@@ -7,12 +7,6 @@ use bson::Document;
 pub struct Collation(Option<Document>);
 
 impl Collation {
-    /// By bytes.
-    #[must_use]
-    pub fn simple() -> Self {
-        Self(None)
-    }
-
     /// That of a collection with these options.
     #[must_use]
     pub fn of(options: &Document) -> Self {

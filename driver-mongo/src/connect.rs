@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bson::{Document, doc};
-use mongodb::options::{Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern};
+use mongodb::options::{
+    Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+};
 use mongodb::{Client, ClientSession, Database};
 use replank_core::driver::Settings;
 use replank_core::{Error, ErrorKind, Result};
@@ -31,12 +33,14 @@ impl Server {
     pub async fn open(url: &str, settings: &Settings) -> Result<Self> {
         let mut options = ClientOptions::parse(url).await.map_err(|error| {
             let error = from_mongo(error);
-            let hint = "a MongoDB target looks like mongodb://user:password@host:27017/database?replicaSet=rs0";
+            let hint =
+                "a MongoDB target looks like mongodb://user:password@host:27017/database?replicaSet=rs0";
             if error.kind() == ErrorKind::Usage { error.hint(hint) } else { error }
         })?;
         let database = options.default_database.clone().ok_or_else(|| {
-            Error::new(ErrorKind::Usage, "the target names no database")
-                .hint("add it to the URL: mongodb://host:27017/database; `authSource` says where the user is kept")
+            Error::new(ErrorKind::Usage, "the target names no database").hint(
+                "add it to the URL: mongodb://host:27017/database; `authSource` says where the user is kept",
+            )
         })?;
         options.app_name = Some("replank".to_owned());
         options.write_concern = Some(majority());

@@ -78,9 +78,7 @@ impl Json {
             Self::Array(items) => {
                 Ok(Bson::Array(items.into_iter().map(Self::into_bson).collect::<Result<_>>()?))
             }
-            Self::Object(fields) if is_typed(&fields) => {
-                converted(Self::Object(fields).into_value())
-            }
+            Self::Object(fields) if is_typed(&fields) => converted(Self::Object(fields).into_value()),
             Self::Object(fields) => {
                 let mut document = Document::new();
                 for (name, value) in fields {
@@ -197,14 +195,14 @@ mod tests {
         let expected = doc! { "_id": ObjectId::parse_str(id).expect("an id"), "n": -1_i64 };
         assert_eq!(parse(&typed).expect("valid"), Bson::Document(expected));
         let query = r#"{"$expr": {"$eq": ["$a", 1]}, "b": {"$type": "string"}, "c": {"$gt": 5}}"#;
-        let expected =
-            doc! { "$expr": { "$eq": ["$a", 1] }, "b": { "$type": "string" }, "c": { "$gt": 5 } };
+        let expected = doc! { "$expr": { "$eq": ["$a", 1] }, "b": { "$type": "string" }, "c": { "$gt": 5 } };
         assert_eq!(parse(query).expect("valid"), Bson::Document(expected));
     }
 
     #[test]
     fn what_is_written_is_read_again() {
-        let text_of = r#"{"createIndexes": "t", "indexes": [{"key": {"b": 1, "a": -1}, "name": "b_1_a_-1"}]}"#;
+        let text_of =
+            r#"{"createIndexes": "t", "indexes": [{"key": {"b": 1, "a": -1}, "name": "b_1_a_-1"}]}"#;
         assert_eq!(text(&parse(text_of).expect("valid")), text_of);
     }
 

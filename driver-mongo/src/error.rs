@@ -31,6 +31,13 @@ pub fn is_duplicate(error: &MongoError) -> bool {
     matches!(code(error), Some(11000 | 11001 | 12582))
 }
 
+/// Which of the documents that were sent together collides with another one; `None` where it is another error.
+pub fn duplicate_at(error: &MongoError) -> Option<usize> {
+    let MongoKind::InsertMany(many) = error.kind.as_ref() else { return None };
+    let first = many.write_errors.iter().flatten().next()?;
+    (kind(first.code) == ErrorKind::Duplicate).then_some(first.index)
+}
+
 /// The kind of a code of the server's.
 pub fn kind(code: i32) -> ErrorKind {
     match code {
@@ -72,12 +79,18 @@ pub fn from_mongo(error: MongoError) -> Error {
             | MongoKind::InvalidResponse { .. },
             None,
         ) => ErrorKind::ConnectionLost,
-        (MongoKind::InvalidArgument { .. } | MongoKind::DnsResolve { .. } | MongoKind::InvalidTlsConfig { .. }, None) => {
-            ErrorKind::Usage
-        }
-        (MongoKind::Authentication { .. } | MongoKind::IncompatibleServer { .. } | MongoKind::SessionsNotSupported, None) => {
-            ErrorKind::Refused
-        }
+        (
+            MongoKind::InvalidArgument { .. }
+            | MongoKind::DnsResolve { .. }
+            | MongoKind::InvalidTlsConfig { .. },
+            None,
+        ) => ErrorKind::Usage,
+        (
+            MongoKind::Authentication { .. }
+            | MongoKind::IncompatibleServer { .. }
+            | MongoKind::SessionsNotSupported,
+            None,
+        ) => ErrorKind::Refused,
         _ => ErrorKind::Internal,
     };
     let message = match error.kind.as_ref() {

@@ -46,7 +46,10 @@ impl Collection {
             .with("database", server.database_name());
         Err(match names.len() {
             0 => missing.hint("the database has no collections; is it the right one?"),
-            _ => missing.hint(format!("there are: {}", names.iter().take(20).cloned().collect::<Vec<_>>().join(", "))),
+            _ => missing.hint(format!(
+                "there are: {}",
+                names.iter().take(20).cloned().collect::<Vec<_>>().join(", ")
+            )),
         })
     }
 }
@@ -146,7 +149,11 @@ pub fn number(value: &Bson) -> u64 {
     match value {
         Bson::Int32(number) => u64::try_from(*number).unwrap_or(0),
         Bson::Int64(number) => u64::try_from(*number).unwrap_or(0),
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size, which is neither")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a size, which is neither"
+        )]
         Bson::Double(number) => *number as u64,
         _ => 0,
     }

@@ -13,6 +13,7 @@ mod feed;
 mod holders;
 mod inspect;
 mod key;
+mod lint;
 mod load;
 mod plan;
 mod rebuild;

@@ -19,7 +19,7 @@ use crate::error::from_mongo;
 use crate::inspect::Collection;
 use crate::rebuild::{self, Opener};
 use crate::state::Store;
-use crate::{capability, load, plan};
+use crate::{capability, lint, load, plan};
 
 /// The driver of MongoDB.
 #[must_use]
@@ -44,13 +44,15 @@ impl Driver for Mongo {
     }
 
     fn rules(&self) -> Vec<&'static dyn Rule> {
-        Vec::new()
+        lint::rules()
     }
 
     async fn connect(&self, url: &str, settings: &Settings) -> Result<Arc<dyn Session>> {
         let server = Arc::new(Server::open(url, settings).await?);
         for collection in rebuild::mend(&server).await? {
-            tracing::warn!("writes to `{collection}` were refused since a runner died; they are let in again");
+            tracing::warn!(
+                "writes to `{collection}` were refused since a runner died; they are let in again"
+            );
         }
         Ok(Arc::new(Connected {
             rebuilder: Opener::new(Arc::clone(&server)),
@@ -74,10 +76,16 @@ impl Session for Connected {
 
     async fn checks(&self) -> Result<Vec<Check>> {
         let facts = facts(&self.server).await?;
-        let mut checks = vec![check("version", CheckState::Good, format!("{} {}", facts.product, facts.version), None)];
+        let mut checks =
+            vec![check("version", CheckState::Good, format!("{} {}", facts.product, facts.version), None)];
         let found = capability::probe(&self.server).await?;
         if found.missing.is_empty() {
-            checks.push(check("rebuilds", CheckState::Good, "change streams, transactions and validators work".to_owned(), None));
+            checks.push(check(
+                "rebuilds",
+                CheckState::Good,
+                "change streams, transactions and validators work".to_owned(),
+                None,
+            ));
         }
         for missing in &found.missing {
             checks.push(check("rebuilds", CheckState::Bad, missing.clone(), None));

@@ -63,7 +63,9 @@ fn refused(message: String) -> Error {
 
 fn volatile(value: &Bson) -> Option<&'static str> {
     let says = |text: &str| {
-        VOLATILE.into_iter().find(|word| text == *word || text.strip_prefix(word).is_some_and(|rest| rest.starts_with('.')))
+        VOLATILE
+            .into_iter()
+            .find(|word| text == *word || text.strip_prefix(word).is_some_and(|rest| rest.starts_with('.')))
     };
     match value {
         Bson::String(text) => says(text),
@@ -117,7 +119,8 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Refused, "{text}");
             assert!(error.to_string().contains(says), "{error}");
         }
-        parse(r#"[{"$project": {"_id": 1, "a": 1}}, {"$set": {"t": {"$literal": "$$NOW"}}}]"#).expect("allowed");
+        parse(r#"[{"$project": {"_id": 1, "a": 1}}, {"$set": {"t": {"$literal": "$$NOW"}}}]"#)
+            .expect("allowed");
         assert_eq!(parse("{}").expect_err("no array").kind(), ErrorKind::Usage);
     }
 }

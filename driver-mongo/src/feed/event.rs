@@ -73,10 +73,14 @@ impl Event {
             // Those of `showExpandedEvents`, which is not asked for.
             "create" | "createIndexes" | "dropIndexes" | "modify" => What::Other,
             other => {
-                return Err(Error::new(ErrorKind::FeedGap, format!("the change stream says `{other}`, which is unknown here")));
+                return Err(Error::new(
+                    ErrorKind::FeedGap,
+                    format!("the change stream says `{other}`, which is unknown here"),
+                ));
             }
         };
-        let collection = event.get_document("ns").ok().and_then(|ns| ns.get_str("coll").ok()).unwrap_or_default();
+        let collection =
+            event.get_document("ns").ok().and_then(|ns| ns.get_str("coll").ok()).unwrap_or_default();
         let transaction = event.get("lsid").cloned().zip(event.get_i64("txnNumber").ok());
         Ok(Self {
             what,
@@ -108,7 +112,8 @@ mod tests {
     #[test]
     fn keys_are_read_of_every_kind_of_write() {
         for word in ["insert", "update", "replace", "delete"] {
-            let read = Event::read(&event(doc! { "operationType": word, "documentKey": { "_id": 7 } })).expect(word);
+            let read =
+                Event::read(&event(doc! { "operationType": word, "documentKey": { "_id": 7 } })).expect(word);
             assert_eq!(read.what, What::Written { id: Bson::Int32(7), removed: word == "delete" });
         }
     }
@@ -122,7 +127,11 @@ mod tests {
             doc! {},
         ];
         for case in cases {
-            assert_eq!(Event::read(&event(case.clone())).expect_err("refused").kind(), ErrorKind::FeedGap, "{case}");
+            assert_eq!(
+                Event::read(&event(case.clone())).expect_err("refused").kind(),
+                ErrorKind::FeedGap,
+                "{case}"
+            );
         }
         let gone = Event::read(&event(doc! { "operationType": "invalidate" })).expect("read");
         assert_eq!(gone.what, What::Gone("invalidate".into()));

@@ -101,7 +101,8 @@ impl Stream {
             let more = doc! {
                 "getMore": self.cursor, "collection": "$cmd.aggregate", "batchSize": BATCH, "maxTimeMS": wait,
             };
-            let reply = answer(self.database.run_command(more).session(&mut self.session).await).map_err(gap)?;
+            let reply =
+                answer(self.database.run_command(more).session(&mut self.session).await).map_err(gap)?;
             self.take(&reply, "nextBatch")?;
         }
         let Some(event) = self.waiting.pop_front() else { return Ok(None) };
@@ -225,9 +226,10 @@ impl Feed {
                 Ok(None)
             }
             What::Dropped => Ok(None),
-            What::Gone(word) => {
-                Err(Error::new(ErrorKind::FeedGap, format!("the change stream says `{word}`: what it follows is gone")))
-            }
+            What::Gone(word) => Err(Error::new(
+                ErrorKind::FeedGap,
+                format!("the change stream says `{word}`: what it follows is gone"),
+            )),
         }
     }
 

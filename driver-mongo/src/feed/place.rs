@@ -33,7 +33,9 @@ impl Place {
     /// [`ErrorKind::Internal`] for a position of another driver.
     pub fn read(position: &Position) -> Result<Self> {
         let written: Written = serde_json::from_str(&position.0).map_err(|error| {
-            Error::new(ErrorKind::Internal, "a position of another driver").with("position", position).caused_by(error)
+            Error::new(ErrorKind::Internal, "a position of another driver")
+                .with("position", position)
+                .caused_by(error)
         })?;
         let (time, increment) = written.time;
         Ok(Self {

@@ -82,7 +82,11 @@ async fn keeps_ids(server: &Server, name: &str, forward: &[Document]) -> Result<
     let first = vec![doc! { "$sort": { "_id": 1 } }, doc! { "$limit": TRIED }];
     let ids = doc! { "$project": { "_id": 1 } };
     let bytes = |found: Vec<Document>| -> Result<Vec<(Vec<u8>, Bson)>> {
-        found.iter().map(|one| one.get("_id").cloned().unwrap_or(Bson::Null)).map(|id| Ok((key::bytes(&id)?, id))).collect()
+        found
+            .iter()
+            .map(|one| one.get("_id").cloned().unwrap_or(Bson::Null))
+            .map(|id| Ok((key::bytes(&id)?, id)))
+            .collect()
     };
     let before = bytes(run(server, name, [first.clone(), vec![ids.clone()]].concat()).await?)?;
     let before: BTreeSet<Vec<u8>> = before.into_iter().map(|(bytes, _)| bytes).collect();
@@ -90,9 +94,12 @@ async fn keeps_ids(server: &Server, name: &str, forward: &[Document]) -> Result<
         // One that was written between the two looks is there.
         let there = vec![doc! { "$match": { "_id": id.clone() } }, doc! { "$limit": 1 }];
         if !before.contains(&bytes) && run(server, name, there).await?.is_empty() {
-            return Err(Error::new(ErrorKind::Refused, "the pipeline changes `_id`, by which a document is found again")
-                .with("into", ejson::text(&id))
-                .hint("a rebuild with another `_id` is not there yet"));
+            return Err(Error::new(
+                ErrorKind::Refused,
+                "the pipeline changes `_id`, by which a document is found again",
+            )
+            .with("into", ejson::text(&id))
+            .hint("a rebuild with another `_id` is not there yet"));
         }
     }
     Ok(())
@@ -114,7 +121,8 @@ async fn counted(
     let found = run(server, name, stages).await?;
     let Some(found) = found.first() else { return Ok(None) };
     let first = |field: &str| found.get_array(field).cloned().unwrap_or_default();
-    let rows = first("count").first().and_then(Bson::as_document).and_then(|count| count.get("n")).map_or(0, number);
+    let rows =
+        first("count").first().and_then(Bson::as_document).and_then(|count| count.get("n")).map_or(0, number);
     if rows == 0 {
         return Ok(None);
     }

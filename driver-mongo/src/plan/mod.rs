@@ -31,8 +31,9 @@ pub async fn draft(server: &Server, request: &Request) -> Result<Draft> {
             shadow::draft(server, &subject, &asked).await
         }
         Request::Statement { .. } | Request::TakeBack { .. } => {
-            Err(Error::new(ErrorKind::Usage, "commands of MongoDB are not run yet")
-                .hint("`replank rebuild COLLECTION [--as options.json] [--pipeline transform.json]` is there"))
+            Err(Error::new(ErrorKind::Usage, "commands of MongoDB are not run yet").hint(
+                "`replank rebuild COLLECTION [--as options.json] [--pipeline transform.json]` is there",
+            ))
         }
     }
 }
@@ -52,8 +53,11 @@ impl Subject {
         match collection.kind.as_str() {
             "collection" => {}
             kind => {
-                return Err(Error::new(ErrorKind::Refused, format!("`{name}` is a {kind}, and no plain collection"))
-                    .hint("a view is changed by `collMod`, and of a time series a new one is made"));
+                return Err(Error::new(
+                    ErrorKind::Refused,
+                    format!("`{name}` is a {kind}, and no plain collection"),
+                )
+                .hint("a view is changed by `collMod`, and of a time series a new one is made"));
             }
         }
         Ok(Self {
@@ -65,8 +69,12 @@ impl Subject {
     }
 
     fn table_facts(&self) -> TableFacts {
-        let mut dependants: Vec<String> =
-            self.collection.indexes.iter().map(|index| format!("index {}", inspect::index_name(index))).collect();
+        let mut dependants: Vec<String> = self
+            .collection
+            .indexes
+            .iter()
+            .map(|index| format!("index {}", inspect::index_name(index)))
+            .collect();
         if self.collection.options.contains_key("validator") {
             dependants.push("validator".to_owned());
         }

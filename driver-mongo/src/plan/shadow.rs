@@ -9,6 +9,7 @@ use super::{Subject, described, evidence};
 use crate::capability::{self, Capabilities};
 use crate::collation::Collation;
 use crate::connect::Server;
+use crate::lint::Facts;
 use crate::spec::{Side, Spec, Stored, stored};
 use crate::{ejson, transform};
 
@@ -16,8 +17,15 @@ use crate::{ejson, transform};
 const FENCE_MS: u64 = 150;
 
 /// Options that a new shape may have.
-const OPTIONS: [&str; 7] =
-    ["validator", "validationLevel", "validationAction", "storageEngine", "indexOptionDefaults", "changeStreamPreAndPostImages", "collation"];
+const OPTIONS: [&str; 7] = [
+    "validator",
+    "validationLevel",
+    "validationAction",
+    "storageEngine",
+    "indexOptionDefaults",
+    "changeStreamPreAndPostImages",
+    "collation",
+];
 
 /// What a person asked for.
 pub struct Asked<'a> {
@@ -43,7 +51,9 @@ pub async fn draft(server: &Server, subject: &Subject, asked: &Asked<'_>) -> Res
     let forward = asked.pipeline.map(transform::parse).transpose()?;
     let backward = asked.reverse_pipeline.map(transform::parse).transpose()?;
     if forward.is_none() && backward.is_some() {
-        return Err(Error::new(ErrorKind::Usage, "there is a way back without a way forward").hint("add --pipeline"));
+        return Err(
+            Error::new(ErrorKind::Usage, "there is a way back without a way forward").hint("add --pipeline")
+        );
     }
     // Without a pipeline documents stay as they are, both ways.
     let backward = if forward.is_none() { Some(Vec::new()) } else { backward };
@@ -64,8 +74,10 @@ pub async fn draft(server: &Server, subject: &Subject, asked: &Asked<'_>) -> Res
     candidate.spec = spec.write()?;
     candidate.impossible = unsuitable(subject, &spec, &found);
     if backward.is_none() {
-        candidate.no_way_back =
-            Some("--reverse-pipeline says nothing of how a document of the new shape becomes one of the old".to_owned());
+        candidate.no_way_back = Some(
+            "--reverse-pipeline says nothing of how a document of the new shape becomes one of the old"
+                .to_owned(),
+        );
     }
     Ok(Draft {
         statement: statement(subject, asked),
@@ -74,14 +86,18 @@ pub async fn draft(server: &Server, subject: &Subject, asked: &Asked<'_>) -> Res
         table: subject.table_facts(),
         candidates: vec![candidate],
         evidence,
-        driver_facts: serde_json::json!({ "waits_for_transactions": found.waits_for_transactions }),
+        driver_facts: serde_json::json!(Facts {
+            missing: found.missing.clone(),
+            transactions_pass: !found.waits_for_transactions,
+        }),
     })
 }
 
 /// The rebuild as it is written in records, the files' contents with it.
 fn statement(subject: &Subject, asked: &Asked<'_>) -> String {
     let mut statement = format!("REBUILD {}", subject.id.name);
-    let parts = [("AS", asked.shape), ("PIPELINE", asked.pipeline), ("REVERSE PIPELINE", asked.reverse_pipeline)];
+    let parts =
+        [("AS", asked.shape), ("PIPELINE", asked.pipeline), ("REVERSE PIPELINE", asked.reverse_pipeline)];
     for (word, text) in parts {
         if let Some(value) = text.and_then(|text| ejson::parse(text).ok()) {
             statement.push_str(&format!(" {word} {}", ejson::text(&value)));
@@ -95,7 +111,9 @@ fn changes(spec: &Spec, forward: &[Document]) -> Vec<String> {
     if spec.old.options != spec.new.options {
         changes.push(format!("options become {}", described(&spec.new.options.0)));
     }
-    changes.extend(forward.iter().map(|stage| format!("each document goes through {}", ejson::document_text(stage))));
+    changes.extend(
+        forward.iter().map(|stage| format!("each document goes through {}", ejson::document_text(stage))),
+    );
     if changes.is_empty() {
         changes.push("every document is written anew, as it is".to_owned());
     }
@@ -110,11 +128,17 @@ fn options(text: &str, name: &str) -> Result<Document> {
     if let Some(Bson::String(created)) = options.remove("create")
         && created != name
     {
-        return Err(Error::new(ErrorKind::Usage, format!("the new shape is that of `{created}`, and not of `{name}`")));
+        return Err(Error::new(
+            ErrorKind::Usage,
+            format!("the new shape is that of `{created}`, and not of `{name}`"),
+        ));
     }
     if let Some(unknown) = options.keys().find(|option| !OPTIONS.contains(&option.as_str())) {
-        return Err(Error::new(ErrorKind::Refused, format!("a rebuild into a collection with `{unknown}` is not there yet"))
-            .hint(format!("it takes {}", OPTIONS.join(", "))));
+        return Err(Error::new(
+            ErrorKind::Refused,
+            format!("a rebuild into a collection with `{unknown}` is not there yet"),
+        )
+        .hint(format!("it takes {}", OPTIONS.join(", "))));
     }
     Ok(options)
 }

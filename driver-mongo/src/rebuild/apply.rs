@@ -9,10 +9,9 @@ use replank_core::driver::Applied;
 use replank_core::value::Change;
 use replank_core::{ErrorKind, Result};
 
-use super::{Core, Target, copy};
+use super::{Core, Target};
 use crate::capability::transaction;
-use crate::error::{from_mongo, is_duplicate};
-use crate::inspect;
+use crate::error::{duplicate_at, from_mongo};
 use crate::key;
 use crate::state::check_token;
 
@@ -39,10 +38,6 @@ async fn attempt(
     changes: &[Change],
     left_out: &BTreeSet<String>,
 ) -> Result<Option<String>> {
-    // An insert into a name that is not there makes a collection of it.
-    if !inspect::exists(&core.server, &target.name).await? {
-        return Err(copy::fenced(&target.name));
-    }
     let mut session = core.server.session().await?;
     session.start_transaction().with_options(transaction()).await.map_err(from_mongo)?;
     match within(core, target, changes, left_out, &mut session).await {
@@ -72,25 +67,27 @@ async fn within(
     let ids = key::decode_all(changes.iter().map(|change| &change.key))?;
     let now = read(core, core.live(), &ids, &target.pipeline, session).await?;
     let written = core.collection(&target.name).clone_with_type::<RawDocumentBuf>();
-    written
-        .delete_many(doc! { "_id": { "$in": &ids } })
-        .session(&mut *session)
-        .await
-        .map_err(from_mongo)?;
+    written.delete_many(doc! { "_id": { "$in": &ids } }).session(&mut *session).await.map_err(from_mongo)?;
+    let mut keys = Vec::new();
+    let mut documents = Vec::new();
     for document in now {
-        let id = id_of(&document)?;
-        let key = key::encode(&id)?.0;
-        if left_out.contains(&key) {
-            continue;
-        }
-        let inserted = written.insert_one(document).bypass_document_validation(true).session(&mut *session).await;
-        match inserted {
-            Ok(_) => {}
-            Err(error) if is_duplicate(&error) => return Ok(Some(key)),
-            Err(error) => return Err(from_mongo(error)),
+        let key = key::encode(&id_of(&document)?)?.0;
+        if !left_out.contains(&key) {
+            keys.push(key);
+            documents.push(document);
         }
     }
-    Ok(None)
+    if documents.is_empty() {
+        return Ok(None);
+    }
+    let inserting = written.insert_many(&documents).bypass_document_validation(true).session(&mut *session);
+    match inserting.await {
+        Ok(_) => Ok(None),
+        Err(error) => match duplicate_at(&error).and_then(|at| keys.get(at)) {
+            Some(key) => Ok(Some(key.clone())),
+            None => Err(from_mongo(error)),
+        },
+    }
 }
 
 /// The documents of some keys, through a pipeline, as the session sees them.
@@ -116,7 +113,8 @@ pub async fn read(
 /// A document's `_id`.
 pub fn id_of(document: &RawDocumentBuf) -> Result<Bson> {
     let broken = |error: bson::error::Error| {
-        replank_core::Error::new(ErrorKind::Server, "a document that the server sent cannot be read").caused_by(error)
+        replank_core::Error::new(ErrorKind::Server, "a document that the server sent cannot be read")
+            .caused_by(error)
     };
     match document.get("_id").map_err(broken)? {
         Some(id) => Bson::try_from(id).map_err(broken),

@@ -102,16 +102,18 @@ async fn both(
 /// Of all fields in order, `_id` first: where a server puts it when it stores a document.
 fn digest(document: &RawDocumentBuf) -> Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
-    let is_first = document.iter_elements().next().is_some_and(|first| {
-        first.is_ok_and(|first| first.key().as_str() == "_id")
-    });
+    let is_first = document
+        .iter_elements()
+        .next()
+        .is_some_and(|first| first.is_ok_and(|first| first.key().as_str() == "_id"));
     if is_first {
         hasher.update(document.as_bytes());
         return Ok(hasher.finalize());
     }
     let mut ordered = RawDocumentBuf::new();
     let broken = |error: bson::error::Error| {
-        replank_core::Error::new(replank_core::ErrorKind::Server, "a document cannot be read").caused_by(error)
+        replank_core::Error::new(replank_core::ErrorKind::Server, "a document cannot be read")
+            .caused_by(error)
     };
     for wanted in [true, false] {
         for element in document.iter() {

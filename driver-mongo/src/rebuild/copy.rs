@@ -61,12 +61,10 @@ pub async fn copy(core: &Core, bounds: &Bounds) -> Result<Copied> {
 
 /// Documents in a range, by the index of `_id` alone.
 async fn counted(core: &Core, name: &str, filter: &Document) -> Result<u64> {
-    let stages = vec![
-        doc! { "$match": filter.clone() },
-        doc! { "$project": { "_id": 1 } },
-        doc! { "$count": "n" },
-    ];
-    let found = core.collection(name).aggregate(stages).hint(mongodb::options::Hint::Keys(doc! { "_id": 1 })).await;
+    let stages =
+        vec![doc! { "$match": filter.clone() }, doc! { "$project": { "_id": 1 } }, doc! { "$count": "n" }];
+    let found =
+        core.collection(name).aggregate(stages).hint(mongodb::options::Hint::Keys(doc! { "_id": 1 })).await;
     let found: Vec<Document> = found.map_err(from_mongo)?.try_collect().await.map_err(from_mongo)?;
     Ok(found.first().and_then(|found| found.get("n")).map_or(0, number))
 }
@@ -76,4 +74,3 @@ pub fn fenced(name: &str) -> Error {
     Error::new(ErrorKind::Fenced, format!("there is no collection `{name}`"))
         .hint("another runner took over, or removed it; `replank status` shows who")
 }
-

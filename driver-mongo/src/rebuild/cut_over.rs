@@ -5,15 +5,13 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bson::{Document, doc};
-use replank_core::driver::{
-    Applied, Compared, CutOver, Holder, Owner, Revision, SwapGuard, SwapOutcome,
-};
+use replank_core::driver::{Applied, Compared, CutOver, Holder, Owner, Revision, SwapGuard, SwapOutcome};
 use replank_core::run::{Direction, Run};
 use replank_core::value::{Change, Key, Position};
 use replank_core::{Error, ErrorKind, Result};
 use tokio::sync::Mutex;
 
-use super::guard::{self, FENCE_BUDGET};
+use super::guard;
 use super::{Core, Handle, apply, compare, log, prepare, tail};
 use crate::connect::majority_document;
 use crate::holders;
@@ -37,13 +35,13 @@ impl CutOver for Handle {
         guard::raise(&core, &incoming.name, budget).await?;
         let stage = Arc::new(Mutex::new(Stage::Fenced));
         let guard = Guard {
-            deadline: Instant::now() + FENCE_BUDGET,
+            deadline: Instant::now() + guard::stands_for(budget),
             stage: Arc::clone(&stage),
             incoming: (incoming.role, incoming.name),
             core: Arc::clone(&core),
             head: None,
         };
-        tokio::spawn(lift_after(core, stage, FENCE_BUDGET));
+        tokio::spawn(lift_after(core, stage, guard::stands_for(budget)));
         // Somebody who took over between the look and the fence finds it in the records, and takes it away.
         guard.core.check_token().await?;
         Ok(Box::new(guard))
@@ -131,12 +129,13 @@ async fn swapped(core: &Core) -> Result<()> {
             core.objects.put(&core.server, ObjectRole::Identity, core.live(), extra).await?;
         }
     }
-    let incoming = match core.job.direction {
-        Direction::Forward => ObjectRole::Shadow,
-        Direction::Reverse => ObjectRole::Retired,
+    let (incoming, side) = match core.job.direction {
+        Direction::Forward => (ObjectRole::Shadow, &core.spec.new),
+        Direction::Reverse => (ObjectRole::Retired, &core.spec.old),
     };
     core.objects.remove(&core.server, incoming).await?;
     guard::lift(core).await?;
+    prepare::keep_options(core, side).await?;
     tail::settle(core).await
 }
 
@@ -180,8 +179,7 @@ impl Guard {
         if *self.stage.lock().await == Stage::Fenced && Instant::now() < self.deadline {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::LockTimeout, "writes could not be refused for any longer")
-            .with("after", format!("{} ms", FENCE_BUDGET.as_millis())))
+        Err(Error::new(ErrorKind::LockTimeout, "writes could not be refused for any longer"))
     }
 
     /// The rename, and what the server says of it.
@@ -255,7 +253,10 @@ impl SwapGuard for Guard {
         let stage = Arc::clone(&self.stage);
         let mut stage = stage.lock().await;
         if *stage == Stage::Over || Instant::now() >= self.deadline {
-            return SwapOutcome::NotDone(Error::new(ErrorKind::LockTimeout, "writes could not be refused for any longer"));
+            return SwapOutcome::NotDone(Error::new(
+                ErrorKind::LockTimeout,
+                "writes could not be refused for any longer",
+            ));
         }
         if let Err(error) = self.core.check_token().await {
             return SwapOutcome::NotDone(error);
@@ -268,7 +269,8 @@ impl SwapGuard for Guard {
             }
             // An answer in time: it was not done.
             Err(error) => {
-                let kind = if error.kind() == ErrorKind::Retry { ErrorKind::LockTimeout } else { error.kind() };
+                let kind =
+                    if error.kind() == ErrorKind::Retry { ErrorKind::LockTimeout } else { error.kind() };
                 return SwapOutcome::NotDone(Error::new(kind, error.message().to_owned()).caused_by(error));
             }
         }

@@ -53,7 +53,8 @@ async fn rename(core: &Core, from: &str, to: &str) -> Result<()> {
 
 /// Removes what statements of older tokens have made of names that are gone.
 pub async fn strays(core: &Core) -> Result<()> {
-    let kept: Vec<String> = core.objects.all(&core.server).await?.into_iter().map(|object| object.name).collect();
+    let kept: Vec<String> =
+        core.objects.all(&core.server).await?.into_iter().map(|object| object.name).collect();
     for name in own_collections(core).await? {
         if !kept.contains(&name) && name != core.log() {
             core.collection(&name).drop().await.map_err(crate::error::from_mongo)?;
@@ -83,8 +84,7 @@ async fn end_own(core: &Core) {
         Err(error) => return tracing::debug!(%error, "running statements cannot be listed"),
     };
     let batch = reply.get_document("cursor").ok().and_then(|cursor| cursor.get_array("firstBatch").ok());
-    let operations: Vec<&Document> =
-        batch.into_iter().flatten().filter_map(Bson::as_document).collect();
+    let operations: Vec<&Document> = batch.into_iter().flatten().filter_map(Bson::as_document).collect();
     for operation in operations {
         if let Some(id) = operation.get("opid")
             && let Err(error) = core.server.admin(doc! { "killOp": 1, "op": id.clone() }).await

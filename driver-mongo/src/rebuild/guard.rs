@@ -6,17 +6,23 @@
 use std::time::Duration;
 
 use bson::{Document, doc};
+use replank_core::ident::TableId;
 use replank_core::{Error, ErrorKind, Result};
 
 use super::Core;
 use crate::connect::{Server, answer, majority_document};
 use crate::inspect::Collection;
-use crate::state::{Object, ObjectRole, Objects, fences, now_ms};
+use crate::state::{Object, ObjectRole, Objects, fences, now_ms, seize};
 
-/// The longest that a fence stands while its runner is alive. Writers who are refused notice half a second.
-pub const FENCE_BUDGET: Duration = Duration::from_millis(500);
+/// A swap has this at least: writers who are refused notice half a second, and a budget for locks that is shorter is about locks.
+const FENCE_BUDGET: Duration = Duration::from_millis(500);
 /// A runner that is alive takes its fence away within this, however slow the way to the server is. Chosen.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How long a fence stands while its runner is alive.
+pub fn stands_for(lock_budget: Duration) -> Duration {
+    lock_budget.max(FENCE_BUDGET)
+}
 
 /// What no document satisfies.
 fn closed() -> Document {
@@ -36,7 +42,7 @@ pub async fn raise(core: &Core, incoming: &str, wait: Duration) -> Result<()> {
     lift(core).await?;
     let live = Collection::expect(&core.server, core.live()).await?;
     let text = |option: &str, usual: &str| live.options.get_str(option).unwrap_or(usual).to_owned();
-    let until = now_ms(&core.server).await? + millis(wait) + millis(FENCE_BUDGET) + millis(GRACE);
+    let until = now_ms(&core.server).await? + millis(wait) + millis(stands_for(wait)) + millis(GRACE);
     let record = doc! {
         "database": core.server.database_name(),
         "validator": live.options.get_document("validator").cloned().unwrap_or_default(),
@@ -60,9 +66,12 @@ pub async fn raise(core: &Core, incoming: &str, wait: Duration) -> Result<()> {
             ErrorKind::ConnectionLost => Err(error),
             ErrorKind::Retry => {
                 lift(core).await?;
-                Err(Error::new(ErrorKind::LockTimeout, format!("writes to `{}` could not be stopped in time", core.job.table))
-                    .with("waited", format!("{} ms", wait.as_millis()))
-                    .caused_by(error))
+                Err(Error::new(
+                    ErrorKind::LockTimeout,
+                    format!("writes to `{}` could not be stopped in time", core.job.table),
+                )
+                .with("waited", format!("{} ms", wait.as_millis()))
+                .caused_by(error))
             }
             _ => {
                 lift(core).await?;
@@ -73,7 +82,10 @@ pub async fn raise(core: &Core, incoming: &str, wait: Duration) -> Result<()> {
     let raised = Collection::expect(&core.server, core.live()).await?;
     if raised.options.get_document("validator").ok() != Some(&closed()) {
         lift(core).await?;
-        return Err(Error::new(ErrorKind::Refused, "the server says that writes are refused, and has no such validator"));
+        return Err(Error::new(
+            ErrorKind::Refused,
+            "the server says that writes are refused, and has no such validator",
+        ));
     }
     Ok(())
 }
@@ -123,7 +135,7 @@ fn text<'a>(fence: &'a Object, field: &str) -> Result<&'a str> {
 }
 
 /// Takes away every fence whose time is over: its runner is dead, or cannot reach the server. A rename of that runner's that comes
-/// late must not find its collection any more (R5), so that gets another name first.
+/// late must not find its collection any more (R5), so that gets another name first, and its token is no longer the newest.
 ///
 /// Answers with the collections that can be written again.
 pub async fn mend(server: &Server) -> Result<Vec<String>> {
@@ -138,6 +150,8 @@ pub async fn mend(server: &Server) -> Result<Vec<String>> {
             continue;
         }
         let objects = Objects::new(&run);
+        let table = TableId { schema: Some(text(&fence, "database")?.to_owned()), name: fence.name.clone() };
+        seize(server, &table).await?;
         hold_back(server, &objects, &fence).await?;
         put_back(server, &objects, &fence).await?;
         mended.push(fence.name.clone());
@@ -148,7 +162,8 @@ pub async fn mend(server: &Server) -> Result<Vec<String>> {
 async fn hold_back(server: &Server, objects: &Objects, fence: &Object) -> Result<()> {
     let (database, incoming) = (text(fence, "database")?, text(fence, "incoming")?);
     for object in objects.all(server).await? {
-        let is_incoming = matches!(object.role, ObjectRole::Shadow | ObjectRole::Retired) && object.name == incoming;
+        let is_incoming =
+            matches!(object.role, ObjectRole::Shadow | ObjectRole::Retired) && object.name == incoming;
         if !is_incoming {
             continue;
         }
@@ -167,4 +182,3 @@ async fn hold_back(server: &Server, objects: &Objects, fence: &Object) -> Result
     }
     Ok(())
 }
-

@@ -63,8 +63,11 @@ pub async fn build(core: &Core, name: &str) -> Result<IndexBuild> {
     if there.iter().any(|other| prepare::same_index(other, &index)) {
         return Ok(IndexBuild::Built);
     }
-    Err(Error::new(ErrorKind::Server, format!("the server says that index `{}` is built, and has another one or none", index_name(&index)))
-        .with("wanted", crate::ejson::document_text(&index)))
+    Err(Error::new(
+        ErrorKind::Server,
+        format!("the server says that index `{}` is built, and has another one or none", index_name(&index)),
+    )
+    .with("wanted", crate::ejson::document_text(&index)))
 }
 
 /// The documents of a collection that collide under a unique index.
@@ -129,9 +132,8 @@ async fn groups(
     let collection = core.collection(name);
     let mut finding = collection.aggregate(stages).allow_disk_use(true);
     if let Ok(collation) = index.get_document("collation") {
-        let collation = bson::deserialize_from_document(collation.clone()).map_err(|error| {
-            Error::new(ErrorKind::Server, "a collation cannot be read").caused_by(error)
-        })?;
+        let collation = bson::deserialize_from_document(collation.clone())
+            .map_err(|error| Error::new(ErrorKind::Server, "a collation cannot be read").caused_by(error))?;
         finding = finding.collation(collation);
     }
     finding.await.map_err(from_mongo)?.try_collect().await.map_err(from_mongo)

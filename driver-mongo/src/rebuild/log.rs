@@ -3,7 +3,7 @@
 //! A change stream says how far it is by the events that it hands out, and on a database in which nobody writes it may say
 //! nothing for ten seconds. A write of our own is in it at once, behind everything that was committed before.
 
-use bson::{Bson, doc};
+use bson::doc;
 use mongodb::options::ReturnDocument;
 use replank_core::value::Position;
 use replank_core::{Error, ErrorKind, Result};
@@ -33,13 +33,9 @@ pub async fn head(core: &Core) -> Result<Position> {
             .hint("somebody removed it: abort the run, and begin again")
     })?;
     let time = session.operation_time().ok_or_else(|| {
-        Error::new(ErrorKind::Server, "the server does not say at what time it wrote").hint("is it a replica set?")
+        Error::new(ErrorKind::Server, "the server does not say at what time it wrote")
+            .hint("is it a replica set?")
     })?;
     let mark = marked.get("n").map_or(0, number);
     Ok(Place { time, mark, token: None }.write())
-}
-
-/// The count of an event's document; `None` where it is not the mark's.
-pub fn is_mark(id: Option<&Bson>) -> bool {
-    id.and_then(Bson::as_str) == Some(MARK)
 }

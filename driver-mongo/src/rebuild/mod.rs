@@ -136,9 +136,11 @@ impl Core {
                 Ok(all)
             }
             Direction::Reverse => {
-                let backward = self.spec.backward.as_deref().ok_or_else(|| {
-                    Error::new(ErrorKind::Refused, "this change has no way back")
-                })?;
+                let backward = self
+                    .spec
+                    .backward
+                    .as_deref()
+                    .ok_or_else(|| Error::new(ErrorKind::Refused, "this change has no way back"))?;
                 Ok(vec![target(ObjectRole::Retired, documents(backward), &self.spec.old)])
             }
         }

@@ -9,7 +9,7 @@ use crate::connect::{answer, majority_document};
 use crate::error::from_mongo;
 use crate::inspect::{self, Collection, index_name};
 use crate::rebuild::log::MARK;
-use crate::spec::documents;
+use crate::spec::{Side, documents};
 use crate::state::ObjectRole;
 
 /// Makes the collections that are written, empty and without indexes, and the one that tells where the oplog is.
@@ -59,6 +59,39 @@ fn as_planned(target: &Target<'_>, made: &Collection) -> Result<()> {
         .with("planned", crate::ejson::document_text(&target.side.options.0))
         .with("made", crate::ejson::document_text(&made.options))
         .hint("this server does not keep such an option; leave it out of the new shape"))
+}
+
+/// Reads back what a collection is after its swap. Not every server keeps the options of a collection that it renames; those that
+/// `collMod` sets are set again.
+///
+/// # Errors
+/// [`ErrorKind::Server`] where they are not kept even then.
+pub async fn keep_options(core: &Core, side: &Side) -> Result<()> {
+    let planned = normal(&side.options.0);
+    let differs = async || -> Result<bool> {
+        let live = Collection::expect(&core.server, core.live()).await?;
+        Ok(normal(&live.options) != planned)
+    };
+    if !differs().await? {
+        return Ok(());
+    }
+    let mut command = doc! { "collMod": core.live() };
+    for option in ["validator", "validationLevel", "validationAction", "changeStreamPreAndPostImages"] {
+        if let Some(value) = planned.get(option) {
+            command.insert(option, value.clone());
+        }
+    }
+    command.insert("writeConcern", majority_document());
+    answer(core.server.database().run_command(command).await)?;
+    if differs().await? {
+        return Err(Error::new(
+            ErrorKind::Server,
+            format!("`{}` does not have the options that it is to have", core.job.table),
+        )
+        .with("wanted", crate::ejson::document_text(&planned))
+        .hint("set them by collMod; every document is as it should be"));
+    }
+    Ok(())
 }
 
 /// Options as they mean the same: an empty validator is none, and the levels that it would have say nothing.
@@ -131,7 +164,8 @@ fn loose(value: &bson::Bson) -> String {
         Bson::Int64(number) => (*number as f64).to_string(),
         Bson::Double(number) => number.to_string(),
         Bson::Document(document) => {
-            let fields: Vec<String> = document.iter().map(|(name, value)| format!("{name}:{}", loose(value))).collect();
+            let fields: Vec<String> =
+                document.iter().map(|(name, value)| format!("{name}:{}", loose(value))).collect();
             format!("{{{}}}", fields.join(","))
         }
         Bson::Array(items) => format!("[{}]", items.iter().map(loose).collect::<Vec<_>>().join(",")),
@@ -140,10 +174,8 @@ fn loose(value: &bson::Bson) -> String {
 }
 
 fn changed(core: &Core, what: &str) -> Error {
-    Error::new(ErrorKind::ForeignDdl, format!("somebody changed `{}`: {what}", core.job.table)).hint(format!(
-        "`replank abort {}` and begin again with the collection as it is now",
-        core.job.run
-    ))
+    Error::new(ErrorKind::ForeignDdl, format!("somebody changed `{}`: {what}", core.job.table))
+        .hint(format!("`replank abort {}` and begin again with the collection as it is now", core.job.run))
 }
 
 #[cfg(test)]
@@ -163,7 +195,10 @@ mod tests {
     #[test]
     fn options_that_mean_the_same_are_the_same() {
         let nothing = doc! {};
-        assert_eq!(normal(&doc! { "validator": {}, "validationLevel": "off", "validationAction": "error" }), nothing);
+        assert_eq!(
+            normal(&doc! { "validator": {}, "validationLevel": "off", "validationAction": "error" }),
+            nothing
+        );
         let validator = doc! { "validator": { "a": 1 } };
         let said = doc! { "validationAction": "error", "validator": { "a": 1 }, "validationLevel": "strict" };
         assert_eq!(normal(&said), validator);

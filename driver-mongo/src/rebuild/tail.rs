@@ -60,10 +60,13 @@ pub async fn settle(core: &Core) -> Result<()> {
         return Ok(());
     }
     let keys: Vec<String> = seen.passed.iter().take(5).cloned().collect();
-    Err(Error::new(ErrorKind::Mismatch, "documents were written to the old collection although writes were refused")
-        .with("documents", seen.passed.len())
-        .with("first", keys.join(", "))
-        .hint("who writes with bypassDocumentValidation? these documents have to be looked at by a person"))
+    Err(Error::new(
+        ErrorKind::Mismatch,
+        "documents were written to the old collection although writes were refused",
+    )
+    .with("documents", seen.passed.len())
+    .with("first", keys.join(", "))
+    .hint("who writes with bypassDocumentValidation? these documents have to be looked at by a person"))
 }
 
 #[derive(Default)]
@@ -81,7 +84,10 @@ impl Seen {
         loop {
             let Some(event) = stream.next(Duration::from_millis(500)).await? else {
                 if asked.elapsed() > PATIENCE {
-                    return Err(Error::new(ErrorKind::Server, "the change stream does not come to what was just written"));
+                    return Err(Error::new(
+                        ErrorKind::Server,
+                        "the change stream does not come to what was just written",
+                    ));
                 }
                 continue;
             };

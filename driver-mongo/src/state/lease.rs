@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bson::{Document, doc};
 use mongodb::ClientSession;
+use mongodb::options::ReturnDocument;
 use replank_core::driver::{Lease, LeaseHolder, state::overtaken};
 use replank_core::ident::{Fence, TableId};
 use replank_core::{Error, ErrorKind, Result};
@@ -94,11 +95,34 @@ pub async fn take(
     if !taken {
         return Ok(None);
     }
-    records(server, "runs")
-        .update_many(doc! { "table": &name }, doc! { "$max": { "token": signed(next.0) } })
+    hand_over(server, &name, next).await?;
+    Ok(Some(next))
+}
+
+/// Takes the lease from whoever has it, for nobody: all that one still sends is under an older token.
+pub async fn seize(server: &Server, table: &TableId) -> Result<()> {
+    let name = table.to_string();
+    let taken = records(server, "leases")
+        .find_one_and_update(
+            doc! { "_id": &name },
+            doc! { "$inc": { "token": 1_i64 }, "$set": { "holder": null, "expires_ms": 0_i64 } },
+        )
+        .return_document(ReturnDocument::After)
         .await
         .map_err(from_mongo)?;
-    Ok(Some(next))
+    match taken {
+        Some(lease) => hand_over(server, &name, of(&lease)?).await,
+        None => Ok(()),
+    }
+}
+
+/// From here on only saves under this token find the runs of a table.
+async fn hand_over(server: &Server, table: &str, token: Fence) -> Result<()> {
+    records(server, "runs")
+        .update_many(doc! { "table": table }, doc! { "$max": { "token": signed(token.0) } })
+        .await
+        .map_err(from_mongo)
+        .map(|_| ())
 }
 
 /// Puts the expiry off.

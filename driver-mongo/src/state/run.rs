@@ -58,8 +58,7 @@ pub async fn all(server: &Server) -> Result<Vec<Run>> {
 
 /// Replaces a run, if its revision and the token are still these.
 pub async fn save(server: &Server, run: &Run, expected: Revision, token: Fence) -> Result<Revision> {
-    let filter =
-        doc! { "_id": run.id.as_str(), "revision": signed(expected.0), "token": signed(token.0) };
+    let filter = doc! { "_id": run.id.as_str(), "revision": signed(expected.0), "token": signed(token.0) };
     let update = doc! {
         "$set": { "state": run.state.word(), "body": text(run)? },
         "$inc": { "revision": 1_i64 },

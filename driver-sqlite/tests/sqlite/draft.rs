@@ -199,16 +199,29 @@ async fn a_shape_may_be_given_whole() {
     .await;
     let mut application = database.connect().await;
     let shape = "CREATE TABLE t (b INT, c TEXT NOT NULL DEFAULT 'c', a INTEGER, id INTEGER NOT NULL, PRIMARY KEY (id)) WITHOUT ROWID";
-    let mut rig =
-        Rig::of(&database, &Request::Rebuild { table: "t".into(), shape: Some(shape.into()), pipeline: None, reverse_pipeline: None, capture: None })
-            .await;
+    let mut rig = Rig::of(
+        &database,
+        &Request::Rebuild {
+            table: "t".into(),
+            shape: Some(shape.into()),
+            pipeline: None,
+            reverse_pipeline: None,
+            capture: None,
+        },
+    )
+    .await;
     rig.copy(1).await;
     rig.swap().await;
     assert_eq!(texts(&mut application, "SELECT b || c || a || id FROM t").await, ["2c51"]);
     assert_eq!(texts(&mut application, "SELECT sql FROM sqlite_schema WHERE name = 't'").await, [shape]);
     let session = database.session().await;
-    let request =
-        Request::Rebuild { table: "t".into(), shape: Some("CREATE TABLE u (id)".into()), pipeline: None, reverse_pipeline: None, capture: None };
+    let request = Request::Rebuild {
+        table: "t".into(),
+        shape: Some("CREATE TABLE u (id)".into()),
+        pipeline: None,
+        reverse_pipeline: None,
+        capture: None,
+    };
     assert_eq!(session.draft(&request).await.expect_err("another name").kind(), ErrorKind::Usage);
 }
 

@@ -37,8 +37,17 @@ async fn adversarial_keys_and_values_survive() {
     // Not `quote`, which ends at a NUL.
     let columns = ["typeof(a)", "hex(a)", "typeof(b)", "hex(b)", "v"];
     let before = contents(&mut application, "t", &columns).await;
-    let mut rig =
-        Rig::of(&database, &Request::Rebuild { table: "t".into(), shape: None, pipeline: None, reverse_pipeline: None, capture: None }).await;
+    let mut rig = Rig::of(
+        &database,
+        &Request::Rebuild {
+            table: "t".into(),
+            shape: None,
+            pipeline: None,
+            reverse_pipeline: None,
+            capture: None,
+        },
+    )
+    .await;
     assert_eq!(keys(&rig.copy(2).await), [] as [&str; 0]);
     // Every row changes, and goes through the log.
     execute(&mut application, "UPDATE t SET v = v").await;
@@ -267,8 +276,17 @@ async fn a_table_with_everything_is_rebuilt_as_it_is() {
     let before = (texts(&mut application, described).await, texts(&mut application, pragmas).await);
     let columns = ["id", "part", "price", "total", "label", "p"];
     let rows = contents(&mut application, "t", &columns).await;
-    let mut rig =
-        Rig::of(&database, &Request::Rebuild { table: "T".into(), shape: None, pipeline: None, reverse_pipeline: None, capture: None }).await;
+    let mut rig = Rig::of(
+        &database,
+        &Request::Rebuild {
+            table: "T".into(),
+            shape: None,
+            pipeline: None,
+            reverse_pipeline: None,
+            capture: None,
+        },
+    )
+    .await;
     rig.copy(1).await;
     // The same key in another case, and a key change that only changes the case.
     execute(&mut application, "UPDATE t SET price = 5 WHERE id = 'A'; UPDATE t SET id = 'C' WHERE id = 'c'")

@@ -37,8 +37,11 @@ pub fn replank(args: &[&str]) -> Command {
     command.args(args).env_remove("DATABASE_URL").env_remove("REPLANK_KILL_AT").env("NO_COLOR", "1");
     command.stdin(Stdio::null());
     // Tests share a server, and each keeps its records apart: `last` is its own last run.
-    if let Some(database) = args.iter().find_map(|arg| arg.strip_prefix("mysql://")?.split(['/', '?']).nth(1))
-    {
+    let database = |arg: &&str| {
+        let rest = arg.strip_prefix("mysql://").or_else(|| arg.strip_prefix("mongodb://"))?;
+        rest.split(['/', '?']).nth(1).map(ToOwned::to_owned)
+    };
+    if let Some(database) = args.iter().find_map(database) {
         command.env("REPLANK_STATE_NAME", format!("_replank_{database}"));
     }
     command

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
-use mongodb::bson::{Document, RawDocumentBuf};
+use mongodb::bson::{Document, RawDocumentBuf, doc};
 use mongodb::error::Result;
 use mongodb::options::{Acknowledgment, ClientOptions, ReadConcern, WriteConcern};
 use mongodb::{Client, Database};
@@ -38,6 +38,11 @@ pub async fn connect(url: &str) -> Database {
 pub async fn command(database: &Database, command: Document) -> Result<Document> {
     let name = command.keys().next().cloned().unwrap_or_default();
     within(&name, database.run_command(command)).await
+}
+
+/// Whether it is SecantusDB, which does not do all that MongoDB does: `server_alone` has what it does otherwise.
+pub async fn is_secantus(database: &Database) -> bool {
+    command(database, doc! { "buildInfo": 1 }).await.expect("answered").contains_key("secantusVersion")
 }
 
 /// All documents of a collection, in the order of their bytes: two collections that hold the same answer the same. In

@@ -33,7 +33,12 @@ impl Mongo {
         Self { database }
     }
 
-    async fn try_write(&self, table: &TableId, writes: &[Write], session: &mut ClientSession) -> mongodb::error::Result<()> {
+    async fn try_write(
+        &self,
+        table: &TableId,
+        writes: &[Write],
+        session: &mut ClientSession,
+    ) -> mongodb::error::Result<()> {
         let collection = connect_with(session, &self.database.name).collection::<Document>(&table.name);
         session.start_transaction().await?;
         for write in writes {
@@ -50,7 +55,8 @@ impl Mongo {
                     collection.delete_one(doc! { "_id": *key }).session(&mut *session).await?;
                 }
                 Write::Rekey(key, new) => {
-                    let was = collection.find_one_and_delete(doc! { "_id": *key }).session(&mut *session).await?;
+                    let was =
+                        collection.find_one_and_delete(doc! { "_id": *key }).session(&mut *session).await?;
                     let mut document = was.expect("it is there");
                     document.insert("_id", *new);
                     collection.insert_one(document).session(&mut *session).await?;
@@ -163,7 +169,9 @@ async fn on_mongo_every_sentence_of_the_contract_holds() {
     let mut broken = Vec::new();
     for case in cases {
         let outcome = tokio::spawn(async move {
-            tokio::time::timeout(Duration::from_secs(60), (case.run)(&Mongo::new().await)).await.expect("in time");
+            tokio::time::timeout(Duration::from_secs(60), (case.run)(&Mongo::new().await))
+                .await
+                .expect("in time");
         })
         .await;
         if let Err(error) = outcome {

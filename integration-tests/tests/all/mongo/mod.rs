@@ -1,5 +1,16 @@
-//! MongoDB: what the test server does by itself.
+//! MongoDB: the collection as an application uses it, its writers, and what the test server does by itself.
 
+mod change;
+mod checks;
 mod collection;
 mod conformance;
+mod journal;
+mod load;
+mod oracle;
+mod orders;
+mod plan;
 mod server_alone;
+mod writer;
+
+pub use load::{Load, Settings};
+pub use orders::Orders;

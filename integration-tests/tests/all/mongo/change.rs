@@ -1,0 +1,108 @@
+//! The change that the tests make: a text becomes a number, and goes back.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use mongodb::bson::{Document, doc};
+use tempfile::NamedTempFile;
+
+use super::Settings;
+use super::collection::{command, documents, is_secantus};
+use super::orders::{COLLECTION, Orders};
+use crate::binary::{Ended, run_beside};
+
+const FORWARD: &str = r#"[{"$set": {"customer": {"$toInt": "$customer"}}}]"#;
+const BACKWARD: &str = r#"[{"$set": {"customer": {"$toString": "$customer"}}}]"#;
+/// Whoever tests on a server that lets transactions pass a fence says so, and writes without them.
+const WAIVER: &str = r#"waive=D323 reason="the writers of this test have no transactions""#;
+
+/// It writes every document of a collection anew to rename it, while writes are refused.
+const SLOW: &str = "3s";
+
+/// `replank rebuild`, with its files.
+pub struct Change {
+    forward: NamedTempFile,
+    backward: NamedTempFile,
+}
+
+impl Change {
+    /// The files of the change.
+    pub fn new() -> Self {
+        Self { forward: file(FORWARD), backward: file(BACKWARD) }
+    }
+
+    /// Begins it, with variables of the environment; `more` are further arguments.
+    pub async fn begin(&self, orders: &Orders, more: &[&str], environment: &[(&str, &str)]) -> Ended {
+        let url = orders.url();
+        let (forward, backward) = (path(&self.forward), path(&self.backward));
+        let mut args = vec!["rebuild", COLLECTION, "--pipeline", &forward, "--reverse-pipeline", &backward];
+        args.extend(["-t", &url, "--yes"]);
+        args.extend(more);
+        if is_secantus(&orders.connect().await).await {
+            args.extend(["-D", WAIVER, "--lock-budget", SLOW]);
+        }
+        run_beside(&args, environment).await
+    }
+}
+
+fn file(text: &str) -> NamedTempFile {
+    let mut file = NamedTempFile::new().expect("a file");
+    file.write_all(text.as_bytes()).expect("written");
+    file
+}
+
+fn path(file: &NamedTempFile) -> String {
+    file.path().to_str().expect("a path in UTF-8").to_owned()
+}
+
+/// Writers that a server's own weakness does not touch.
+pub async fn settings(orders: &Orders) -> Settings {
+    // SecantusDB looks at every document for each key that is asked for, in one thread: what is written faster than this is never
+    // caught up with.
+    let is_secantus = is_secantus(&orders.connect().await).await;
+    let pause = Duration::from_millis(if is_secantus { 400 } else { 8 });
+    Settings { transactions: !is_secantus, pause, ..Settings::default() }
+}
+
+/// Indexes of every kind that must be there afterwards, a validator among what is kept.
+pub async fn adorn(orders: &Orders) {
+    let database = orders.connect().await;
+    let indexes = doc! {
+        "createIndexes": COLLECTION,
+        "indexes": [
+            { "key": { "version": -1, "customer": 1 }, "name": "z then a" },
+            { "key": { "place.city": 1 }, "name": "city", "sparse": true },
+            { "key": { "amount": 1 }, "name": "large", "partialFilterExpression": { "amount": { "$gt": 100 } } },
+            { "key": { "note": 1 }, "name": "note", "collation": { "locale": "en", "strength": 2 } },
+        ],
+    };
+    command(&database, indexes).await.expect("built");
+    let validator = doc! {
+        "collMod": COLLECTION, "validator": { "customer": { "$exists": true } }, "validationLevel": "moderate",
+    };
+    command(&database, validator).await.expect("modified");
+}
+
+/// What the server says of the collection: its options, and its indexes.
+pub async fn definition(orders: &Orders) -> (Document, Vec<Document>) {
+    let database = orders.connect().await;
+    let listed = command(&database, doc! { "listCollections": 1, "filter": { "name": COLLECTION } }).await;
+    let mut indexes =
+        first_batch(&command(&database, doc! { "listIndexes": COLLECTION }).await.expect("listed"));
+    indexes.sort_by_key(|index| index.get_str("name").expect("a name").to_owned());
+    let entry = first_batch(&listed.expect("listed")).remove(0);
+    (entry.get_document("options").expect("options").clone(), indexes)
+}
+
+fn first_batch(reply: &Document) -> Vec<Document> {
+    let batch =
+        reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch")).expect("a batch");
+    batch.iter().map(|item| item.as_document().expect("a document").clone()).collect()
+}
+
+/// Nothing of a run is left in the database but what it was for.
+pub async fn assert_no_helpers(orders: &Orders) {
+    let names = orders.connect().await.list_collection_names().await.expect("listed");
+    assert_eq!(names, [COLLECTION]);
+    assert!(!documents(&orders.connect().await, COLLECTION).await.is_empty());
+}
