@@ -213,7 +213,8 @@ impl SwapGuard for Guard {
     async fn head(&mut self) -> Result<Position> {
         self.still_fenced().await?;
         let head = log::head(&self.core).await?;
-        self.head = Some(head.clone());
+        // What is applied and compared under the fence is what came up to the first one: a delete that comes later is the tail's.
+        self.head.get_or_insert_with(|| head.clone());
         Ok(head)
     }
 

@@ -1,6 +1,7 @@
 //! Removing what a run owns.
 
 use replank_core::Result;
+use replank_core::engine::boundary::{Boundary, reached};
 
 use super::{Core, fence, guard};
 use crate::error::from_mongo;
@@ -11,8 +12,11 @@ pub async fn discard(core: &Core) -> Result<()> {
     core.check_token().await?;
     guard::lift(core).await?;
     for name in fence::own_collections(core).await? {
+        reached(Boundary::DropBegun);
+        // Somebody may have taken over since the last one.
         core.check_token().await?;
         core.collection(&name).drop().await.map_err(from_mongo)?;
+        reached(Boundary::DropDone);
     }
     for role in [ObjectRole::Shadow, ObjectRole::Retired, ObjectRole::Log, ObjectRole::Tail] {
         core.objects.remove(&core.server, role).await?;

@@ -4,7 +4,7 @@ use bson::{Bson, Document, doc};
 use replank_core::ident::Fence;
 use replank_core::{ErrorKind, Result};
 
-use super::Core;
+use super::{Core, guard};
 use crate::connect::majority_document;
 use crate::inspect;
 use crate::state::{ObjectRole, check_token};
@@ -30,6 +30,8 @@ pub async fn fence(core: &Core, to: Fence) -> Result<()> {
             core.objects.put(&core.server, role, &name, object.extra).await?;
         }
     }
+    // What the one before may still send of its swap misses its name from here on: nobody need wait for its time to be over.
+    guard::lift(core).await?;
     strays(core).await
 }
 

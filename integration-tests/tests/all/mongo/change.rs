@@ -61,7 +61,7 @@ pub async fn settings(orders: &Orders) -> Settings {
     // caught up with.
     let is_secantus = is_secantus(&orders.connect().await).await;
     let pause = Duration::from_millis(if is_secantus { 400 } else { 8 });
-    Settings { transactions: !is_secantus, pause, ..Settings::default() }
+    Settings { transactions: !is_secantus, may_miss: is_secantus, pause, ..Settings::default() }
 }
 
 /// Indexes of every kind that must be there afterwards, a validator among what is kept.
@@ -91,7 +91,14 @@ pub async fn definition(orders: &Orders) -> (Document, Vec<Document>) {
         first_batch(&command(&database, doc! { "listIndexes": COLLECTION }).await.expect("listed"));
     indexes.sort_by_key(|index| index.get_str("name").expect("a name").to_owned());
     let entry = first_batch(&listed.expect("listed")).remove(0);
-    (entry.get_document("options").expect("options").clone(), indexes)
+    let mut options = entry.get_document("options").expect("options").clone();
+    // A validator that was taken away again may be left empty.
+    if options.get_document("validator").is_ok_and(Document::is_empty) {
+        for option in ["validator", "validationLevel", "validationAction"] {
+            options.remove(option);
+        }
+    }
+    (options, indexes)
 }
 
 fn first_batch(reply: &Document) -> Vec<Document> {

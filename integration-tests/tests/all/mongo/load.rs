@@ -26,6 +26,9 @@ pub struct Settings {
     /// The field that is set without the rest of its document. With `customer` the change may concern no other field:
     /// a document of the old shape with a customer of the new one is in neither.
     pub field: &'static str,
+    /// Whether a document that is there may be missed by a write: SecantusDB moves documents one by one when it renames a
+    /// collection, and finds nothing meanwhile. Such a document must still be what it was; nobody writes it again.
+    pub may_miss: bool,
 }
 
 impl Default for Settings {
@@ -36,6 +39,7 @@ impl Default for Settings {
             deletes: true,
             pause: Duration::from_millis(8),
             field: "customer",
+            may_miss: false,
         }
     }
 }

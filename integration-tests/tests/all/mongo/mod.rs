@@ -5,6 +5,7 @@ mod checks;
 mod collection;
 mod conformance;
 mod journal;
+mod kills;
 mod load;
 mod oracle;
 mod orders;

@@ -49,6 +49,8 @@ enum Failure {
     NotSent(String),
     /// The server said what cannot be.
     Contradiction(String),
+    /// The server found nothing, and had what it was to find: see [`Settings::may_miss`].
+    Missed,
     /// It was done or not.
     Unknown(String),
 }
@@ -191,6 +193,11 @@ impl Writer {
                 self.journal.contradictions.push(why.clone());
                 why
             }
+            // What is there must be what was there before.
+            Failure::Missed => {
+                self.let_go(&changes.keys().copied().collect::<Vec<_>>());
+                "the server found nothing".to_owned()
+            }
             Failure::Unknown(why) => {
                 self.journal.summary.unknown += 1;
                 self.let_go(&changes.keys().copied().collect::<Vec<_>>());
@@ -290,6 +297,7 @@ impl Writer {
         };
         match is_so {
             true => Ok(()),
+            false if self.settings.may_miss && is_there => Err(Failure::Missed),
             false => Err(Failure::Contradiction(format!(
                 "{operation:?}: the server found otherwise than {before:?}"
             ))),
