@@ -26,6 +26,8 @@ pub struct Capabilities {
     pub waits_for_transactions: bool,
     /// A collection keeps its identity when it is renamed.
     pub uuids_last: bool,
+    /// It is a mongos: collections may be spread over shards.
+    pub is_router: bool,
 }
 
 /// Tries everything that a rebuild needs.
@@ -60,6 +62,7 @@ async fn try_all(server: &Server, name: &str, renamed: &str) -> Result<Capabilit
         "a validator does not keep writes out, or our own writes do not pass it",
     );
     found.waits_for_transactions = waits_for_transactions(server, name).await?;
+    found.is_router = server.admin(doc! { "hello": 1 }).await?.get_str("msg").ok() == Some("isdbgrid");
     found.uuids_last = uuids_last(server, name, renamed).await?;
     Ok(found)
 }

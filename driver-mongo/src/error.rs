@@ -43,7 +43,8 @@ pub fn kind(code: i32) -> ErrorKind {
     match code {
         // LockTimeout, LockBusy, MaxTimeMSExpired, WriteConflict, SnapshotUnavailable, NoSuchTransaction, TransactionTooOld,
         // TransactionAborted (StaleChunk…), PreparedTransactionInProgress, BackgroundOperationInProgressForNamespace.
-        24 | 46 | MAX_TIME_EXPIRED | 112 | 246 | 251 | 225 | 244 | 267 | 12587 => ErrorKind::Retry,
+        24 | 46 | MAX_TIME_EXPIRED | 112 | 134 | 202 | 234 | 262 | 365 | 246 | 251 | 225 | 244 | 267
+        | 12587 => ErrorKind::Retry,
         // HostUnreachable, HostNotFound, NetworkTimeout, ShutdownInProgress, PrimarySteppedDown, SocketException,
         // NotWritablePrimary, InterruptedAtShutdown, InterruptedDueToReplStateChange, NotPrimaryNoSecondaryOk,
         // NotPrimaryOrSecondary: what the command did is not known.
@@ -58,8 +59,8 @@ pub fn kind(code: i32) -> ErrorKind {
         // Unauthorized, AuthenticationFailed, and what a server does not offer.
         13 | 18 | COMMAND_NOT_FOUND | 115 => ErrorKind::Refused,
         11000 | 11001 | 12582 => ErrorKind::Duplicate,
-        // DocumentValidationFailure, BSONObjectTooLarge and its older numbers.
-        DOCUMENT_INVALID | 10334 | 17419 | 17420 => ErrorKind::Unfit,
+        // DocumentValidationFailure, ConversionFailure, BSONObjectTooLarge and its older numbers.
+        DOCUMENT_INVALID | 241 | 10334 | 17419 | 17420 => ErrorKind::Unfit,
         14031 => ErrorKind::DiskFull,
         _ => ErrorKind::Server,
     }
@@ -94,13 +95,19 @@ pub fn from_mongo(error: MongoError) -> Error {
         _ => ErrorKind::Internal,
     };
     let message = match error.kind.as_ref() {
-        MongoKind::Command(command) => format!("{} ({})", command.message, command.code_name),
-        MongoKind::Write(WriteFailure::WriteError(write)) => write.message.clone(),
-        MongoKind::Write(WriteFailure::WriteConcernError(write)) => write.message.clone(),
-        _ => error.kind.to_string(),
+        MongoKind::Command(command) => format!("{} ({})", brief(&command.message), command.code_name),
+        MongoKind::Write(WriteFailure::WriteError(write)) => brief(&write.message),
+        MongoKind::Write(WriteFailure::WriteConcernError(write)) => brief(&write.message),
+        // What it says besides is the client's own picture of the set, on a long line.
+        MongoKind::ServerSelection { .. } => {
+            "no server of the target answers, or none of them is the primary".to_owned()
+        }
+        other => brief(&other.to_string()),
     };
+    tracing::debug!(%error, "the client's own words");
     let wrapped = Error::new(kind, format!("mongodb: {message}"));
-    let wrapped = match code {
+    // The client's error is no source of it: it prints the server's whole answer, and values of documents with that.
+    match code {
         Some(13) => wrapped.hint("`replank doctor` lists the privileges that are needed"),
         Some(18) => wrapped.hint("look at the user, the password and `authSource` in the target's URL"),
         Some(14031) => wrapped.hint("free some room on the server's disk, then resume"),
@@ -111,8 +118,16 @@ pub fn from_mongo(error: MongoError) -> Error {
             wrapped.hint("is the replica set's primary up, and reachable from here?")
         }
         _ => wrapped,
-    };
-    wrapped.caused_by(error)
+    }
+}
+
+/// Some servers put whole values into what they say.
+fn brief(message: &str) -> String {
+    const LONGEST: usize = 300;
+    match message.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{}…", &message[..at]),
+        None => message.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -43,7 +43,10 @@ impl Stream {
     /// # Errors
     /// [`ErrorKind::FeedGap`] where the oplog no longer reaches back.
     pub async fn open(server: &Server, collections: &[String], from: &Place) -> Result<Self> {
-        reaches_back(server, from).await?;
+        // The server refuses a token that it no longer knows; a time it may take for the oldest that it has.
+        if from.token.is_none() {
+            reaches_back(server, from).await?;
+        }
         let mut options = Document::new();
         match &from.token {
             Some(token) => options.insert("startAfter", token.clone()),

@@ -32,9 +32,9 @@ pub async fn gather(
     new: &Side,
     evidence: &mut Evidence,
 ) -> Result<()> {
-    keeps_ids(server, name, forward).await?;
     if !forward.is_empty() {
         fits(server, name, forward).await?;
+        keeps_ids(server, name, forward).await?;
     }
     if let Ok(validator) = new.options.0.get_document("validator")
         && !validator.is_empty()
@@ -76,9 +76,6 @@ async fn fits(server: &Server, name: &str, forward: &[Document]) -> Result<()> {
 /// Tries on some documents that `_id` stays what it is. Of stages that name fields the text was looked at; what whole documents
 /// are made of, only a trial shows. A document that slips through here is found by the comparison.
 async fn keeps_ids(server: &Server, name: &str, forward: &[Document]) -> Result<()> {
-    if forward.is_empty() {
-        return Ok(());
-    }
     let first = vec![doc! { "$sort": { "_id": 1 } }, doc! { "$limit": TRIED }];
     let ids = doc! { "$project": { "_id": 1 } };
     let bytes = |found: Vec<Document>| -> Result<Vec<(Vec<u8>, Bson)>> {

@@ -9,6 +9,7 @@ use super::{Subject, described, evidence};
 use crate::capability::{self, Capabilities};
 use crate::collation::Collation;
 use crate::connect::Server;
+use crate::inspect;
 use crate::lint::Facts;
 use crate::spec::{Side, Spec, Stored, stored};
 use crate::{ejson, transform};
@@ -176,6 +177,17 @@ fn candidate(subject: &Subject) -> Candidate {
 fn unsuitable(subject: &Subject, spec: &Spec, found: &Capabilities) -> Option<String> {
     if let Some(missing) = found.missing.first() {
         return Some(format!("this server cannot be followed while it is written: {missing}"));
+    }
+    if found.is_router {
+        return Some("a rebuild of a collection behind a mongos is not there yet".to_owned());
+    }
+    let expires = |index: &&Document| index.contains_key("expireAfterSeconds");
+    if let Some(index) = subject.collection.indexes.iter().find(expires) {
+        // The server would delete from the copies by itself.
+        return Some(format!(
+            "a rebuild of a collection with a TTL index (`{}`) is not there yet",
+            inspect::index_name(index)
+        ));
     }
     let options = &subject.collection.options;
     let special = ["capped", "timeseries", "clusteredIndex", "encryptedFields", "viewOn"];

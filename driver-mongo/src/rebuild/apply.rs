@@ -6,7 +6,7 @@ use bson::{Bson, Document, RawDocumentBuf, doc};
 use futures_util::TryStreamExt as _;
 use mongodb::ClientSession;
 use replank_core::driver::Applied;
-use replank_core::value::Change;
+use replank_core::value::{Change, Key};
 use replank_core::{ErrorKind, Result};
 
 use super::{Core, Target};
@@ -27,7 +27,14 @@ pub async fn apply(core: &Core, changes: &[Change]) -> Result<Applied> {
             left_out.insert(collides);
         }
     }
-    let displaced = changes.iter().filter(|change| left_out.contains(&change.key.0)).cloned().collect();
+    // The feed may have spelled a key otherwise than the document does: 1 and 1.0 are one.
+    let displaced = left_out
+        .into_iter()
+        .map(|key| {
+            let known = changes.iter().find(|change| change.key.0 == key).cloned();
+            known.map_or_else(|| key::change(&key::decode(&Key(key))?, false, core.collation()), Ok)
+        })
+        .collect::<Result<_>>()?;
     Ok(Applied { displaced })
 }
 
@@ -108,6 +115,17 @@ pub async fn read(
         .await
         .map_err(from_mongo)?;
     found.stream(session).try_collect().await.map_err(from_mongo)
+}
+
+/// Which of these the live collection has.
+pub async fn those_there(core: &Core, ids: &[Bson]) -> Result<BTreeSet<Key>> {
+    if ids.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let live = core.collection(core.live());
+    let found = live.find(doc! { "_id": { "$in": ids } }).projection(doc! { "_id": 1 });
+    let found: Vec<Document> = found.await.map_err(from_mongo)?.try_collect().await.map_err(from_mongo)?;
+    found.iter().filter_map(|document| document.get("_id")).map(key::encode).collect()
 }
 
 /// A document's `_id`.

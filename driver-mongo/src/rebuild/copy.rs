@@ -41,8 +41,13 @@ pub async fn copy(core: &Core, bounds: &Bounds) -> Result<Copied> {
         let before = counted(core, &target.name, &filter).await?;
         let mut stages = vec![doc! { "$match": filter.clone() }];
         stages.extend(target.pipeline.iter().cloned());
+        // `keepExisting` would write the fields in the order of their names. A pipeline that leaves what is there as it is makes the
+        // server store what is not there as it came.
         stages.push(doc! { "$merge": {
-            "into": &target.name, "on": "_id", "whenMatched": "keepExisting", "whenNotMatched": "insert",
+            "into": &target.name,
+            "on": "_id",
+            "whenMatched": [{ "$replaceWith": "$$ROOT" }],
+            "whenNotMatched": "insert",
         } });
         core.collection(core.live())
             .aggregate(stages)

@@ -16,6 +16,7 @@ use super::{Core, Handle, apply, compare, log, prepare, tail};
 use crate::connect::majority_document;
 use crate::holders;
 use crate::inspect;
+use crate::key;
 use crate::state::{ObjectRole, save_run};
 
 #[async_trait]
@@ -32,8 +33,14 @@ impl CutOver for Handle {
         if !inspect::exists(&core.server, &incoming.name).await? {
             return Err(super::copy::fenced(&incoming.name));
         }
-        guard::raise(&core, &incoming.name, budget).await?;
+        is_ours(&core, incoming.role, &incoming.name).await?;
         let stage = Arc::new(Mutex::new(Stage::Fenced));
+        // From before it is raised: whatever becomes of this call, the fence goes.
+        tokio::spawn(lift_after(Arc::clone(&core), Arc::clone(&stage), budget + guard::stands_for(budget)));
+        if let Err(error) = guard::raise(&core, &incoming.name, budget).await {
+            over(&core, &stage).await;
+            return Err(error);
+        }
         let guard = Guard {
             deadline: Instant::now() + guard::stands_for(budget),
             stage: Arc::clone(&stage),
@@ -41,7 +48,6 @@ impl CutOver for Handle {
             core: Arc::clone(&core),
             head: None,
         };
-        tokio::spawn(lift_after(core, stage, guard::stands_for(budget)));
         // Somebody who took over between the look and the fence finds it in the records, and takes it away.
         guard.core.check_token().await?;
         Ok(Box::new(guard))
@@ -63,6 +69,25 @@ impl CutOver for Handle {
         }
         Ok(owner)
     }
+}
+
+/// Whether the collection that is to come in is the one that was made and filled, and not one that a late statement made of its name.
+async fn is_ours(core: &Core, role: ObjectRole, name: &str) -> Result<()> {
+    if !core.spec.uuids_last {
+        return Ok(());
+    }
+    let identity = core.objects.one(&core.server, ObjectRole::Identity).await?;
+    let known = identity.map(|identity| identity.extra).unwrap_or_default();
+    let uuid = inspect::uuid(&core.server, name).await?.unwrap_or_default();
+    if known.get_str(prepare::role_word(role)).ok() == Some(&uuid) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::OutcomeUnknown,
+        format!("`{name}` is not the collection that this run has filled"),
+    )
+    .with("its identity", uuid)
+    .hint("nothing was swapped; `replank abort` removes what was made, and the change can be begun again"))
 }
 
 /// What bears the live name.
@@ -156,6 +181,10 @@ struct Guard {
     head: Option<Position>,
 }
 
+/// A server that elects a primary is there again within this.
+const LIFTS: u32 = 60;
+const LIFT_AGAIN: Duration = Duration::from_millis(500);
+
 /// Takes the fence away when its time is over, unless the swap was faster. It waits for a rename that is on its way.
 async fn lift_after(core: Arc<Core>, stage: Arc<Mutex<Stage>>, budget: Duration) {
     tokio::time::sleep(budget).await;
@@ -168,10 +197,15 @@ async fn over(core: &Core, stage: &Mutex<Stage>) {
         return;
     }
     *stage = Stage::Over;
-    if let Err(error) = guard::lift(core).await {
-        // It is in the records: the next command of anybody's takes it away.
-        tracing::warn!(%error, "writes are refused until the next command of replank's");
+    for _ in 0..LIFTS {
+        match guard::lift_own(core).await {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(%error, "the fence is not away yet"),
+        }
+        tokio::time::sleep(LIFT_AGAIN).await;
     }
+    // It is in the records: the next command of anybody's takes it away.
+    tracing::warn!("writes are refused until the next command of replank's");
 }
 
 impl Guard {
@@ -225,7 +259,12 @@ impl SwapGuard for Guard {
 
     async fn compare_keys(&mut self, keys: &[Key]) -> Result<Compared> {
         self.still_fenced().await?;
-        compare::keys(&self.core, keys).await
+        let mut compared = compare::keys(&self.core, keys).await?;
+        // A delete passes the fence at any moment: what is gone from the live collection is the tail's.
+        let ids = key::decode_all(compared.differing.iter().map(|change| &change.key))?;
+        let there = apply::those_there(&self.core, &ids).await?;
+        compared.differing.retain(|change| there.contains(&change.key));
+        Ok(compared)
     }
 
     async fn install_reverse(&mut self) -> Result<Position> {
@@ -264,16 +303,16 @@ impl SwapGuard for Guard {
         }
         match self.rename().await {
             Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::ConnectionLost => {
+            // It may be done and not yet of the majority, or still be waiting: only the catalogue knows.
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionLost | ErrorKind::Retry) => {
                 *stage = Stage::Over;
                 return SwapOutcome::Unknown(error);
             }
-            // An answer in time: it was not done.
-            Err(error) => {
-                let kind =
-                    if error.kind() == ErrorKind::Retry { ErrorKind::LockTimeout } else { error.kind() };
-                return SwapOutcome::NotDone(Error::new(kind, error.message().to_owned()).caused_by(error));
+            // What was to come in has another name by now.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return SwapOutcome::NotDone(super::copy::fenced(&self.incoming.1).caused_by(error));
             }
+            Err(error) => return SwapOutcome::NotDone(error),
         }
         *stage = Stage::Over;
         if let Err(error) = swapped(&self.core).await {
@@ -284,11 +323,7 @@ impl SwapGuard for Guard {
     }
 
     async fn release(self: Box<Self>) -> Result<()> {
-        let mut stage = self.stage.lock().await;
-        if *stage == Stage::Fenced {
-            *stage = Stage::Over;
-            guard::lift(&self.core).await?;
-        }
+        over(&self.core, &self.stage).await;
         Ok(())
     }
 }

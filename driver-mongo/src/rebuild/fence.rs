@@ -5,9 +5,10 @@ use replank_core::ident::Fence;
 use replank_core::{ErrorKind, Result};
 
 use super::{Core, guard};
+use crate::connect::Server;
 use crate::connect::majority_document;
 use crate::inspect;
-use crate::state::{ObjectRole, check_token};
+use crate::state::{Object, ObjectRole, Objects, check_token};
 
 /// Renames the written collections to the names of the token `to`.
 pub async fn fence(core: &Core, to: Fence) -> Result<()> {
@@ -17,22 +18,48 @@ pub async fn fence(core: &Core, to: Fence) -> Result<()> {
     for role in [ObjectRole::Shadow, ObjectRole::Retired] {
         let Some(object) = core.objects.one(&core.server, role).await? else { continue };
         let name = core.helper(role);
-        if object.name == name {
-            continue;
+        note_name(&core.server, &core.objects, &object, &name).await?;
+        // A kill or a lost answer may have left it under any of its names. What a late statement makes of an older one is not it.
+        let mut present = None;
+        for known in names(&object).into_iter().rev() {
+            if known != name && inspect::exists(&core.server, &name).await? {
+                present = Some(name.clone());
+                break;
+            }
+            if inspect::exists(&core.server, &known).await? {
+                present = Some(known);
+                break;
+            }
         }
-        let (from, is_moved) =
-            (inspect::exists(&core.server, &object.name).await?, inspect::exists(&core.server, &name).await?);
-        if from && !is_moved {
-            rename(core, &object.name, &name).await?;
-        }
-        // What a `$merge` makes under the old name from now on is nobody's: `discard` finds it by the run's prefix.
-        if from || is_moved {
-            core.objects.put(&core.server, role, &name, object.extra).await?;
+        if let Some(present) = present
+            && present != name
+        {
+            rename(core, &present, &name).await?;
         }
     }
     // What the one before may still send of its swap misses its name from here on: nobody need wait for its time to be over.
     guard::lift(core).await?;
     strays(core).await
+}
+
+/// Every name that a collection has had or was to get, oldest first.
+fn names(object: &Object) -> Vec<String> {
+    let noted = object.extra.get_array("names").map(Vec::as_slice).unwrap_or_default();
+    let mut names: Vec<String> = noted.iter().filter_map(Bson::as_str).map(ToOwned::to_owned).collect();
+    if names.is_empty() {
+        names.push(object.name.clone());
+    }
+    names
+}
+
+/// Notes a name that a collection is about to get.
+pub async fn note_name(server: &Server, objects: &Objects, object: &Object, name: &str) -> Result<()> {
+    let mut all = names(object);
+    all.retain(|known| known != name);
+    all.push(name.to_owned());
+    let mut extra = object.extra.clone();
+    extra.insert("names", all);
+    objects.put(server, object.role, name, extra).await
 }
 
 async fn rename(core: &Core, from: &str, to: &str) -> Result<()> {

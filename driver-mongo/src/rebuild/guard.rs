@@ -9,10 +9,10 @@ use bson::{Document, doc};
 use replank_core::ident::TableId;
 use replank_core::{Error, ErrorKind, Result};
 
-use super::Core;
+use super::{Core, fence};
 use crate::connect::{Server, answer, majority_document};
-use crate::inspect::Collection;
-use crate::state::{Object, ObjectRole, Objects, fences, now_ms, seize};
+use crate::inspect::{self, Collection};
+use crate::state::{Object, ObjectRole, Objects, fences, now_ms, seize, signed};
 
 /// A swap has this at least: writers who are refused notice half a second, and a budget for locks that is shorter is about locks.
 const FENCE_BUDGET: Duration = Duration::from_millis(500);
@@ -41,11 +41,16 @@ pub async fn fence_of(core: &Core) -> Result<Option<Object>> {
 pub async fn raise(core: &Core, incoming: &str, wait: Duration) -> Result<()> {
     lift(core).await?;
     let live = Collection::expect(&core.server, core.live()).await?;
-    let text = |option: &str, usual: &str| live.options.get_str(option).unwrap_or(usual).to_owned();
+    // A fence that no record tells of, of a runner that died: what it hides is in the plan.
+    let is_closed = live.options.get_document("validator").ok() == Some(&closed());
+    let options = if is_closed { &core.spec.live(core.job.direction).options.0 } else { &live.options };
+    let text = |option: &str, usual: &str| options.get_str(option).unwrap_or(usual).to_owned();
     let until = now_ms(&core.server).await? + millis(wait) + millis(stands_for(wait)) + millis(GRACE);
     let record = doc! {
         "database": core.server.database_name(),
-        "validator": live.options.get_document("validator").cloned().unwrap_or_default(),
+        "token": signed(core.fence().0),
+        "uuid": &live.uuid,
+        "validator": options.get_document("validator").cloned().unwrap_or_default(),
         "level": text("validationLevel", "strict"),
         "action": text("validationAction", "error"),
         "incoming": incoming,
@@ -94,7 +99,17 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Takes this run's fence away, if there is one. Calling it again is harmless.
+/// Takes away the fence that was raised under our own token: a runner that was overtaken leaves the other one's alone.
+pub async fn lift_own(core: &Core) -> Result<()> {
+    match fence_of(core).await? {
+        Some(fence) if fence.extra.get_i64("token").ok() == Some(signed(core.fence().0)) => {
+            put_back(&core.server, &core.objects, &fence).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Takes this run's fence away, whoever raised it, if there is one. Calling it again is harmless.
 pub async fn lift(core: &Core) -> Result<()> {
     match fence_of(core).await? {
         Some(fence) => put_back(&core.server, &core.objects, &fence).await,
@@ -107,15 +122,20 @@ async fn put_back(server: &Server, objects: &Objects, fence: &Object) -> Result<
     let database = server.client().database(text(fence, "database")?);
     let listing = doc! { "listCollections": 1, "filter": { "name": &fence.name }, "cursor": {} };
     let reply = answer(database.run_command(listing).await)?;
-    let is_ours = reply
+    let entry = reply
         .get_document("cursor")
         .ok()
         .and_then(|cursor| cursor.get_array("firstBatch").ok())
         .and_then(|batch| batch.first())
-        .and_then(|entry| entry.as_document())
+        .and_then(|entry| entry.as_document());
+    let is_closed = entry
         .and_then(|entry| entry.get_document("options").ok())
         .is_some_and(|options| options.get_document("validator").ok() == Some(&closed()));
-    if is_ours {
+    // The command that raises it may still be waiting: this one comes behind it, and so it is sent to the same collection in any case.
+    let is_same = entry
+        .map(inspect::uuid_of)
+        .is_some_and(|uuid| !uuid.is_empty() && Some(uuid.as_str()) == fence.extra.get_str("uuid").ok());
+    if is_closed || is_same {
         let back = doc! {
             "collMod": &fence.name,
             "validator": fence.extra.get_document("validator").cloned().unwrap_or_default(),
@@ -168,13 +188,15 @@ async fn hold_back(server: &Server, objects: &Objects, fence: &Object) -> Result
             continue;
         }
         let held = format!("{incoming}_held");
+        // Before the rename: whoever goes on looks for the last of the names that is there.
+        fence::note_name(server, objects, &object, &held).await?;
         let renaming = doc! {
             "renameCollection": format!("{database}.{incoming}"),
             "to": format!("{database}.{held}"),
             "writeConcern": majority_document(),
         };
         match server.admin(renaming).await {
-            Ok(_) => objects.put(server, object.role, &held, object.extra).await?,
+            Ok(_) => {}
             // It was swapped in.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),

@@ -243,6 +243,10 @@ impl Rebuild for Handle {
         index::collisions(&self.core, keys).await
     }
 
+    async fn unsettled(&self) -> Result<Option<String>> {
+        tail::left(&self.core).await
+    }
+
     async fn discard(&self) -> Result<()> {
         discard::discard(&self.core).await
     }

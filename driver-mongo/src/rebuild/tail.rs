@@ -17,7 +17,7 @@ use crate::capability::transaction;
 use crate::error::from_mongo;
 use crate::feed::{Place, Stream, What};
 use crate::key;
-use crate::state::ObjectRole;
+use crate::state::{Object, ObjectRole};
 
 /// A server that does not hand out our own mark within this is not asked any longer; the next command goes on.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -32,19 +32,30 @@ pub async fn intend(core: &Core, incoming: &str, from: &Position) -> Result<()> 
     core.objects.put(&core.server, ObjectRole::Tail, incoming, extra).await
 }
 
-/// Makes the deletes good. Calling it again is harmless.
-///
-/// # Errors
-/// [`ErrorKind::Mismatch`] where something else than a delete got through the fence.
+/// Makes the deletes good. Calling it again is harmless. That something else than a delete got through the fence is told, and kept
+/// in the records.
 pub async fn settle(core: &Core) -> Result<()> {
     let Some(intent) = core.objects.one(&core.server, ObjectRole::Tail).await? else { return Ok(()) };
+    if intent.extra.contains_key("left") {
+        return Ok(());
+    }
     let from = intent.extra.get_str("from").map_err(|error| {
         Error::new(ErrorKind::Server, "the record of a swap cannot be read").caused_by(error)
     })?;
     let from = Place::read(&Position(from.to_owned()))?;
     let mut seen = Seen::default();
     let collections = [core.live().to_owned(), core.log()];
-    let mut stream = Stream::open(&core.server, &collections, &from).await?;
+    let mut stream = match Stream::open(&core.server, &collections, &from).await {
+        Ok(stream) => stream,
+        // A run that nobody could ever end would help nobody.
+        Err(error) if error.kind() == ErrorKind::FeedGap => {
+            let says = format!(
+                "deletes of the moment of the swap may have come back: the oplog no longer has it ({error})"
+            );
+            return keep(core, &intent, says).await;
+        }
+        Err(error) => return Err(error),
+    };
     seen.read_to_now(core, &mut stream, &from).await?;
     for id in seen.deleted.clone() {
         let id = apply::id_of(&key::from_bytes(id)?)?;
@@ -55,18 +66,30 @@ pub async fn settle(core: &Core) -> Result<()> {
             remove(core, &id, &image).await?;
         }
     }
-    core.objects.remove(&core.server, ObjectRole::Tail).await?;
     if seen.passed.is_empty() {
-        return Ok(());
+        return core.objects.remove(&core.server, ObjectRole::Tail).await;
     }
     let keys: Vec<String> = seen.passed.iter().take(5).cloned().collect();
-    Err(Error::new(
-        ErrorKind::Mismatch,
-        "documents were written to the old collection although writes were refused",
-    )
-    .with("documents", seen.passed.len())
-    .with("first", keys.join(", "))
-    .hint("who writes with bypassDocumentValidation? these documents have to be looked at by a person"))
+    let says = format!(
+        "{} documents were written to the old collection although writes were refused, and are not in the new one; a person must look: {}",
+        seen.passed.len(),
+        keys.join(", ")
+    );
+    keep(core, &intent, says).await
+}
+
+/// What cannot be made good stays in the records, and is told by `status`.
+async fn keep(core: &Core, intent: &Object, says: String) -> Result<()> {
+    tracing::error!("{says}");
+    let mut extra = intent.extra.clone();
+    extra.insert("left", says);
+    core.objects.put(&core.server, ObjectRole::Tail, &intent.name, extra).await
+}
+
+/// What could not be made good, in words.
+pub async fn left(core: &Core) -> Result<Option<String>> {
+    let intent = core.objects.one(&core.server, ObjectRole::Tail).await?;
+    Ok(intent.and_then(|intent| intent.extra.get_str("left").map(ToOwned::to_owned).ok()))
 }
 
 #[derive(Default)]

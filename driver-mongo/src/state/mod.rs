@@ -69,7 +69,8 @@ fn unsigned(number: i64) -> u64 {
     number.unsigned_abs()
 }
 
-fn signed(number: u64) -> i64 {
+/// A number as the records have it.
+pub fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
