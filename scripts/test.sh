@@ -60,7 +60,7 @@ on_server() {
   if [ "$driver" = postgres ]; then threads=4; fi
   # SecantusDB does one thing at a time, and what waits for it counts as lag.
   if [ "$driver" = mongo ]; then threads=1; fi
-  RUST_TEST_THREADS=$threads REPLANK_TEST_SERVER=$server cargo test --workspace --test all -- "$driver::" "$@" | tee "$row_log"
+  RUST_TEST_THREADS=$threads REPLANK_TEST_SERVER=$server timeout 1500 cargo test --workspace --test all -- "$driver::" "$@" | tee "$row_log"
   scripts/record-server.sh "$server" "$(sed -n 's/^test result: ok. \([0-9]*\) passed.*/\1/p' "$row_log")"
 }
 # What kills the server and strikes every message is tried on the newest one, what takes longest on the newest and the
@@ -83,5 +83,7 @@ layer "end to end: MySQL 9.7" on_server mysql-9.7 --skip mysql::mariadb::
 layer "end to end: MariaDB 11.8" on_server mariadb-11.8
 layer "end to end: MariaDB 10.11" on_server mariadb-10.11 --skip killed_at_every_step_of_moving \
   --skip swap_of_two_sessions_survives --skip mysql::kills:: --skip mysql::server_kills:: --skip mysql::cuts:: --skip mysql::round_trips::
-layer "end to end: MongoDB (SecantusDB)" on_server secantus-0.7
+# A transaction of a runner that was killed is open still, and whatever waits for it stops the whole of SecantusDB, for a minute or
+# for good: `make soak CASE=faults N=secantus-0.7` has the kills under load.
+layer "end to end: MongoDB (SecantusDB)" on_server secantus-0.7 --skip mongo::kills::on_mongo_killed
 echo "== all: $((SECONDS - started)) s"
