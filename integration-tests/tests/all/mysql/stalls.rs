@@ -344,8 +344,8 @@ async fn on_mysql_a_comparison_that_pauses_for_longer_than_the_servers_patience_
     // Where nobody writes there is nothing to apply, and what has said nothing for so long is in the middle of nothing.
     let mut root = table.connect().await;
     root.query_drop("LOCK TABLES orders READ").await.expect("locked");
-    // How many there are depends on how many chunks were compared at once.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    // How many there are depends on how many chunks were compared at once. The writers themselves wait for five seconds.
+    tokio::time::sleep(Duration::from_millis(3_800)).await;
     let idle = "SELECT id FROM information_schema.processlist WHERE user = 'runner' AND command = 'Sleep' AND time >= 3";
     let sessions: Vec<u64> = root.query(idle).await.expect("listed");
     assert!(!sessions.is_empty(), "none was idle");
