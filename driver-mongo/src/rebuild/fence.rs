@@ -5,8 +5,7 @@ use replank_core::ident::Fence;
 use replank_core::{ErrorKind, Result};
 
 use super::{Core, guard};
-use crate::connect::Server;
-use crate::connect::majority_document;
+use crate::connect::{Server, majority_document};
 use crate::inspect;
 use crate::state::{Object, ObjectRole, Objects, check_token};
 
@@ -19,22 +18,13 @@ pub async fn fence(core: &Core, to: Fence) -> Result<()> {
         let Some(object) = core.objects.one(&core.server, role).await? else { continue };
         let name = core.helper(role);
         note_name(&core.server, &core.objects, &object, &name).await?;
-        // A kill or a lost answer may have left it under any of its names. What a late statement makes of an older one is not it.
-        let mut present = None;
-        for known in names(&object).into_iter().rev() {
-            if known != name && inspect::exists(&core.server, &name).await? {
-                present = Some(name.clone());
-                break;
-            }
-            if inspect::exists(&core.server, &known).await? {
-                present = Some(known);
-                break;
-            }
-        }
-        if let Some(present) = present
+        // A kill or a lost answer may have left it under any of its names, and a rename that waits may move it meanwhile. What a late
+        // statement makes of an older name is not it.
+        let known = names_up_to(&object, &name);
+        while let Some(present) = newest_there(core, &known).await?
             && present != name
         {
-            rename(core, &present, &name).await?;
+            rename(&core.server, core.server.database_name(), &present, &name).await?;
         }
     }
     // What the one before may still send of its swap misses its name from here on: nobody need wait for its time to be over.
@@ -52,20 +42,34 @@ fn names(object: &Object) -> Vec<String> {
     names
 }
 
-/// Notes a name that a collection is about to get.
-pub async fn note_name(server: &Server, objects: &Objects, object: &Object, name: &str) -> Result<()> {
+/// The same with a name that it is about to get, which is the newest then.
+fn names_up_to(object: &Object, name: &str) -> Vec<String> {
     let mut all = names(object);
     all.retain(|known| known != name);
     all.push(name.to_owned());
+    all
+}
+
+/// The newest of these names that a collection bears.
+async fn newest_there(core: &Core, names: &[String]) -> Result<Option<String>> {
+    for name in names.iter().rev() {
+        if inspect::exists(&core.server, name).await? {
+            return Ok(Some(name.clone()));
+        }
+    }
+    Ok(None)
+}
+
+/// Notes a name that a collection is about to get.
+pub async fn note_name(server: &Server, objects: &Objects, object: &Object, name: &str) -> Result<()> {
     let mut extra = object.extra.clone();
-    extra.insert("names", all);
+    extra.insert("names", names_up_to(object, name));
     objects.put(server, object.role, name, extra).await
 }
 
-async fn rename(core: &Core, from: &str, to: &str) -> Result<()> {
-    let database = core.server.database_name();
-    let renamed = core
-        .server
+/// Gives a collection another name. One that is not there under the first was renamed already, or swapped in.
+pub async fn rename(server: &Server, database: &str, from: &str, to: &str) -> Result<()> {
+    let renamed = server
         .admin(doc! {
             "renameCollection": format!("{database}.{from}"),
             "to": format!("{database}.{to}"),
@@ -73,17 +77,15 @@ async fn rename(core: &Core, from: &str, to: &str) -> Result<()> {
         })
         .await;
     match renamed {
-        Ok(_) => Ok(()),
-        // Another try of ours, or of another runner under the same token, was faster.
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
 /// Removes what statements of older tokens have made of names that are gone.
 pub async fn strays(core: &Core) -> Result<()> {
-    let kept: Vec<String> =
-        core.objects.all(&core.server).await?.into_iter().map(|object| object.name).collect();
+    let objects = core.objects.all(&core.server).await?;
+    let kept: Vec<String> = objects.iter().flat_map(names).collect();
     for name in own_collections(core).await? {
         if !kept.contains(&name) && name != core.log() {
             core.collection(&name).drop().await.map_err(crate::error::from_mongo)?;

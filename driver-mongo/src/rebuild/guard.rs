@@ -190,17 +190,7 @@ async fn hold_back(server: &Server, objects: &Objects, fence: &Object) -> Result
         let held = format!("{incoming}_held");
         // Before the rename: whoever goes on looks for the last of the names that is there.
         fence::note_name(server, objects, &object, &held).await?;
-        let renaming = doc! {
-            "renameCollection": format!("{database}.{incoming}"),
-            "to": format!("{database}.{held}"),
-            "writeConcern": majority_document(),
-        };
-        match server.admin(renaming).await {
-            Ok(_) => {}
-            // It was swapped in.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
+        fence::rename(server, database, incoming, &held).await?;
     }
     Ok(())
 }
