@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use bson::{Bson, Document, doc};
-use mongodb::options::{ReadConcern, TransactionOptions};
+use bson::{Document, doc};
 use replank_core::Result;
 use replank_core::ident::RunId;
 
-use crate::connect::{Server, majority};
+use crate::connect::{Server, millis};
 use crate::error::{DOCUMENT_INVALID, MAX_TIME_EXPIRED, code, from_mongo};
 use crate::inspect;
+use crate::rebuild::{closing, rename};
 
 /// As long as a `collMod` waits here for a transaction that will not go away. Chosen: long enough that a loaded server has
 /// begun to wait, and short enough for a plan.
@@ -80,8 +80,7 @@ async fn opens_change_stream(server: &Server) -> Result<bool> {
 
 async fn undoes_aborted(server: &Server, name: &str) -> Result<bool> {
     let collection = server.records().collection::<Document>(name);
-    let mut session = server.session().await?;
-    session.start_transaction().with_options(transaction()).await.map_err(from_mongo)?;
+    let mut session = server.transaction().await?;
     collection.insert_one(doc! { "_id": "aborted" }).session(&mut session).await.map_err(from_mongo)?;
     session.abort_transaction().await.map_err(from_mongo)?;
     let found = collection.find_one(doc! { "_id": "aborted" }).await.map_err(from_mongo)?;
@@ -91,13 +90,7 @@ async fn undoes_aborted(server: &Server, name: &str) -> Result<bool> {
 async fn fence_holds(server: &Server, name: &str) -> Result<bool> {
     let records = server.records();
     let collection = records.collection::<Document>(name);
-    let fence = doc! {
-        "collMod": name,
-        "validator": { "$expr": false },
-        "validationLevel": "strict",
-        "validationAction": "error",
-    };
-    records.run_command(fence).await.map_err(from_mongo)?;
+    records.run_command(closing(name)).await.map_err(from_mongo)?;
     let refused = match collection.insert_one(doc! { "_id": "fenced" }).await {
         Ok(_) => false,
         Err(error) if code(&error) == Some(DOCUMENT_INVALID) => true,
@@ -116,10 +109,9 @@ async fn fence_holds(server: &Server, name: &str) -> Result<bool> {
 async fn waits_for_transactions(server: &Server, name: &str) -> Result<bool> {
     let records = server.records();
     let collection = records.collection::<Document>(name);
-    let mut session = server.session().await?;
-    session.start_transaction().with_options(transaction()).await.map_err(from_mongo)?;
+    let mut session = server.transaction().await?;
     collection.insert_one(doc! { "_id": "open" }).session(&mut session).await.map_err(from_mongo)?;
-    let command = doc! { "collMod": name, "validator": {}, "maxTimeMS": i64::try_from(WAITS.as_millis()).unwrap_or(150) };
+    let command = doc! { "collMod": name, "validator": {}, "maxTimeMS": millis(WAITS) };
     let outcome = records.run_command(command).await;
     session.abort_transaction().await.map_err(from_mongo)?;
     match outcome {
@@ -131,27 +123,12 @@ async fn waits_for_transactions(server: &Server, name: &str) -> Result<bool> {
 }
 
 async fn uuids_last(server: &Server, name: &str, renamed: &str) -> Result<bool> {
-    let database = server.settings().state_name.clone();
     let before = uuid_in(server, name).await?;
-    let rename =
-        doc! { "renameCollection": format!("{database}.{name}"), "to": format!("{database}.{renamed}") };
-    server.admin(rename).await?;
+    rename(server, &server.settings().state_name, name, renamed).await?;
     Ok(!before.is_empty() && uuid_in(server, renamed).await? == before)
 }
 
 async fn uuid_in(server: &Server, name: &str) -> Result<String> {
-    let listing = doc! { "listCollections": 1, "filter": { "name": name }, "cursor": {} };
-    let reply = server.records().run_command(listing).await.map_err(from_mongo)?;
-    let entry = reply
-        .get_document("cursor")
-        .ok()
-        .and_then(|cursor| cursor.get_array("firstBatch").ok())
-        .and_then(|batch| batch.first())
-        .and_then(Bson::as_document);
-    Ok(entry.map(inspect::uuid_of).unwrap_or_default())
-}
-
-/// Reads of one moment, writes of the majority.
-pub fn transaction() -> TransactionOptions {
-    TransactionOptions::builder().read_concern(ReadConcern::snapshot()).write_concern(majority()).build()
+    let entry = inspect::entry(&server.records(), name).await?;
+    Ok(entry.as_ref().map(inspect::uuid_of).unwrap_or_default())
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bson::{Document, doc};
 use mongodb::options::{
-    Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+    Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, TransactionOptions,
+    WriteConcern,
 };
 use mongodb::{Client, ClientSession, Database};
 use replank_core::driver::Settings;
@@ -94,6 +95,22 @@ impl Server {
     pub async fn session(&self) -> Result<ClientSession> {
         self.client.start_session().causal_consistency(true).await.map_err(from_mongo)
     }
+
+    /// A session in a transaction: reads of one moment, writes of the majority.
+    pub async fn transaction(&self) -> Result<ClientSession> {
+        let mut session = self.session().await?;
+        let options = TransactionOptions::builder()
+            .read_concern(ReadConcern::snapshot())
+            .write_concern(majority())
+            .build();
+        session.start_transaction().with_options(options).await.map_err(from_mongo)?;
+        Ok(session)
+    }
+}
+
+/// A length of time as commands take it; milliseconds.
+pub fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Acknowledged by the majority, in its journals.

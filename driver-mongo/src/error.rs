@@ -9,11 +9,11 @@ use replank_core::{Error, ErrorKind};
 pub const MAX_TIME_EXPIRED: i32 = 50;
 /// The document breaks the collection's validator.
 pub const DOCUMENT_INVALID: i32 = 121;
-const NAMESPACE_NOT_FOUND: i32 = 26;
+/// There is no collection of that name.
+pub const NAMESPACE_NOT_FOUND: i32 = 26;
 /// There is a collection of that name.
 pub const NAMESPACE_EXISTS: i32 = 48;
-/// The server does not know the command.
-pub const COMMAND_NOT_FOUND: i32 = 59;
+const COMMAND_NOT_FOUND: i32 = 59;
 
 /// What the server answered with, if it answered.
 pub fn code(error: &MongoError) -> Option<i32> {
@@ -28,7 +28,7 @@ pub fn code(error: &MongoError) -> Option<i32> {
 
 /// Two documents hold one unique value.
 pub fn is_duplicate(error: &MongoError) -> bool {
-    matches!(code(error), Some(11000 | 11001 | 12582))
+    code(error).is_some_and(|code| kind(code) == ErrorKind::Duplicate)
 }
 
 /// Which of the documents that were sent together collides with another one; `None` where it is another error.

@@ -9,21 +9,30 @@ use replank_core::driver::Holder;
 use crate::connect::Server;
 use crate::inspect::number;
 
+/// As many as a person looks at.
+const SHOWN: usize = 10;
+
 /// Transactions that are open for longer than `budget`. A server that does not list them lists nobody.
 pub async fn holders(server: &Server, budget: Duration) -> Result<Vec<Holder>> {
     let micros = i64::try_from(budget.as_micros()).unwrap_or(i64::MAX);
-    let pipeline = vec![
-        doc! { "$currentOp": { "allUsers": true, "idleSessions": true } },
-        doc! { "$match": {
-            "transaction.timeOpenMicros": { "$gt": micros },
-            "appName": { "$ne": "replank" },
-            "clientMetadata.application.name": { "$ne": "replank" },
-        } },
-        doc! { "$limit": 10 },
-    ];
-    let reply = server.admin(doc! { "aggregate": 1, "pipeline": pipeline, "cursor": {} }).await?;
+    let wanted = doc! {
+        "transaction.timeOpenMicros": { "$gt": micros },
+        "appName": { "$ne": "replank" },
+        "clientMetadata.application.name": { "$ne": "replank" },
+    };
+    Ok(operations(server, true, wanted).await?.iter().take(SHOWN).map(holder).collect())
+}
+
+/// What the server is at, of all users; with what idle sessions keep open, if that is asked for.
+pub async fn operations(server: &Server, idle_sessions: bool, wanted: Document) -> Result<Vec<Document>> {
+    let listing = doc! {
+        "aggregate": 1,
+        "pipeline": [{ "$currentOp": { "allUsers": true, "idleSessions": idle_sessions } }, { "$match": wanted }],
+        "cursor": {},
+    };
+    let reply = server.admin(listing).await?;
     let batch = reply.get_document("cursor").ok().and_then(|cursor| cursor.get_array("firstBatch").ok());
-    Ok(batch.into_iter().flatten().filter_map(Bson::as_document).map(holder).collect())
+    Ok(batch.into_iter().flatten().filter_map(Bson::as_document).cloned().collect())
 }
 
 fn holder(operation: &Document) -> Holder {

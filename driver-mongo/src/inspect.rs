@@ -2,11 +2,12 @@
 
 use bson::{Bson, Document, doc};
 use futures_util::TryStreamExt as _;
+use mongodb::Database;
 use replank_core::value::hex;
 use replank_core::{Error, ErrorKind, Result};
 
 use crate::connect::Server;
-use crate::error::{code, from_mongo};
+use crate::error::{NAMESPACE_NOT_FOUND, code, from_mongo};
 
 /// A collection as the catalogue has it.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,7 +25,7 @@ pub struct Collection {
 impl Collection {
     /// Reads a collection; `None` where there is none of that name.
     pub async fn read(server: &Server, name: &str) -> Result<Option<Self>> {
-        let Some(entry) = entry(server, name).await? else { return Ok(None) };
+        let Some(entry) = entry(&server.database(), name).await? else { return Ok(None) };
         let kind = entry.get_str("type").unwrap_or("collection").to_owned();
         let indexes = if kind == "view" { Vec::new() } else { indexes(server, name).await? };
         let options = entry.get_document("options").cloned().unwrap_or_default();
@@ -54,10 +55,10 @@ impl Collection {
     }
 }
 
-async fn entry(server: &Server, name: &str) -> Result<Option<Document>> {
+/// The entry of a collection in the catalogue of its database.
+pub async fn entry(database: &Database, name: &str) -> Result<Option<Document>> {
     let listing = doc! { "listCollections": 1, "filter": { "name": name } };
-    let mut found: Vec<Document> = server
-        .database()
+    let mut found: Vec<Document> = database
         .run_cursor_command(listing)
         .await
         .map_err(from_mongo)?
@@ -69,7 +70,7 @@ async fn entry(server: &Server, name: &str) -> Result<Option<Document>> {
 
 /// The identity of a collection; `None` where there is none of that name, empty where the server gives none.
 pub async fn uuid(server: &Server, name: &str) -> Result<Option<String>> {
-    Ok(entry(server, name).await?.as_ref().map(uuid_of))
+    Ok(entry(&server.database(), name).await?.as_ref().map(uuid_of))
 }
 
 /// The identity in an entry of `listCollections`.
@@ -82,7 +83,7 @@ pub fn uuid_of(entry: &Document) -> String {
 
 /// Whether there is a collection of that name.
 pub async fn exists(server: &Server, name: &str) -> Result<bool> {
-    Ok(entry(server, name).await?.is_some())
+    Ok(entry(&server.database(), name).await?.is_some())
 }
 
 /// The indexes of a collection but that of `_id`, in the order of their names; none where it is not there.
@@ -90,7 +91,7 @@ pub async fn indexes(server: &Server, name: &str) -> Result<Vec<Document>> {
     let listing = server.database().run_cursor_command(doc! { "listIndexes": name }).await;
     let listing = match listing {
         Ok(listing) => listing,
-        Err(error) if code(&error) == Some(26) => return Ok(Vec::new()),
+        Err(error) if code(&error) == Some(NAMESPACE_NOT_FOUND) => return Ok(Vec::new()),
         Err(error) => return Err(from_mongo(error)),
     };
     let mut found: Vec<Document> = listing.try_collect().await.map_err(from_mongo)?;

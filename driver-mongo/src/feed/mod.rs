@@ -17,7 +17,7 @@ use replank_core::{Error, ErrorKind, Result};
 pub use event::{Event, What};
 pub use place::Place;
 
-use crate::connect::{Server, answer};
+use crate::connect::{Server, answer, millis};
 use crate::error::from_mongo;
 use crate::key;
 use crate::rebuild::Core;
@@ -100,7 +100,7 @@ impl Stream {
             if self.cursor == 0 {
                 return Err(Error::new(ErrorKind::FeedGap, "the change stream has ended"));
             }
-            let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX).max(1);
+            let wait = millis(wait).max(1);
             let more = doc! {
                 "getMore": self.cursor, "collection": "$cmd.aggregate", "batchSize": BATCH, "maxTimeMS": wait,
             };

@@ -10,7 +10,6 @@ use replank_core::value::{Change, Key};
 use replank_core::{ErrorKind, Result};
 
 use super::{Core, Target};
-use crate::capability::transaction;
 use crate::error::{duplicate_at, from_mongo};
 use crate::key;
 use crate::state::check_token;
@@ -45,8 +44,7 @@ async fn attempt(
     changes: &[Change],
     left_out: &BTreeSet<String>,
 ) -> Result<Option<String>> {
-    let mut session = core.server.session().await?;
-    session.start_transaction().with_options(transaction()).await.map_err(from_mongo)?;
+    let mut session = core.server.transaction().await?;
     match within(core, target, changes, left_out, &mut session).await {
         Ok(None) => {
             commit(&mut session).await?;

@@ -10,7 +10,6 @@ use replank_core::driver::Compared;
 use replank_core::value::{Bounds, Change, Key};
 
 use super::{Core, apply, range};
-use crate::capability::transaction;
 use crate::error::from_mongo;
 use crate::key;
 
@@ -31,8 +30,7 @@ async fn compared(core: &Core, filter: &Document) -> Result<Compared> {
     let mut compared = Compared::default();
     let mut differing: BTreeMap<Key, Change> = BTreeMap::new();
     for target in core.targets()? {
-        let mut session = core.server.session().await?;
-        session.start_transaction().with_options(transaction()).await.map_err(from_mongo)?;
+        let mut session = core.server.transaction().await?;
         let both = both(core, filter, &target.pipeline, &target.name, &mut session).await;
         // Nothing was written: how it ends is all the same.
         apply::abort(&mut session).await;
@@ -61,7 +59,7 @@ async fn both(
     let mut source = core
         .collection(core.live())
         .aggregate(stages)
-        .hint(mongodb::options::Hint::Keys(doc! { "_id": 1 }))
+        .hint(range::by_id())
         .with_type::<RawDocumentBuf>()
         .session(&mut *session)
         .await
@@ -78,7 +76,7 @@ async fn both(
         .collection(written)
         .clone_with_type::<RawDocumentBuf>()
         .find(filter.clone())
-        .hint(mongodb::options::Hint::Keys(doc! { "_id": 1 }))
+        .hint(range::by_id())
         .session(&mut *session)
         .await
         .map_err(from_mongo)?;

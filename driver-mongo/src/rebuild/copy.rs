@@ -19,7 +19,7 @@ pub async fn next_bound(core: &Core, after: Option<&Key>, rows: u64) -> Result<O
         .find(range::filter(&bounds)?)
         .projection(doc! { "_id": 1 })
         .sort(doc! { "_id": 1 })
-        .hint(mongodb::options::Hint::Keys(doc! { "_id": 1 }))
+        .hint(range::by_id())
         .skip(rows.saturating_sub(1))
         .limit(1)
         .await
@@ -34,11 +34,12 @@ pub async fn copy(core: &Core, bounds: &Bounds) -> Result<Copied> {
     let filter = range::filter(bounds)?;
     let read = counted(core, core.live(), &filter).await?;
     let mut written = 0;
-    for target in core.targets()? {
+    for (at, target) in core.targets()?.into_iter().enumerate() {
         if !inspect::exists(&core.server, &target.name).await? {
             return Err(fenced(&target.name));
         }
-        let before = counted(core, &target.name, &filter).await?;
+        // What is written is told of the collection that is to come in, which is the first.
+        let before = if at == 0 { Some(counted(core, &target.name, &filter).await?) } else { None };
         let mut stages = vec![doc! { "$match": filter.clone() }];
         stages.extend(target.pipeline.iter().cloned());
         // `keepExisting` would write the fields in the order of their names. A pipeline that leaves what is there as it is makes the
@@ -51,13 +52,13 @@ pub async fn copy(core: &Core, bounds: &Bounds) -> Result<Copied> {
         } });
         core.collection(core.live())
             .aggregate(stages)
-            .hint(mongodb::options::Hint::Keys(doc! { "_id": 1 }))
+            .hint(range::by_id())
             .bypass_document_validation(true)
             .allow_disk_use(true)
             .comment(core.comment())
             .await
             .map_err(from_mongo)?;
-        if target.role == super::ObjectRole::Shadow || core.targets()?.len() == 1 {
+        if let Some(before) = before {
             written = counted(core, &target.name, &filter).await?.saturating_sub(before);
         }
     }
@@ -68,8 +69,7 @@ pub async fn copy(core: &Core, bounds: &Bounds) -> Result<Copied> {
 async fn counted(core: &Core, name: &str, filter: &Document) -> Result<u64> {
     let stages =
         vec![doc! { "$match": filter.clone() }, doc! { "$project": { "_id": 1 } }, doc! { "$count": "n" }];
-    let found =
-        core.collection(name).aggregate(stages).hint(mongodb::options::Hint::Keys(doc! { "_id": 1 })).await;
+    let found = core.collection(name).aggregate(stages).hint(range::by_id()).await;
     let found: Vec<Document> = found.map_err(from_mongo)?.try_collect().await.map_err(from_mongo)?;
     Ok(found.first().and_then(|found| found.get("n")).map_or(0, number))
 }

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 use super::guard;
 use super::{Core, Handle, apply, compare, log, prepare, tail};
-use crate::connect::majority_document;
+use crate::connect::{majority_document, millis};
 use crate::holders;
 use crate::inspect;
 use crate::key;
@@ -79,7 +79,7 @@ async fn is_ours(core: &Core, role: ObjectRole, name: &str) -> Result<()> {
     let identity = core.objects.one(&core.server, ObjectRole::Identity).await?;
     let known = identity.map(|identity| identity.extra).unwrap_or_default();
     let uuid = inspect::uuid(&core.server, name).await?.unwrap_or_default();
-    if known.get_str(prepare::role_word(role)).ok() == Some(&uuid) {
+    if known.get_str(role.word()).ok() == Some(&uuid) {
         return Ok(());
     }
     Err(Error::new(
@@ -227,7 +227,7 @@ impl Guard {
                 "to": format!("{database}.{}", self.core.live()),
                 "dropTarget": true,
                 "writeConcern": majority_document(),
-                "maxTimeMS": i64::try_from(left.as_millis()).unwrap_or(i64::MAX).max(1),
+                "maxTimeMS": millis(left).max(1),
             })
             .await
     }

@@ -1,11 +1,12 @@
 //! R5: what still runs under an older token must not be found by any name that is used from now on.
 
-use bson::{Bson, Document, doc};
+use bson::{Bson, doc};
 use replank_core::ident::Fence;
 use replank_core::{ErrorKind, Result};
 
 use super::{Core, guard};
 use crate::connect::{Server, majority_document};
+use crate::holders;
 use crate::inspect;
 use crate::state::{Object, ObjectRole, Objects, check_token};
 
@@ -104,18 +105,11 @@ pub async fn own_collections(core: &Core) -> Result<Vec<String>> {
 /// Ends statements of this run that are still running. Who may not do that leaves them to miss their names.
 async fn end_own(core: &Core) {
     let mark = format!("replank {} ", core.job.run);
-    let own = doc! { "$match": { "command.comment": { "$regex": format!("^{mark}") } } };
-    let listing = doc! {
-        "aggregate": 1,
-        "pipeline": [{ "$currentOp": { "allUsers": true } }, own, { "$project": { "opid": 1 } }],
-        "cursor": {},
-    };
-    let reply = match core.server.admin(listing).await {
-        Ok(reply) => reply,
+    let own = doc! { "command.comment": { "$regex": format!("^{mark}") } };
+    let operations = match holders::operations(&core.server, false, own).await {
+        Ok(operations) => operations,
         Err(error) => return tracing::debug!(%error, "running statements cannot be listed"),
     };
-    let batch = reply.get_document("cursor").ok().and_then(|cursor| cursor.get_array("firstBatch").ok());
-    let operations: Vec<&Document> = batch.into_iter().flatten().filter_map(Bson::as_document).collect();
     for operation in operations {
         if let Some(id) = operation.get("opid")
             && let Err(error) = core.server.admin(doc! { "killOp": 1, "op": id.clone() }).await

@@ -10,7 +10,7 @@ use replank_core::ident::TableId;
 use replank_core::{Error, ErrorKind, Result};
 
 use super::{Core, fence};
-use crate::connect::{Server, answer, majority_document};
+use crate::connect::{Server, answer, majority_document, millis};
 use crate::inspect::{self, Collection};
 use crate::state::{Object, ObjectRole, Objects, fences, now_ms, seize, signed};
 
@@ -29,21 +29,36 @@ fn closed() -> Document {
     doc! { "$expr": false }
 }
 
+fn is_closed(options: &Document) -> bool {
+    options.get_document("validator").ok() == Some(&closed())
+}
+
+/// The command that refuses every insert and update of a collection.
+pub fn closing(collection: &str) -> Document {
+    doc! {
+        "collMod": collection,
+        "validator": closed(),
+        "validationLevel": "strict",
+        "validationAction": "error",
+    }
+}
+
 /// The record of this run's fence.
 pub async fn fence_of(core: &Core) -> Result<Option<Object>> {
     core.objects.one(&core.server, ObjectRole::FenceUp).await
 }
 
 /// Raises the fence: from the answer on no insert and no update of an application is acknowledged that was not committed before.
+/// Whatever the outcome, the caller takes it away: after an error it may stand.
 ///
 /// # Errors
-/// [`ErrorKind::LockTimeout`] where the server did not come to it within `wait`, and then nothing has changed.
+/// [`ErrorKind::LockTimeout`] where the server did not come to it within `wait`.
 pub async fn raise(core: &Core, incoming: &str, wait: Duration) -> Result<()> {
     lift(core).await?;
     let live = Collection::expect(&core.server, core.live()).await?;
     // A fence that no record tells of, of a runner that died: what it hides is in the plan.
-    let is_closed = live.options.get_document("validator").ok() == Some(&closed());
-    let options = if is_closed { &core.spec.live(core.job.direction).options.0 } else { &live.options };
+    let options =
+        if is_closed(&live.options) { &core.spec.live(core.job.direction).options.0 } else { &live.options };
     let text = |option: &str, usual: &str| options.get_str(option).unwrap_or(usual).to_owned();
     let until = now_ms(&core.server).await? + millis(wait) + millis(stands_for(wait)) + millis(GRACE);
     let record = doc! {
@@ -57,46 +72,26 @@ pub async fn raise(core: &Core, incoming: &str, wait: Duration) -> Result<()> {
         "until_ms": until,
     };
     core.objects.put(&core.server, ObjectRole::FenceUp, core.live(), record).await?;
-    let raising = doc! {
-        "collMod": core.live(),
-        "validator": closed(),
-        "validationLevel": "strict",
-        "validationAction": "error",
-        "writeConcern": majority_document(),
-        "maxTimeMS": millis(wait).max(1),
-    };
-    if let Err(error) = answer(core.server.database().run_command(raising).await) {
-        return match error.kind() {
-            // It may have been raised: what the record says is put back.
-            ErrorKind::ConnectionLost => Err(error),
-            ErrorKind::Retry => {
-                lift(core).await?;
-                Err(Error::new(
-                    ErrorKind::LockTimeout,
-                    format!("writes to `{}` could not be stopped in time", core.job.table),
-                )
+    let mut raising = closing(core.live());
+    raising.insert("writeConcern", majority_document());
+    raising.insert("maxTimeMS", millis(wait).max(1));
+    answer(core.server.database().run_command(raising).await).map_err(|error| match error.kind() {
+        ErrorKind::Retry => {
+            let what = format!("writes to `{}` could not be stopped in time", core.job.table);
+            Error::new(ErrorKind::LockTimeout, what)
                 .with("waited", format!("{} ms", wait.as_millis()))
-                .caused_by(error))
-            }
-            _ => {
-                lift(core).await?;
-                Err(error)
-            }
-        };
-    }
+                .caused_by(error)
+        }
+        _ => error,
+    })?;
     let raised = Collection::expect(&core.server, core.live()).await?;
-    if raised.options.get_document("validator").ok() != Some(&closed()) {
-        lift(core).await?;
+    if !is_closed(&raised.options) {
         return Err(Error::new(
             ErrorKind::Refused,
             "the server says that writes are refused, and has no such validator",
         ));
     }
     Ok(())
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Takes away the fence that was raised under our own token: a runner that was overtaken leaves the other one's alone.
@@ -120,17 +115,9 @@ pub async fn lift(core: &Core) -> Result<()> {
 /// Gives the collection its validator back, where ours is on it.
 async fn put_back(server: &Server, objects: &Objects, fence: &Object) -> Result<()> {
     let database = server.client().database(text(fence, "database")?);
-    let listing = doc! { "listCollections": 1, "filter": { "name": &fence.name }, "cursor": {} };
-    let reply = answer(database.run_command(listing).await)?;
-    let entry = reply
-        .get_document("cursor")
-        .ok()
-        .and_then(|cursor| cursor.get_array("firstBatch").ok())
-        .and_then(|batch| batch.first())
-        .and_then(|entry| entry.as_document());
-    let is_closed = entry
-        .and_then(|entry| entry.get_document("options").ok())
-        .is_some_and(|options| options.get_document("validator").ok() == Some(&closed()));
+    let entry = inspect::entry(&database, &fence.name).await?;
+    let entry = entry.as_ref();
+    let is_closed = entry.and_then(|entry| entry.get_document("options").ok()).is_some_and(is_closed);
     // The command that raises it may still be waiting: this one comes behind it, and so it is sent to the same collection in any case.
     let is_same = entry
         .map(inspect::uuid_of)

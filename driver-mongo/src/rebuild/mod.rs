@@ -16,7 +16,8 @@ mod prepare;
 mod range;
 mod tail;
 
-pub use guard::mend;
+pub use fence::rename;
+pub use guard::{closing, mend};
 pub use log::MARK;
 
 use std::sync::Arc;

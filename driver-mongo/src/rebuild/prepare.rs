@@ -31,16 +31,11 @@ pub async fn prepare(core: &Core) -> Result<()> {
         make(core, &target.name, &target.side.options.0).await?;
         let made = Collection::expect(&core.server, &target.name).await?;
         as_planned(target, &made)?;
-        identity.insert(role_word(target.role), made.uuid);
+        identity.insert(target.role.word(), made.uuid);
     }
     // Between the look at the token and here somebody may have taken over: what was made bears our token in its name.
     core.check_token().await?;
     core.objects.put(&core.server, ObjectRole::Identity, core.live(), identity).await
-}
-
-/// The key of a collection in the record of identities.
-pub fn role_word(role: ObjectRole) -> &'static str {
-    if role == ObjectRole::Shadow { "shadow" } else { "retired" }
 }
 
 async fn make(core: &Core, name: &str, options: &Document) -> Result<()> {

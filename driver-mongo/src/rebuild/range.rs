@@ -6,6 +6,7 @@
 //! Source: <https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/>.
 
 use bson::{Bson, Document, doc};
+use mongodb::options::Hint;
 use replank_core::Result;
 use replank_core::value::Bounds;
 
@@ -32,6 +33,11 @@ const BRACKETS: [&[&str]; 16] = [
 ];
 const NAN: &str = "NaN";
 const NUMBERS: &str = "number";
+
+/// The index that a range is read by.
+pub fn by_id() -> Hint {
+    Hint::Keys(doc! { "_id": 1 })
+}
 
 /// Documents with `lower < _id <= upper`.
 ///

@@ -13,7 +13,6 @@ use replank_core::value::Position;
 use replank_core::{Error, ErrorKind, Result};
 
 use super::{Core, apply, log};
-use crate::capability::transaction;
 use crate::error::from_mongo;
 use crate::feed::{Place, Stream, What};
 use crate::key;
@@ -146,8 +145,7 @@ async fn image(core: &Core, id: &Bson) -> Result<Option<RawDocumentBuf>> {
 /// Removes a document that is still what it was.
 async fn remove(core: &Core, id: &Bson, image: &RawDocumentBuf) -> Result<()> {
     let live = core.collection(core.live()).clone_with_type::<RawDocumentBuf>();
-    let mut session = core.server.session().await?;
-    session.start_transaction().with_options(transaction()).await.map_err(from_mongo)?;
+    let mut session = core.server.transaction().await?;
     let filter: Document = doc! { "_id": id };
     let now = live.find_one(filter.clone()).session(&mut session).await.map_err(from_mongo)?;
     if now.as_ref().is_some_and(|now| now.as_bytes() == image.as_bytes()) {

@@ -10,7 +10,7 @@ use replank_core::ident::{Fence, TableId};
 use replank_core::{Error, ErrorKind, Result};
 
 use super::{broken, missing, records, signed, unsigned, unwritable};
-use crate::connect::Server;
+use crate::connect::{Server, millis};
 use crate::error::{from_mongo, is_duplicate};
 
 /// Fails with [`ErrorKind::Fenced`] unless `token` is the table's newest, as a read of the session sees it, or of its
@@ -148,8 +148,4 @@ pub async fn release(server: &Server, table: &TableId, token: Fence) -> Result<(
         .await
         .map_err(from_mongo)
         .map(|_| ())
-}
-
-fn millis(ttl: Duration) -> i64 {
-    i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)
 }

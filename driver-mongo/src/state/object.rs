@@ -30,7 +30,8 @@ impl ObjectRole {
     const ALL: [Self; 6] =
         [Self::Shadow, Self::Retired, Self::Log, Self::Identity, Self::FenceUp, Self::Tail];
 
-    fn word(self) -> &'static str {
+    /// The word in records.
+    pub fn word(self) -> &'static str {
         match self {
             Self::Shadow => "shadow",
             Self::Retired => "retired",
