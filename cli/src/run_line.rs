@@ -84,6 +84,7 @@ pub mod example {
             fence: Fence(1),
             checkpoint: Checkpoint::default(),
             steps_done: 0,
+            ranges: None,
             reverse_position: None,
             format: Default::default(),
             is_swapped_back: false,

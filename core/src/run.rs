@@ -178,6 +178,15 @@ pub struct Progress {
     pub rows: u64,
 }
 
+/// How far a step is that writes rows by ranges.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ranges {
+    /// Its statement: forwards and back are two.
+    pub statement: String,
+    /// Everything up to the watermark is written.
+    pub progress: Progress,
+}
+
 /// Where a run comes from, if not from a statement alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {
@@ -244,6 +253,9 @@ pub struct Run {
     /// Steps that the server does itself, already done.
     #[serde(default)]
     pub steps_done: usize,
+    /// How far the step is that [writes rows by ranges](crate::driver::ByRanges), while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranges: Option<Ranges>,
     /// Where the reverse feed of the swap that may have been sent starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverse_position: Option<Position>,

@@ -43,6 +43,59 @@ pub async fn probe(server: &Server) -> Result<Capabilities> {
     outcome
 }
 
+/// Whether an index can be made to refuse new duplicates before it is unique.
+pub async fn prepares_unique(server: &Server) -> Result<bool> {
+    changes_index(server, "prepareUnique").await
+}
+
+/// Whether an index can be hidden from queries.
+pub async fn hides_indexes(server: &Server) -> Result<bool> {
+    changes_index(server, "hidden").await
+}
+
+/// Whether `collMod` sets an option of an index, and the catalogue says so afterwards: some servers answer well and do nothing.
+///
+/// Makes a collection in the database of our records, and removes it.
+async fn changes_index(server: &Server, option: &str) -> Result<bool> {
+    let name = format!("probe_{}", RunId::random());
+    let records = server.records();
+    let trial = async {
+        let index = doc! { "key": { "a": 1 }, "name": "a" };
+        records.run_command(doc! { "createIndexes": &name, "indexes": [index] }).await?;
+        let change = doc! { "collMod": &name, "index": { "name": "a", option: true } };
+        records.run_command(change).await?;
+        let listed = records.run_command(doc! { "listIndexes": &name }).await?;
+        let cursor = listed.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch")).ok();
+        let mut indexes = cursor.into_iter().flatten().filter_map(bson::Bson::as_document);
+        Ok(indexes.any(|index| index.get_bool(option).is_ok_and(|is_so| is_so)))
+    };
+    let outcome: mongodb::error::Result<bool> = trial.await;
+    records.collection::<Document>(&name).drop().await.map_err(from_mongo)?;
+    match outcome {
+        Ok(changes) => Ok(changes),
+        // The command is there, and does not know the word.
+        Err(error) if code(&error).is_some() => Ok(false),
+        Err(error) => Err(from_mongo(error)),
+    }
+}
+
+/// Whether a collection keeps its identity when it is renamed.
+///
+/// Makes a collection in the database of our records, and removes it.
+pub async fn keeps_identity(server: &Server) -> Result<bool> {
+    let name = format!("probe_{}", RunId::random());
+    let renamed = format!("{name}_renamed");
+    let trial = async {
+        server.records().create_collection(&name).await.map_err(from_mongo)?;
+        uuids_last(server, &name, &renamed).await
+    };
+    let outcome = trial.await;
+    for name in [&name, &renamed] {
+        server.records().collection::<Document>(name).drop().await.map_err(from_mongo)?;
+    }
+    outcome
+}
+
 async fn try_all(server: &Server, name: &str, renamed: &str) -> Result<Capabilities> {
     let records = server.records();
     records.create_collection(name).await.map_err(from_mongo)?;

@@ -58,7 +58,8 @@ pub fn kind(code: i32) -> ErrorKind {
         NAMESPACE_NOT_FOUND => ErrorKind::NotFound,
         // Unauthorized, AuthenticationFailed, and what a server does not offer.
         13 | 18 | COMMAND_NOT_FOUND | 115 => ErrorKind::Refused,
-        11000 | 11001 | 12582 => ErrorKind::Duplicate,
+        // DuplicateKey and its older numbers, CannotConvertIndexToUnique.
+        11000 | 11001 | 12582 | 359 => ErrorKind::Duplicate,
         // DocumentValidationFailure, ConversionFailure, BSONObjectTooLarge and its older numbers.
         DOCUMENT_INVALID | 241 | 10334 | 17419 | 17420 => ErrorKind::Unfit,
         14031 => ErrorKind::DiskFull,

@@ -17,6 +17,7 @@ use replank_core::throttle::{Limits, Reading};
 use crate::connect::Server;
 use crate::error::from_mongo;
 use crate::inspect::Collection;
+use crate::native::Native;
 use crate::rebuild::{self, Opener};
 use crate::state::Store;
 use crate::{capability, lint, load, plan};
@@ -40,7 +41,7 @@ impl Driver for Mongo {
     }
 
     fn summary(&self) -> &'static str {
-        "MongoDB from 4.4, replica sets: rebuilds of collections by change stream, revert"
+        "MongoDB from 4.4, replica sets: its commands online, rebuilds by change stream, revert"
     }
 
     fn rules(&self) -> Vec<&'static dyn Rule> {
@@ -55,6 +56,7 @@ impl Driver for Mongo {
             );
         }
         Ok(Arc::new(Connected {
+            native: Native::new(Arc::clone(&server)),
             rebuilder: Opener::new(Arc::clone(&server)),
             store: Store::new(Arc::clone(&server)),
             server,
@@ -64,6 +66,7 @@ impl Driver for Mongo {
 
 struct Connected {
     server: Arc<Server>,
+    native: Native,
     rebuilder: Opener,
     store: Store,
 }
@@ -112,7 +115,7 @@ impl Session for Connected {
     }
 
     fn native(&self) -> Option<&dyn NativeDdl> {
-        None
+        Some(&self.native)
     }
 
     fn rebuilder(&self) -> Option<&dyn Rebuilder> {

@@ -29,7 +29,7 @@ use crate::{Error, ErrorKind, Result};
 pub use cut_over::{CutOver, GAVE_WAY, HELD_FOR, Owner, SwapGuard, SwapOutcome};
 pub use facts::{Check, Holder, ServerFacts};
 pub use feed::{ChangeFeed, FeedBatch};
-pub use native::{NativeDdl, Probe};
+pub use native::{ByRanges, NativeDdl, Probe, Written};
 pub use rebuild::{Applied, Compared, Copied, Effort, IndexBuild, Pace, Rebuild, RebuildJob, Rebuilder};
 pub use registry::Registry;
 pub use state::{Command, CommandState, EventRecord, Lease, LeaseHolder, Revision, StateStore};

@@ -10,6 +10,7 @@ pub mod machine;
 mod native;
 mod pump;
 pub mod queue;
+mod ranges;
 mod record;
 mod runner;
 pub mod share;

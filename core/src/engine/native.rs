@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::boundary::Boundary;
+use super::ranges;
 use super::record::Record;
 use crate::control::{Answer, Control};
 use crate::driver::{NativeDdl, Probe, Session};
@@ -34,6 +35,7 @@ pub async fn forward(record: &mut Record, stop: &watch::Receiver<bool>) -> Resul
             return backward(record, stop, true).await;
         }
         record.run.steps_done += 1;
+        record.run.ranges = None;
         record.save().await?;
     }
     if !record.run.options.revertible {
@@ -48,6 +50,7 @@ pub async fn forward(record: &mut Record, stop: &watch::Receiver<bool>) -> Resul
 /// [`ErrorKind::Refused`] where that would drop what was written since, unless it `discards`.
 pub async fn backward(record: &mut Record, stop: &watch::Receiver<bool>, discards: bool) -> Result<()> {
     settle_next(record, stop).await?;
+    let stays = ranges::stays(&record.run);
     if !discards {
         let steps = by_rebuild(&*record.session, &record.run).await?;
         let what: Vec<&str> =
@@ -86,10 +89,18 @@ pub async fn backward(record: &mut Record, stop: &watch::Receiver<bool>, discard
         }
         one(record, &inverse, stop, false).await?;
         record.run.steps_done = index;
+        record.run.ranges = None;
         record.save().await?;
     }
     record.run.ended = Some(jiff::Timestamp::now());
-    record.enter(RunState::Reverted, "taken back").await
+    record.run.ranges = None;
+    match stays {
+        None => record.enter(RunState::Reverted, "taken back").await,
+        Some(stays) => {
+            record.run.note = Some(stays.clone());
+            record.enter(RunState::Aborted, &stays).await
+        }
+    }
 }
 
 /// Steps that are taken back by a rebuild, and are not yet: their inverses would drop what was written since, or keep writers out.
@@ -233,7 +244,8 @@ async fn is_done(record: &Record, step: &Step) -> Result<bool> {
 
 /// How a step came out, if it did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+pub enum Outcome {
+    /// It is done.
     Done,
     /// A person asked for it from another process.
     GivenUp,
@@ -246,6 +258,9 @@ async fn one(
     stop: &watch::Receiver<bool>,
     can_be_given_up: bool,
 ) -> Result<Outcome> {
+    if native(record)?.by_ranges(step).is_some() {
+        return ranges::sweep(record, step, stop, can_be_given_up).await;
+    }
     let budget = Duration::from_millis(record.run.options.lock_budget_ms);
     let (mut tries, mut vain, mut pauses) = (0, 0, 0);
     loop {
@@ -341,7 +356,7 @@ async fn run(
 }
 
 /// Puts the lease's expiry off, when it is time.
-async fn renew(record: &Record, renewed: &mut Instant) -> Result<()> {
+pub async fn renew(record: &Record, renewed: &mut Instant) -> Result<()> {
     if renewed.elapsed() > lease::TTL / 3 {
         record.renew().await?;
         *renewed = Instant::now();
@@ -349,7 +364,8 @@ async fn renew(record: &Record, renewed: &mut Instant) -> Result<()> {
     Ok(())
 }
 
-fn interrupted(record: &Record, step: &Step) -> Error {
+/// What ends a step before it is done.
+pub fn interrupted(record: &Record, step: &Step) -> Error {
     Error::new(ErrorKind::Interrupted, format!("interrupted before `{}`", step.title))
         .hint(format!("go on with `replank resume {}`", record.run.id))
 }
@@ -382,7 +398,8 @@ fn native(record: &Record) -> Result<&dyn NativeDdl> {
     of(&*record.session)
 }
 
-fn of(session: &dyn Session) -> Result<&dyn NativeDdl> {
+/// The steps of the server's own.
+pub fn of(session: &dyn Session) -> Result<&dyn NativeDdl> {
     session
         .native()
         .ok_or_else(|| Error::new(ErrorKind::Refused, "this target has no statements of its own to run"))

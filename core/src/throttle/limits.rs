@@ -52,6 +52,9 @@ pub struct Limits {
     /// The copy waits while fewer bytes than this are free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_free_min: Option<u64>,
+    /// A step that writes rows in ranges goes on beside so many rows that cannot be written; each is noted with its reason.
+    #[serde(default)]
+    pub quarantine_max: u64,
     /// The run stops when the feed is older than this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub critical_lag_max_ms: Option<u64>,
@@ -89,6 +92,8 @@ impl Default for Limits {
             wait_file: None,
             wait_url: None,
             disk_free_min: Some(256 << 20),
+            // Whoever did not say otherwise wants every row written.
+            quarantine_max: 0,
             critical_lag_max_ms: None,
             critical_threads_running_max: None,
             critical_load_max: None,
@@ -147,6 +152,7 @@ impl Limits {
             "wait_url" => self.wait_url = text(),
             "load_max" => self.load_max = optional()?,
             "disk_free_min" => self.disk_free_min = optional()?,
+            "quarantine_max" => self.quarantine_max = number()?,
             "critical_lag_max_ms" => self.critical_lag_max_ms = optional()?,
             "critical_threads_running_max" => self.critical_threads_running_max = optional()?,
             "critical_load_max" => self.critical_load_max = optional()?,
@@ -184,7 +190,7 @@ impl Limits {
     }
 
     /// Every name that [`Limits::set`] takes; a variable of the server's stands for `VARIABLE`.
-    pub const NAMES: [&'static str; 20] = [
+    pub const NAMES: [&'static str; 21] = [
         "copy_workers",
         "copy_percent",
         "chunk_target_ms",
@@ -200,6 +206,7 @@ impl Limits {
         "wait_file",
         "wait_url",
         "disk_free_min",
+        "quarantine_max",
         "critical_lag_max_ms",
         "critical_threads_running_max",
         "critical_load_max",

@@ -1,14 +1,36 @@
 //! MongoDB's own rules, one a file, each with the page that `replank explain` prints.
 
+mod drop_collection;
+mod drop_index_not_hidden;
+mod drop_target;
+mod index_build_quorum;
+mod moved_field;
 mod no_change_stream;
+mod pipeline_fails;
+mod strict_validator;
 mod transactions_pass;
+mod ttl_on_old_data;
+mod unbounded_update;
 
 use replank_core::lint::{Rule, Subject};
+use replank_core::plan::Unfit;
 use serde::{Deserialize, Serialize};
 
 /// Every rule of this driver, in the order of their codes.
 pub fn rules() -> Vec<&'static dyn Rule> {
-    vec![&no_change_stream::NoChangeStream, &transactions_pass::TransactionsPass]
+    vec![
+        &index_build_quorum::IndexBuildQuorum,
+        &drop_index_not_hidden::DropIndexNotHidden,
+        &ttl_on_old_data::TtlOnOldData,
+        &unbounded_update::UnboundedUpdate,
+        &moved_field::MovedField,
+        &pipeline_fails::PipelineFails,
+        &strict_validator::StrictValidator,
+        &no_change_stream::NoChangeStream,
+        &drop_target::DropTarget,
+        &drop_collection::DropCollection,
+        &transactions_pass::TransactionsPass,
+    ]
 }
 
 /// What only this driver knows of a draft.
@@ -18,6 +40,32 @@ pub struct Facts {
     pub missing: Vec<String>,
     /// A fence does not wait for open transactions.
     pub transactions_pass: bool,
+    /// Members that the build of an index would wait for, with what is the matter with them.
+    pub members_down: Vec<String>,
+    /// Indexes that are hidden before they go.
+    pub hidden_indexes: Vec<String>,
+    /// Indexes that go at once, since the server hides none.
+    pub bare_indexes: Vec<String>,
+    /// How often those of them were used that were.
+    pub used_indexes: Vec<String>,
+    /// Documents that a TTL index would delete at once.
+    pub expiring: u64,
+    /// Documents that an update is about.
+    pub updates_many: u64,
+    /// Documents that a delete is about.
+    pub deletes_many: u64,
+    /// Fields that an update takes away, renames or gives another type.
+    pub moved_fields: Vec<String>,
+    /// What the server says of a pipeline that fails for a document.
+    pub pipeline_fails: Option<String>,
+    /// Documents that break a validator which would be strict.
+    pub breaking_strict: Option<Unfit>,
+    /// Documents that break a validator which lets them be.
+    pub breaking: Option<Unfit>,
+    /// A collection that a rename would replace.
+    pub drops_target: Option<String>,
+    /// A collection that goes.
+    pub dropped: Option<String>,
 }
 
 impl Facts {
@@ -77,5 +125,24 @@ mod tests {
         assert_eq!(found(&streamless, Strategy::Shadow), ["D317"]);
         assert_eq!(found(&passing, Strategy::Shadow), ["D323"]);
         assert!(found(&passing, Strategy::Instant).is_empty());
+        let unfit = Unfit { what: "it".into(), rows: 1, samples: vec!["1".into()] };
+        let cases = [
+            ("D302", Facts { members_down: vec!["b is DOWN".into()], ..Facts::default() }),
+            ("D304", Facts { hidden_indexes: vec!["i".into()], ..Facts::default() }),
+            ("D304", Facts { bare_indexes: vec!["i".into()], ..Facts::default() }),
+            ("D304", Facts { used_indexes: vec!["i was used".into()], ..Facts::default() }),
+            ("D305", Facts { expiring: 1, ..Facts::default() }),
+            ("D306", Facts { updates_many: 1, ..Facts::default() }),
+            ("D306", Facts { deletes_many: 1, ..Facts::default() }),
+            ("D307", Facts { moved_fields: vec!["a goes".into()], ..Facts::default() }),
+            ("D308", Facts { pipeline_fails: Some("no".into()), ..Facts::default() }),
+            ("D309", Facts { breaking_strict: Some(unfit.clone()), ..Facts::default() }),
+            ("D309", Facts { breaking: Some(unfit), ..Facts::default() }),
+            ("D319", Facts { drops_target: Some("c".into()), ..Facts::default() }),
+            ("D322", Facts { dropped: Some("c".into()), ..Facts::default() }),
+        ];
+        for (code, facts) in cases {
+            assert_eq!(found(&facts, Strategy::Instant), [code]);
+        }
     }
 }

@@ -41,8 +41,7 @@ pub async fn gather(
         && new.options.0.get_str("validationLevel").ok() != Some("off")
     {
         let what = "the validator of the new shape".to_owned();
-        let breaking = doc! { "$match": { "$nor": [validator] } };
-        let unfit = counted(server, name, forward, breaking, what).await?;
+        let unfit = breaking(server, name, forward, validator, what).await?;
         evidence.unfit.extend(unfit);
     }
     Ok(())
@@ -102,15 +101,16 @@ async fn keeps_ids(server: &Server, name: &str, forward: &[Document]) -> Result<
     Ok(())
 }
 
-async fn counted(
+/// Documents that break a validator, after a pipeline; `None` where there are none.
+pub async fn breaking(
     server: &Server,
     name: &str,
     forward: &[Document],
-    breaking: Document,
+    validator: &Document,
     what: String,
 ) -> Result<Option<Unfit>> {
     let mut stages = forward.to_vec();
-    stages.push(breaking);
+    stages.push(doc! { "$match": { "$nor": [validator.clone()] } });
     stages.push(doc! { "$facet": {
         "count": [{ "$count": "n" }],
         "samples": [{ "$limit": SAMPLES }, { "$project": { "_id": 1 } }],

@@ -1,7 +1,10 @@
 //! From what a person asked for to a draft: the collection as it is, and the ways that there are.
 
+mod command;
 mod evidence;
 mod shadow;
+
+pub use evidence::breaking;
 
 use bson::Document;
 use replank_core::driver::facts::TableFacts;
@@ -30,10 +33,15 @@ pub async fn draft(server: &Server, request: &Request) -> Result<Draft> {
             let subject = Subject::read(server, table).await?;
             shadow::draft(server, &subject, &asked).await
         }
-        Request::Statement { .. } | Request::TakeBack { .. } => {
-            Err(Error::new(ErrorKind::Usage, "commands of MongoDB are not run yet").hint(
-                "`replank rebuild COLLECTION [--as options.json] [--pipeline transform.json]` is there",
-            ))
+        Request::Statement { text, forward, reverse, .. } => {
+            if !forward.is_empty() || !reverse.is_empty() {
+                return Err(Error::new(ErrorKind::Usage, "a command says by itself what becomes of values")
+                    .hint("`replank rebuild COLLECTION --pipeline FILE --reverse-pipeline FILE` takes expressions"));
+            }
+            command::draft(server, text).await
+        }
+        Request::TakeBack { .. } => {
+            Err(Error::new(ErrorKind::Internal, "no step of MongoDB's is taken back by a rebuild"))
         }
     }
 }

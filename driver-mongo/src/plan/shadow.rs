@@ -90,6 +90,7 @@ pub async fn draft(server: &Server, subject: &Subject, asked: &Asked<'_>) -> Res
         driver_facts: serde_json::json!(Facts {
             missing: found.missing.clone(),
             transactions_pass: !found.waits_for_transactions,
+            ..Facts::default()
         }),
     })
 }

@@ -9,13 +9,14 @@ use replank_core::Result;
 use replank_core::driver::Compared;
 use replank_core::value::{Bounds, Change, Key};
 
-use super::{Core, apply, range};
+use super::{Core, apply};
 use crate::error::from_mongo;
 use crate::key;
+use crate::ranges;
 
 /// The documents of a range.
 pub async fn range(core: &Core, bounds: &Bounds) -> Result<Compared> {
-    compared(core, &range::filter(bounds)?).await
+    compared(core, &ranges::filter(bounds)?).await
 }
 
 /// The documents of some keys.
@@ -59,7 +60,7 @@ async fn both(
     let mut source = core
         .collection(core.live())
         .aggregate(stages)
-        .hint(range::by_id())
+        .hint(ranges::by_id())
         .with_type::<RawDocumentBuf>()
         .session(&mut *session)
         .await
@@ -76,7 +77,7 @@ async fn both(
         .collection(written)
         .clone_with_type::<RawDocumentBuf>()
         .find(filter.clone())
-        .hint(range::by_id())
+        .hint(ranges::by_id())
         .session(&mut *session)
         .await
         .map_err(from_mongo)?;

@@ -13,7 +13,6 @@ mod guard;
 mod index;
 mod log;
 mod prepare;
-mod range;
 mod tail;
 
 pub use fence::rename;
@@ -39,6 +38,7 @@ use crate::collation::Collation;
 use crate::connect::Server;
 use crate::feed::{Feed, Place};
 use crate::key;
+use crate::ranges;
 use crate::spec::{Side, Spec, documents};
 use crate::state::{ObjectRole, Objects, check_token};
 
@@ -205,7 +205,7 @@ impl Rebuild for Handle {
     }
 
     async fn next_bound(&self, after: Option<&Key>, rows: u64) -> Result<Option<Key>> {
-        copy::next_bound(&self.core, after, rows).await
+        ranges::next_bound(&self.core.server, self.core.live(), after, rows).await
     }
 
     async fn copy(&self, bounds: &Bounds) -> Result<Copied> {

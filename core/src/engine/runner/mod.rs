@@ -87,6 +87,7 @@ impl Runner {
             fence: token,
             checkpoint: Checkpoint::default(),
             steps_done: 0,
+            ranges: None,
             reverse_position: None,
             format: Default::default(),
             is_swapped_back: false,

@@ -3,6 +3,9 @@
 
 use crate::lint::{Rule, Severity, Subject, Verdict};
 
+/// What goes as a whole, and has a rule of its own.
+const NO_COLUMNS: [&str; 3] = ["table ", "partition ", "collection "];
+
 /// See `drop_column.md`.
 pub struct DropColumn;
 
@@ -27,7 +30,7 @@ impl Rule for DropColumn {
         subject
             .discards
             .iter()
-            .filter(|what| !what.starts_with("table ") && !what.starts_with("partition "))
+            .filter(|what| !NO_COLUMNS.iter().any(|kind| what.starts_with(kind)))
             .map(|what| {
                 Verdict::error(
                     format!("{what} would be gone for good"),

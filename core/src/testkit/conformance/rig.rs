@@ -60,6 +60,7 @@ pub(super) async fn run_of(fixture: &dyn Fixture, session: &dyn Session) -> Run 
         fence: Fence(0),
         checkpoint: Checkpoint::default(),
         steps_done: 0,
+        ranges: None,
         reverse_position: None,
         format: Default::default(),
         is_swapped_back: false,

@@ -93,6 +93,8 @@ pub(super) struct State {
     pub steps_torn: BTreeSet<String>,
     /// Those that were asked to end.
     pub steps_canceled: BTreeSet<String>,
+    /// Ranges that were written, in the order in which that was: the numbers above the first up to the second.
+    pub ranges_written: Vec<(u32, u32)>,
     pub faults_left: u32,
     /// Every call and what became of it.
     pub trace: Vec<String>,
@@ -128,6 +130,7 @@ impl State {
             steps_done: BTreeSet::new(),
             steps_torn: BTreeSet::new(),
             steps_canceled: BTreeSet::new(),
+            ranges_written: Vec::new(),
             faults_left: config.faults.budget,
             trace: Vec::new(),
             violations: Vec::new(),

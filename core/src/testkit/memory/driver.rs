@@ -181,7 +181,8 @@ fn native(text: &str, word: &str) -> Candidate {
     let step = Step {
         title: format!("set {word}"),
         statement: text.to_owned(),
-        inverse: format!("{text} back"),
+        // What is written by ranges stays.
+        inverse: if word == "ranges" { String::new() } else { format!("{text} back") },
         inverse_discards: Vec::new(),
         inverse_rebuilds: String::new(),
         finalize: String::new(),

@@ -27,6 +27,12 @@ pub struct Logged {
 }
 
 impl Server {
+    /// Ranges that a step of the server's own has written, in their order: above the first number, up to the second.
+    #[must_use]
+    pub fn ranges_written(&self) -> Vec<(u32, u32)> {
+        self.look(|state| state.ranges_written.clone())
+    }
+
     /// Judges every save of a run from now on: what it claims must be so.
     pub fn watch(&self) {
         self.look(|state| state.is_watched = true);

@@ -1,7 +1,7 @@
 //! Steps of the server itself: a set of words that were set.
 //!
 //! `deaf` is never set, whatever the answer says. `torn` fails and is left half done. `stubborn` goes on until it is asked to
-//! end, and for a long time after.
+//! end, and for a long time after. `ranges` writes a thousand rows by ranges.
 
 use std::time::Duration;
 
@@ -9,8 +9,10 @@ use async_trait::async_trait;
 
 use super::client::{Client, Kind};
 use super::server::Server;
-use crate::driver::{NativeDdl, Probe};
+use crate::driver::{ByRanges, NativeDdl, Probe, Written};
+use crate::ident::RunId;
 use crate::plan::Step;
+use crate::value::{Bounds, Key};
 use crate::{Error, ErrorKind, Result};
 
 /// Longer than a lease lasts.
@@ -77,5 +79,51 @@ impl NativeDdl for Client {
             }))
         };
         self.call(Kind::Read, format!("probe {}", step.statement), probe).await
+    }
+
+    fn by_ranges(&self, step: &Step) -> Option<&dyn ByRanges> {
+        step.statement.ends_with(" ranges").then_some(self as &dyn ByRanges)
+    }
+}
+
+/// Rows that there are to write.
+pub const RANGED: u32 = 1_000;
+
+fn number(key: Option<&Key>) -> Option<u32> {
+    key.map(|key| key.0.parse().expect("a key is a number here"))
+}
+
+#[async_trait]
+impl ByRanges for Client {
+    async fn next_bound(&self, _step: &Step, after: Option<&Key>, rows: u64) -> Result<Option<Key>> {
+        let bound = u64::from(number(after).unwrap_or(0)) + rows;
+        let read = move |server: Server| async move {
+            server.pause().await;
+            Ok((bound < u64::from(RANGED)).then(|| Key(bound.to_string())))
+        };
+        self.call(Kind::Read, "bound".to_owned(), read).await
+    }
+
+    async fn write(
+        &self,
+        _run: &RunId,
+        _step: &Step,
+        bounds: &Bounds,
+        _quarantine_max: u64,
+    ) -> Result<Written> {
+        let range =
+            (number(bounds.lower.as_ref()).unwrap_or(0), number(bounds.upper.as_ref()).unwrap_or(RANGED));
+        let write = move |server: Server| async move {
+            // A real range takes its time.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            server.step(|state| state.ranges_written.push(range));
+            let rows = u64::from(range.1 - range.0);
+            Ok(Written { rows, changed: rows })
+        };
+        self.call(Kind::Write, format!("write {range:?}"), write).await
+    }
+
+    async fn finish(&self, _run: &RunId, _step: &Step) -> Result<Option<String>> {
+        Ok(None)
     }
 }

@@ -3,7 +3,9 @@
 mod change;
 mod checks;
 mod collection;
+mod commands;
 mod conformance;
+mod jobs;
 mod journal;
 mod kills;
 mod load;

@@ -1,4 +1,4 @@
-//! A range of `_id`s as a filter that an aggregation can use an index for.
+//! Ranges of `_id`s: where they end, and a filter that an aggregation can use an index for.
 //!
 //! Comparisons of the query language stay within a type: `{$gt: 5}` never finds a text. So a range is one branch for each
 //! type that it touches. NaN is a type of its own here: it sorts before all numbers, and `$gt` and `$lt` never find it.
@@ -6,10 +6,14 @@
 //! Source: <https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/>.
 
 use bson::{Bson, Document, doc};
+use futures_util::TryStreamExt as _;
 use mongodb::options::Hint;
 use replank_core::Result;
-use replank_core::value::Bounds;
+use replank_core::value::{Bounds, Key};
 
+use crate::connect::Server;
+use crate::error::from_mongo;
+use crate::inspect::number;
 use crate::key;
 
 /// Types in the server's order; those that sort together are one.
@@ -37,6 +41,33 @@ const NUMBERS: &str = "number";
 /// The index that a range is read by.
 pub fn by_id() -> Hint {
     Hint::Keys(doc! { "_id": 1 })
+}
+
+/// The `_id` of the `rows`th document behind `after`.
+pub async fn next_bound(server: &Server, name: &str, after: Option<&Key>, rows: u64) -> Result<Option<Key>> {
+    let bounds = Bounds { lower: after.cloned(), upper: None };
+    let found = server
+        .database()
+        .collection::<Document>(name)
+        .find(filter(&bounds)?)
+        .projection(doc! { "_id": 1 })
+        .sort(doc! { "_id": 1 })
+        .hint(by_id())
+        .skip(rows.saturating_sub(1))
+        .limit(1)
+        .await
+        .map_err(from_mongo)?;
+    let found: Vec<Document> = found.try_collect().await.map_err(from_mongo)?;
+    found.first().and_then(|found| found.get("_id")).map(key::encode).transpose()
+}
+
+/// Documents in a range, by the index of `_id` alone.
+pub async fn counted(server: &Server, name: &str, range: &Document) -> Result<u64> {
+    let stages =
+        vec![doc! { "$match": range.clone() }, doc! { "$project": { "_id": 1 } }, doc! { "$count": "n" }];
+    let found = server.database().collection::<Document>(name).aggregate(stages).hint(by_id()).await;
+    let found: Vec<Document> = found.map_err(from_mongo)?.try_collect().await.map_err(from_mongo)?;
+    Ok(found.first().and_then(|found| found.get("n")).map_or(0, number))
 }
 
 /// Documents with `lower < _id <= upper`.

@@ -1,0 +1,140 @@
+//! How a step stands, from the catalogue.
+
+use bson::{Document, doc};
+use futures_util::TryStreamExt as _;
+use replank_core::driver::Probe;
+use replank_core::{Error, ErrorKind, Result};
+
+use super::act::Act;
+use super::job::Job;
+use super::same::{are_options, is_index, is_key};
+use crate::connect::Server;
+use crate::error::from_mongo;
+use crate::inspect::{self, Collection, index_name};
+
+/// How it stands.
+///
+/// # Errors
+/// [`ErrorKind::ForeignDdl`] where something else is in its place, [`ErrorKind::NotFound`] where what it changes is gone.
+pub async fn probe(server: &Server, act: &Act) -> Result<Probe> {
+    match act {
+        Act::Build { collection, index, .. } => build(server, collection, &index.0).await,
+        Act::DropIndex { collection, index } => {
+            Ok(match found(server, collection, index_name(&index.0)).await? {
+                None => Probe::Done,
+                Some(found) if is_key(&found, &index.0) => Probe::Absent,
+                Some(found) => return Err(foreign("index", index_name(&index.0), &found)),
+            })
+        }
+        Act::Index { collection, name, set } => {
+            let Some(found) = found(server, collection, name).await? else {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!("there is no index `{name}` on `{collection}`"),
+                ));
+            };
+            let is_set = |(option, wanted): (&String, &bson::Bson)| match wanted {
+                bson::Bson::Boolean(wanted) => found.get_bool(option).unwrap_or(false) == *wanted,
+                number => found.get(option).is_some_and(|found| super::same::equal(found, number)),
+            };
+            // What was prepared for is no longer said once it is so.
+            let is_past = set.0.get_bool("prepareUnique").is_ok_and(|is_so| is_so)
+                && found.get_bool("unique").is_ok_and(|is_so| is_so);
+            Ok(done(is_past || set.0.iter().all(is_set)))
+        }
+        Act::Options { collection, set, .. } => {
+            let found = Collection::expect(server, collection).await?;
+            Ok(done(are_options(&found.options, &set.0)))
+        }
+        Act::Create { collection, options } => match inspect::entry(&server.database(), collection).await? {
+            None => Ok(Probe::Absent),
+            Some(entry) => {
+                let found = entry.get_document("options").cloned().unwrap_or_default();
+                let has_all = options.0.iter().all(|(name, wanted)| {
+                    found.get(name).is_some_and(|found| super::same::contains(found, wanted))
+                });
+                if has_all { Ok(Probe::Done) } else { Err(foreign("collection", collection, &found)) }
+            }
+        },
+        Act::Unmake { collection, aside } => {
+            let is_gone =
+                !inspect::exists(server, collection).await? && !inspect::exists(server, aside).await?;
+            Ok(done(is_gone))
+        }
+        Act::Rename { from, to, uuid } => rename(server, from, to, uuid.as_deref()).await,
+        Act::Drop { collection } => Ok(done(!inspect::exists(server, collection).await?)),
+        Act::Write(job) => write(server, job).await,
+    }
+}
+
+fn done(is_done: bool) -> Probe {
+    if is_done { Probe::Done } else { Probe::Absent }
+}
+
+fn foreign(kind: &str, name: &str, found: &Document) -> Error {
+    Error::new(ErrorKind::ForeignDdl, format!("there is another {kind} `{name}`"))
+        .with("found", crate::ejson::document_text(found))
+        .hint("somebody else has made it: compare, and drop or rename one of them")
+}
+
+async fn found(server: &Server, collection: &str, name: &str) -> Result<Option<Document>> {
+    let indexes = inspect::indexes(server, collection).await?;
+    Ok(indexes.into_iter().find(|index| index_name(index) == name))
+}
+
+/// `listIndexes` tells of indexes that are being built as if they were there.
+async fn build(server: &Server, collection: &str, index: &Document) -> Result<Probe> {
+    let Some(found) = found(server, collection, index_name(index)).await? else { return Ok(Probe::Absent) };
+    if !is_index(&found, index) {
+        return Err(foreign("index", index_name(index), &found));
+    }
+    let is_building = being_built(server, collection).await.iter().any(|name| name == index_name(index));
+    Ok(if is_building { Probe::Running } else { Probe::Done })
+}
+
+/// Names of indexes that are being built. A server that does not say so builds none that long.
+pub async fn being_built(server: &Server, collection: &str) -> Vec<String> {
+    let statistics = async {
+        let handled = server.database().collection::<Document>(collection);
+        let found = handled.aggregate([doc! { "$indexStats": {} }]).await.map_err(from_mongo)?;
+        found.try_collect::<Vec<_>>().await.map_err(from_mongo)
+    };
+    match statistics.await {
+        Ok(found) => found
+            .iter()
+            .filter(|index| index.get_bool("building").is_ok_and(|is_so| is_so))
+            .map(|index| index_name(index).to_owned())
+            .collect(),
+        Err(error) => {
+            tracing::debug!(%error, "what is being built is not known");
+            Vec::new()
+        }
+    }
+}
+
+/// By the identity where that lasts: an application that still writes the old name makes another collection of it.
+async fn rename(server: &Server, from: &str, to: &str, uuid: Option<&str>) -> Result<Probe> {
+    let (source, target) = (inspect::uuid(server, from).await?, inspect::uuid(server, to).await?);
+    match uuid {
+        Some(_) if target.as_deref() == uuid => Ok(Probe::Done),
+        Some(_) if source.as_deref() == uuid => Ok(Probe::Absent),
+        Some(_) => Err(Error::new(
+            ErrorKind::ForeignDdl,
+            format!("neither `{from}` nor `{to}` is the collection that was planned for"),
+        )
+        .hint("somebody else has renamed or dropped it")),
+        None if source.is_none() && target.is_some() => Ok(Probe::Done),
+        None if source.is_some() => Ok(Probe::Absent),
+        None => Err(Error::new(ErrorKind::ForeignDdl, format!("neither `{from}` nor `{to}` is there"))
+            .hint("somebody else has renamed or dropped it")),
+    }
+}
+
+/// How far a job is stands in the run's record. The catalogue knows of what was kept only.
+async fn write(server: &Server, job: &Job) -> Result<Probe> {
+    Ok(match job {
+        Job::Delete { kept: Some(kept), .. } if inspect::exists(server, kept).await? => Probe::Broken,
+        Job::Update { .. } | Job::Delete { .. } => Probe::Absent,
+        Job::PutBack { kept, .. } => done(!inspect::exists(server, kept).await?),
+    })
+}

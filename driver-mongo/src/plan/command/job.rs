@@ -1,0 +1,332 @@
+//! `update` and `delete` of many documents: jobs in ranges of `_id`.
+
+use std::collections::BTreeMap;
+
+use bson::{Bson, Document, RawDocumentBuf, doc};
+use futures_util::TryStreamExt as _;
+use replank_core::ident::aside_name;
+use replank_core::plan::Strategy;
+use replank_core::{Error, ErrorKind, Result};
+
+use super::Drafting;
+use crate::collation::Collation;
+use crate::ejson;
+use crate::error::from_mongo;
+use crate::key;
+use crate::native::{Act, Job};
+use crate::parse::{Delete, Update};
+
+/// Operators that write the same when they are applied again. (`$currentDate` writes another time, which is what it is for.)
+const REPEATABLE: [&str; 11] = [
+    "$set",
+    "$unset",
+    "$rename",
+    "$min",
+    "$max",
+    "$addToSet",
+    "$pull",
+    "$pullAll",
+    "$currentDate",
+    "$setOnInsert",
+    "$bit",
+];
+
+/// Documents that a pipeline is tried on twice.
+const TRIED: i64 = 1_000;
+
+impl Drafting<'_> {
+    pub(super) async fn update(&mut self, updates: Vec<Update>) -> Result<()> {
+        for update in updates {
+            self.update_one(update).await?;
+        }
+        Ok(())
+    }
+
+    async fn update_one(&mut self, update: Update) -> Result<()> {
+        self.can_be_gone_through();
+        let matching = self.matching(&update.filter).await?;
+        self.changes.push(format!(
+            "{matching} documents that match {} are updated by {}",
+            ejson::document_text(&update.filter),
+            ejson::text(&update.change)
+        ));
+        self.facts.updates_many = self.facts.updates_many.max(matching);
+        self.facts.moved_fields.extend(moved(&update.change));
+        match &update.change {
+            Bson::Array(stages) => {
+                let stages: Vec<Document> =
+                    stages.iter().filter_map(|stage| stage.as_document().cloned()).collect();
+                if self.fits(&update, &stages).await? {
+                    self.try_twice(&update, &stages).await?;
+                }
+            }
+            Bson::Document(operators) if !excludes_done(&update.filter, operators) => {
+                if let Some(operator) = operators.iter().find_map(|(name, value)| not_repeatable(name, value))
+                {
+                    self.cannot(&format!(
+                        "`{operator}` does something else when it is done again, and a range is done again after a crash; let the filter exclude what is done, as in {{\"q\": {{\"migrated\": {{\"$exists\": false}}}}, \"u\": {{\"{operator}\": …, \"$set\": {{\"migrated\": true}}}}}}"
+                    ));
+                }
+            }
+            _ => {}
+        }
+        let job = Job::update(&self.name, update);
+        self.step(format!("update {} in ranges of _id", self.name), Act::Write(job), None, None)?;
+        self.because("documents are updated in ranges of `_id`, slowed down beside others, and from the last checkpoint on after a crash");
+        self.for_good("what an update overwrites is not kept");
+        self.strategy = self.strategy.max(Strategy::NativeOnline);
+        Ok(())
+    }
+
+    pub(super) async fn delete(&mut self, deletes: Vec<Delete>) -> Result<()> {
+        for (at, delete) in deletes.into_iter().enumerate() {
+            self.can_be_gone_through();
+            let matching = self.matching(&delete.filter).await?;
+            let filter = ejson::document_text(&delete.filter);
+            self.changes.push(format!("{matching} documents that match {filter} are deleted"));
+            self.facts.deletes_many = self.facts.deletes_many.max(matching);
+            if !Collation::of(&self.there().options).is_simple() {
+                self.for_good("documents are kept for a way back by comparing them to the byte, and the collection's collation compares otherwise");
+            }
+            let kept = aside_name(&format!("{}.{} {at} {filter}", self.server.database_name(), self.name));
+            let kept = self.no_way_back.is_none().then_some(kept);
+            let back =
+                kept.clone().map(|kept| Act::Write(Job::PutBack { collection: self.name.clone(), kept }));
+            let last = kept.clone().map(|collection| Act::Drop { collection });
+            let job = Job::delete(&self.name, delete, kept);
+            self.step(format!("delete from {} in ranges of _id", self.name), Act::Write(job), back, last)?;
+            self.because(
+                "documents are deleted in ranges of `_id`, slowed down beside others; each is kept first",
+            );
+            self.undone("`revert` puts back what was deleted, unless its `_id` was written since; it is kept until `finalize`");
+            self.strategy = self.strategy.max(Strategy::NativeOnline);
+        }
+        Ok(())
+    }
+
+    fn can_be_gone_through(&mut self) {
+        let there = self.there();
+        if there.kind != "collection" {
+            self.cannot(&format!("it is a {}, and no plain collection", there.kind));
+        }
+    }
+
+    async fn matching(&self, filter: &Document) -> Result<u64> {
+        if self.is_made {
+            return Ok(0);
+        }
+        let collection = self.server.database().collection::<Document>(&self.name);
+        collection.count_documents(filter.clone()).await.map_err(|error| {
+            let error = from_mongo(error);
+            match error.kind() {
+                ErrorKind::Server => {
+                    Error::new(ErrorKind::Usage, "the server does not understand the filter")
+                        .with("server", error.message())
+                }
+                _ => error,
+            }
+        })
+    }
+
+    /// Tries a pipeline on every document that matches. D308: one that it fails for.
+    async fn fits(&mut self, update: &Update, stages: &[Document]) -> Result<bool> {
+        let mut tried = vec![doc! { "$match": update.filter.clone() }];
+        tried.extend(stages.iter().cloned());
+        // The size asks for the whole document: nothing of the pipeline is optimised away.
+        tried.push(doc! { "$group": { "_id": null, "largest": { "$max": { "$bsonSize": "$$ROOT" } } } });
+        let collection = self.server.database().collection::<Document>(&self.name);
+        let trial = async {
+            let found = collection.aggregate(tried).allow_disk_use(true).await.map_err(from_mongo)?;
+            found.try_collect::<Vec<_>>().await.map_err(from_mongo)
+        };
+        match trial.await {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.kind(), ErrorKind::Server | ErrorKind::Unfit) => {
+                self.facts.pipeline_fails = Some(error.message().to_owned());
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tries a pipeline twice in a row on some documents: what comes out must be the same, or match no more.
+    async fn try_twice(&mut self, update: &Update, stages: &[Document]) -> Result<()> {
+        let other = self.changed_again(update, stages).await?;
+        // One that is written between the two looks differs once.
+        if other.is_empty() {
+            return Ok(());
+        }
+        let again = self.changed_again(update, stages).await?;
+        if let Some(id) = again.iter().find(|id| other.contains(id)) {
+            self.cannot(&format!(
+                "of the document `{}` the pipeline makes something else when it is done again, and a range is done again after a crash; let the filter exclude what is done",
+                ejson::text(id)
+            ));
+        }
+        Ok(())
+    }
+
+    /// Documents that are another one after the second time.
+    async fn changed_again(&self, update: &Update, stages: &[Document]) -> Result<Vec<Bson>> {
+        let filter = doc! { "$match": update.filter.clone() };
+        let mut once = vec![filter.clone(), doc! { "$sort": { "_id": 1 } }, doc! { "$limit": TRIED }];
+        once.extend(stages.iter().cloned());
+        once.push(filter);
+        let mut twice = once.clone();
+        twice.extend(stages.iter().cloned());
+        let collection = self.server.database().collection::<RawDocumentBuf>(&self.name);
+        let mut found = Vec::new();
+        for stages in [once, twice] {
+            let cursor =
+                collection.aggregate(stages).with_type::<RawDocumentBuf>().await.map_err(from_mongo)?;
+            let documents: Vec<RawDocumentBuf> = cursor.try_collect().await.map_err(from_mongo)?;
+            let mut by_id = BTreeMap::new();
+            for document in documents {
+                let id: Bson = document
+                    .get("_id")
+                    .ok()
+                    .flatten()
+                    .and_then(|id| id.try_into().ok())
+                    .unwrap_or(Bson::Null);
+                by_id.insert(key::bytes(&id)?, (id, document.into_bytes()));
+            }
+            found.push(by_id);
+        }
+        let (Some(twice), Some(once)) = (found.pop(), found.pop()) else { return Ok(Vec::new()) };
+        let differs = twice
+            .into_iter()
+            .filter(|(key, (_, bytes))| once.get(key).is_some_and(|(_, before)| before != bytes));
+        Ok(differs.map(|(_, (id, _))| id).collect())
+    }
+}
+
+/// The operator that may not be done twice.
+fn not_repeatable(name: &str, value: &Bson) -> Option<String> {
+    let is_xor = name == "$bit"
+        && value.as_document().is_some_and(|fields| {
+            fields
+                .values()
+                .any(|change| change.as_document().is_some_and(|change| change.contains_key("xor")))
+        });
+    (is_xor || !REPEATABLE.contains(&name)).then(|| name.to_owned())
+}
+
+/// Whether what was updated once is no longer matched: by a field that must not be there and is set, or must have one value and is
+/// set to another.
+fn excludes_done(filter: &Document, operators: &Document) -> bool {
+    let Ok(set) = operators.get_document("$set") else { return false };
+    set.iter().any(|(field, becomes)| match filter.get(field) {
+        Some(Bson::Document(condition)) => {
+            condition.get_bool("$exists").is_ok_and(|is_so| !is_so) || condition.get("$ne") == Some(becomes)
+        }
+        Some(Bson::RegularExpression(_)) | None => false,
+        Some(value) => value != becomes && is_plain(value) && is_plain(becomes),
+    })
+}
+
+/// A value that equals nothing but itself.
+fn is_plain(value: &Bson) -> bool {
+    matches!(value, Bson::String(_) | Bson::Boolean(_) | Bson::ObjectId(_) | Bson::DateTime(_))
+}
+
+/// D307: fields that go, or get another name, by an update.
+fn moved(change: &Bson) -> Vec<String> {
+    let of = |operators: &Document| -> Vec<String> {
+        let mut all = Vec::new();
+        if let Ok(renames) = operators.get_document("$rename") {
+            all.extend(renames.iter().map(|(from, to)| format!("{from} becomes {}", ejson::text(to))));
+        }
+        match operators.get("$unset") {
+            Some(Bson::Document(fields)) => all.extend(fields.keys().map(|field| format!("{field} goes"))),
+            Some(Bson::String(field)) => all.push(format!("{field} goes")),
+            Some(Bson::Array(fields)) => {
+                all.extend(fields.iter().filter_map(Bson::as_str).map(|field| format!("{field} goes")));
+            }
+            _ => {}
+        }
+        if let Ok(set) = operators.get_document("$set").or_else(|_| operators.get_document("$addFields")) {
+            let retyped = set.iter().filter(|(field, value)| converts(value, &format!("${field}")));
+            all.extend(retyped.map(|(field, _)| format!("{field} gets another type")));
+        }
+        all
+    };
+    match change {
+        Bson::Document(operators) => of(operators),
+        Bson::Array(stages) => stages.iter().filter_map(Bson::as_document).flat_map(of).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether an expression makes another type of a field.
+fn converts(expression: &Bson, field: &str) -> bool {
+    match expression {
+        Bson::Array(items) => items.iter().any(|item| converts(item, field)),
+        Bson::Document(parts) => parts.iter().any(|(name, part)| {
+            let is_conversion = name.starts_with("$to") && !matches!(name.as_str(), "$toLower" | "$toUpper");
+            let is_conversion =
+                is_conversion || matches!(name.as_str(), "$convert" | "$dateFromString" | "$dateToString");
+            (is_conversion && reads(part, field)) || (name != "$literal" && converts(part, field))
+        }),
+        _ => false,
+    }
+}
+
+/// Whether an expression reads a field.
+fn reads(expression: &Bson, field: &str) -> bool {
+    match expression {
+        Bson::String(text) => text == field,
+        Bson::Array(items) => items.iter().any(|item| reads(item, field)),
+        Bson::Document(parts) => parts.iter().any(|(name, part)| name != "$literal" && reads(part, field)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_done_twice_is_found() {
+        let set = Bson::Document(doc! { "a": 1 });
+        for repeatable in ["$set", "$unset", "$max", "$addToSet", "$pull"] {
+            assert_eq!(not_repeatable(repeatable, &set), None, "{repeatable}");
+        }
+        for not in ["$inc", "$mul", "$push", "$pop"] {
+            assert_eq!(not_repeatable(not, &set), Some(not.to_owned()));
+        }
+        assert!(not_repeatable("$bit", &Bson::Document(doc! { "f": { "xor": 1 } })).is_some());
+        assert!(not_repeatable("$bit", &Bson::Document(doc! { "f": { "or": 1 } })).is_none());
+    }
+
+    #[test]
+    fn a_filter_excludes_what_is_done_by_what_is_set() {
+        let inc = |filter: Document, set: Document| {
+            excludes_done(&filter, &doc! { "$inc": { "n": 1 }, "$set": set })
+        };
+        assert!(inc(doc! { "v": { "$exists": false } }, doc! { "v": 2 }));
+        assert!(inc(doc! { "v": { "$ne": 2 } }, doc! { "v": 2 }));
+        assert!(inc(doc! { "state": "old" }, doc! { "state": "new" }));
+        assert!(!inc(doc! { "v": { "$exists": false } }, doc! { "w": 2 }));
+        assert!(!inc(doc! { "v": { "$ne": 3 } }, doc! { "v": 2 }));
+        assert!(!inc(doc! { "state": "old" }, doc! { "state": "old" }));
+        // `{n: null}` matches what is not there, and 1 matches 1.0.
+        assert!(!inc(doc! { "v": null }, doc! { "v": "x" }));
+        assert!(!inc(doc! { "v": 1 }, doc! { "v": 1.0 }));
+    }
+
+    #[test]
+    fn fields_that_go_or_move_are_named() {
+        let named = |change: Bson| moved(&change);
+        assert_eq!(
+            named(Bson::Document(doc! { "$rename": { "mail": "email" } })),
+            ["mail becomes \"email\""]
+        );
+        assert_eq!(named(Bson::Document(doc! { "$unset": { "mail": "" } })), ["mail goes"]);
+        let retype = Bson::Array(vec![Bson::Document(doc! { "$set": { "n": { "$toInt": "$n" } } })]);
+        assert_eq!(named(retype), ["n gets another type"]);
+        let clean = Bson::Array(vec![Bson::Document(doc! { "$set": { "n": { "$toLower": "$n" } } })]);
+        assert!(named(clean).is_empty());
+        let new = Bson::Array(vec![Bson::Document(doc! { "$set": { "m": { "$toInt": "$n" } } })]);
+        assert!(named(new).is_empty());
+    }
+}
