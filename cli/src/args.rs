@@ -93,6 +93,9 @@ pub enum Command {
     Completions(Completions),
     /// Print the manual page
     Man,
+    /// Let writers in again when a runner dies in its swap
+    #[command(hide = true)]
+    Watchdog,
 }
 
 /// A run.

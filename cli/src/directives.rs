@@ -14,6 +14,7 @@ const KEYS: [(&str, bool); 20] = [
     ("strategy", true),
     ("cutover", true),
     ("lock_budget", true),
+    ("fence_budget", true),
     ("forward", true),
     ("reverse", true),
     ("capture", true),
@@ -27,7 +28,6 @@ const KEYS: [(&str, bool); 20] = [
     ("retain", false),
     ("transaction", false),
     ("nulls_ok", false),
-    ("fence_budget", false),
     ("outage", false),
     ("versions", false),
     ("irreversible", false),
@@ -42,6 +42,8 @@ pub struct Directives {
     pub cutover: Option<CutoverGate>,
     /// `lock_budget=500ms`.
     pub lock_budget: Option<Duration>,
+    /// `fence_budget=500ms`.
+    pub fence_budget: Option<Duration>,
     /// `forward="column=expression"`.
     pub forward: Vec<(String, String)>,
     /// `reverse="column=expression"`.
@@ -105,6 +107,7 @@ fn set(directives: &mut Directives, key: &str, value: &str) -> Result<()> {
         "strategy" => directives.strategy = Some(strategy(value)?),
         "cutover" => directives.cutover = Some(gate::parse(value)?),
         "lock_budget" => directives.lock_budget = Some(length::parse(value)?),
+        "fence_budget" => directives.fence_budget = Some(length::parse(value)?),
         "forward" => directives.forward.push(expression(key, value)?),
         "reverse" => directives.reverse.push(expression(key, value)?),
         "capture" => directives.capture = Some(value.to_owned()),
@@ -208,10 +211,12 @@ mod tests {
 
     #[test]
     fn several_pairs_in_one_text_and_several_texts() {
-        let read = read(&["strategy=shadow cutover=manual", "lock_budget=1s"]).expect("valid");
+        let read =
+            read(&["strategy=shadow cutover=manual", "lock_budget=1s fence_budget=2s"]).expect("valid");
         assert_eq!(read.strategy, Some(Strategy::Shadow));
         assert_eq!(read.cutover, Some(CutoverGate::Manual));
         assert_eq!(read.lock_budget, Some(Duration::from_secs(1)));
+        assert_eq!(read.fence_budget, Some(Duration::from_secs(2)));
     }
 
     #[test]

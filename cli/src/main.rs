@@ -21,6 +21,7 @@ mod secret;
 mod shell;
 mod signals;
 mod target;
+mod watchdog;
 
 use std::process::ExitCode;
 

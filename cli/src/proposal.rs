@@ -62,7 +62,11 @@ pub fn run_options(connected: &Connected, change: &Change, directives: &Directiv
         limits.set(name, value)?;
     }
     let lock_budget_ms = lock_budget_ms(connected, &change.bounds, directives)?;
-    Ok(RunOptions { cutover, revertible: !change.bounds.no_revert, lock_budget_ms, limits })
+    let fence_budget_ms = match directives.fence_budget {
+        Some(budget) => in_milliseconds(budget)?,
+        None => RunOptions::default().fence_budget_ms,
+    };
+    Ok(RunOptions { cutover, revertible: !change.bounds.no_revert, lock_budget_ms, fence_budget_ms, limits })
 }
 
 /// The same for a run that takes another back: as that one was made, unless something else is said now.
@@ -81,7 +85,11 @@ pub fn take_back_options(
         None => run.options.lock_budget_ms,
     };
     let cutover = args.cutover.or(directives.cutover).unwrap_or(CutoverGate::Auto);
-    Ok(RunOptions { cutover, revertible: true, lock_budget_ms, limits })
+    let fence_budget_ms = match directives.fence_budget {
+        Some(budget) => in_milliseconds(budget)?,
+        None => run.options.fence_budget_ms,
+    };
+    Ok(RunOptions { cutover, revertible: true, lock_budget_ms, fence_budget_ms, limits })
 }
 
 fn lock_budget_ms(connected: &Connected, bounds: &Bounds, directives: &Directives) -> Result<u64> {
@@ -99,7 +107,7 @@ fn lock_budget_ms(connected: &Connected, bounds: &Bounds, directives: &Directive
 pub fn in_milliseconds(budget: Duration) -> Result<u64> {
     let millis = u64::try_from(budget.as_millis()).unwrap_or(u64::MAX);
     if millis == 0 {
-        return Err(Error::new(ErrorKind::Usage, "a lock budget of nothing lets no lock be taken"));
+        return Err(Error::new(ErrorKind::Usage, "a budget of nothing lets nothing be done"));
     }
     Ok(millis)
 }

@@ -1,6 +1,6 @@
 //! What every command is given: how to speak, when to stop, and how to reach the target.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use replank_core::driver::{Driver, Registry, Session, Settings};
 use replank_core::engine::Runner;
@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::output::Output;
 use crate::signals::or_interrupted;
 use crate::target::{self, Target};
+use crate::watchdog::Watchdog;
 
 /// The surroundings of a command.
 pub struct Shell {
@@ -28,6 +29,8 @@ pub struct Shell {
     pub yes: bool,
     /// This process was started by `--detach`.
     pub is_detached: bool,
+    /// Ends with the shell.
+    watchdog: OnceLock<Watchdog>,
 }
 
 /// A target that answers.
@@ -38,6 +41,8 @@ pub struct Connected {
     pub driver: Arc<dyn Driver>,
     /// The session.
     pub session: Arc<dyn Session>,
+    /// What it was opened with.
+    pub settings: Settings,
     /// The project's file.
     pub config: Config,
 }
@@ -51,7 +56,7 @@ impl Shell {
         globals: Globals,
     ) -> Self {
         let Globals { target, yes, json: _, detached } = globals;
-        Self { output, stop, registry, target, yes, is_detached: detached }
+        Self { output, stop, registry, target, yes, is_detached: detached, watchdog: OnceLock::new() }
     }
 
     /// Finds the target and connects to it.
@@ -75,13 +80,21 @@ impl Shell {
         let connecting = driver.connect(target.url(), &settings);
         let session =
             or_interrupted(&self.stop, connecting).await.map_err(|error| at_target(error, &target))?;
-        Ok(Connected { target, driver, session, config })
+        Ok(Connected { target, driver, session, settings, config })
     }
 
-    /// A runner on a session, that speaks through this shell.
-    pub fn runner(&self, session: &Arc<dyn Session>) -> Runner {
+    /// A runner on a target, that speaks through this shell; with a process beside it where its swap needs one.
+    ///
+    /// # Errors
+    /// [`Server`](replank_core::ErrorKind::Server) where that process cannot be started: nothing is begun without it.
+    pub fn runner(&self, connected: &Connected) -> Result<Runner> {
+        if connected.driver.mends_on_connect() && self.watchdog.get().is_none() {
+            let watchdog = Watchdog::start(connected.target.url(), &connected.settings)?;
+            // Another one that was faster watches as well.
+            self.watchdog.get_or_init(|| watchdog);
+        }
         let reporter: Arc<dyn Reporter> = self.output.clone();
-        Runner::new(Arc::clone(session), reporter, self.stop.clone())
+        Ok(Runner::new(Arc::clone(&connected.session), reporter, self.stop.clone()))
     }
 }
 

@@ -118,6 +118,9 @@ pub struct RunOptions {
     pub revertible: bool,
     /// The longest that one attempt may wait for, or hold, an exclusive lock.
     pub lock_budget_ms: u64,
+    /// The longest that one attempt may refuse writes, where a swap refuses them instead of letting them wait.
+    #[serde(default = "fence_budget_ms")]
+    pub fence_budget_ms: u64,
     /// Live limits: also what `throttle` changes.
     pub limits: Limits,
 }
@@ -129,9 +132,15 @@ impl Default for RunOptions {
             revertible: true,
             // Writers notice a stall of a quarter of a second; a swap needs tens of milliseconds.
             lock_budget_ms: 200,
+            fence_budget_ms: fence_budget_ms(),
             limits: Limits::default(),
         }
     }
+}
+
+/// An application that tries a refused write again within a second does not notice half of one.
+fn fence_budget_ms() -> u64 {
+    500
 }
 
 /// How far a run has come. Saved behind the data (R4): it may claim less than is done, never more.

@@ -48,6 +48,10 @@ impl Driver for Mongo {
         lint::rules()
     }
 
+    fn mends_on_connect(&self) -> bool {
+        true
+    }
+
     async fn connect(&self, url: &str, settings: &Settings) -> Result<Arc<dyn Session>> {
         let server = Arc::new(Server::open(url, settings).await?);
         for collection in rebuild::mend(&server).await? {

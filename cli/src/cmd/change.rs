@@ -38,7 +38,7 @@ pub async fn run(
     if change.detach && !shell.is_detached {
         return detach(shell).await;
     }
-    let run = shell.runner(&connected.session).apply(choice.plan, options, Origin::default()).await?;
+    let run = shell.runner(&connected)?.apply(choice.plan, options, Origin::default()).await?;
     Ok(applied(&run))
 }
 
@@ -63,7 +63,7 @@ async fn go_on(
     detached: bool,
 ) -> Result<Option<Outcome>> {
     let Request::Statement { text, .. } = request else { return Ok(None) };
-    let runner = shell.runner(&connected.session);
+    let runner = shell.runner(connected)?;
     let Some(run) = runner.find_interrupted(text).await? else { return Ok(None) };
     if live::runner(&*connected.session, &run).await?.is_some() {
         // Somebody works on it: the plan says so, and refuses.

@@ -27,6 +27,7 @@ use replank_core::Result;
 use crate::args::Command;
 use crate::exit::Outcome;
 use crate::shell::Shell;
+use crate::watchdog;
 
 /// Runs a command.
 pub async fn run(shell: &Shell, command: Command) -> Result<Outcome> {
@@ -50,5 +51,6 @@ pub async fn run(shell: &Shell, command: Command) -> Result<Outcome> {
         Command::Explain(args) => explain::run(shell, args),
         Command::Completions(args) => Ok(completions::run(shell, args.shell)),
         Command::Man => man::run(shell),
+        Command::Watchdog => watchdog::run(&shell.registry).await.map(|()| Outcome::done("watched")),
     }
 }

@@ -49,6 +49,12 @@ pub trait Driver: Send + Sync {
     /// Rules that only this driver's facts can judge, besides those of core.
     fn rules(&self) -> Vec<&'static dyn Rule>;
 
+    /// A runner of this driver's that dies in its swap may leave writes refused, and connecting lets them in again once the time of
+    /// that is over: the command line keeps a process beside each runner, which then connects.
+    fn mends_on_connect(&self) -> bool {
+        false
+    }
+
     /// Connects and answers with a session on which every abort of a query is survivable.
     ///
     /// Connecting twice gives two independent sessions. Nothing on the server is changed.

@@ -37,6 +37,8 @@ pub struct RebuildJob {
     pub fence: Fence,
     /// Whether the swap installs a reverse feed.
     pub revertible: bool,
+    /// The longest that one attempt of the swap may refuse writes, where it refuses them.
+    pub fence_budget: Duration,
     /// The driver's own part of the plan.
     pub spec: serde_json::Value,
 }
@@ -51,6 +53,7 @@ impl RebuildJob {
             direction: run.direction,
             fence,
             revertible: run.options.revertible,
+            fence_budget: Duration::from_millis(run.options.fence_budget_ms),
             spec: run.plan.spec.clone(),
         }
     }

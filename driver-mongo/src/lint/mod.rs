@@ -75,6 +75,14 @@ impl Facts {
     }
 }
 
+/// A number of documents, and what they do: `1 document breaks`, `2 documents break`.
+fn documents(number: u64, does: &str, they_do: &str) -> String {
+    match number {
+        1 => format!("1 document {does}"),
+        _ => format!("{number} documents {they_do}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

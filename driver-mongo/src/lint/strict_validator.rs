@@ -3,7 +3,7 @@
 use replank_core::lint::{Rule, Severity, Subject, Verdict};
 use replank_core::plan::Unfit;
 
-use super::Facts;
+use super::{Facts, documents};
 
 /// See `strict_validator.md`.
 pub struct StrictValidator;
@@ -28,7 +28,8 @@ impl Rule for StrictValidator {
     fn check(&self, subject: &Subject<'_>) -> Vec<Verdict> {
         let facts = Facts::of(subject);
         let told = |unfit: &Unfit| {
-            format!("{} documents break the validator (first: {})", unfit.rows, unfit.samples.join(", "))
+            let breaking = documents(unfit.rows, "breaks", "break");
+            format!("{breaking} the validator (first: {})", unfit.samples.join(", "))
         };
         let strict = facts.breaking_strict.iter().map(|unfit| {
             Verdict::error(

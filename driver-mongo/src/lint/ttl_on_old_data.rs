@@ -2,7 +2,7 @@
 
 use replank_core::lint::{Rule, Severity, Subject, Verdict};
 
-use super::Facts;
+use super::{Facts, documents};
 
 /// More than this is a storm. Chosen: some seconds of deletes.
 const STORM: u64 = 10_000;
@@ -31,9 +31,9 @@ impl Rule for TtlOnOldData {
         match Facts::of(subject).expiring {
             0 => Vec::new(),
             expiring => {
-                let what = format!(
-                    "{expiring} documents expire at once, are deleted one by one, and do not come back"
-                );
+                let expire = documents(expiring, "expires", "expire");
+                let what =
+                    format!("{expire} at once, deleted one by one, and what expired does not come back");
                 let advice = "begin with a longer limit, and shorten it in steps by collMod";
                 vec![if expiring > STORM {
                     Verdict::error(what, advice)

@@ -2,7 +2,7 @@
 
 use replank_core::lint::{Rule, Severity, Subject, Verdict};
 
-use super::Facts;
+use super::{Facts, documents};
 
 /// See `unbounded_update.md`.
 pub struct UnboundedUpdate;
@@ -26,12 +26,12 @@ impl Rule for UnboundedUpdate {
 
     fn check(&self, subject: &Subject<'_>) -> Vec<Verdict> {
         let facts = Facts::of(subject);
-        let said = [(facts.updates_many, "updated"), (facts.deletes_many, "deleted")];
+        let updated = documents(facts.updates_many, "is updated", "are updated");
+        let deleted = documents(facts.deletes_many, "is deleted", "are deleted");
+        let said = [(facts.updates_many, updated), (facts.deletes_many, deleted)];
         let said = said.into_iter().filter(|(number, _)| *number > 0);
-        said.map(|(number, what)| {
-            let what = format!(
-                "{number} documents are {what} by one command, which nobody can slow down, stop or resume"
-            );
+        said.map(|(_, what)| {
+            let what = format!("{what} by one command, which nobody can slow down, stop or resume");
             Verdict::error(what, "do it in ranges of _id").handled()
         })
         .collect()

@@ -126,8 +126,8 @@ pub async fn breaking(
     let samples = first("samples")
         .iter()
         .filter_map(|sample| sample.as_document().and_then(|sample| sample.get("_id")))
-        .map(|id| Ok(key::encode(id)?.0))
-        .collect::<Result<_>>()?;
+        .map(ejson::text)
+        .collect();
     Ok(Some(Unfit { what, rows, samples }))
 }
 

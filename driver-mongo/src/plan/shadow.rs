@@ -162,7 +162,7 @@ fn candidate(subject: &Subject) -> Candidate {
             ),
         ],
         locks: vec![LockNote {
-            what: "writes are refused with error 121 (DocumentValidationFailure), which drivers do not retry".to_owned(),
+            what: "writes are refused with error 121 (DocumentValidationFailure), which drivers do not retry, for no longer than the fence budget".to_owned(),
             hold_ms: FENCE_MS,
         }],
         discards: Vec::new(),

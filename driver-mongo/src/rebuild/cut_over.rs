@@ -36,13 +36,13 @@ impl CutOver for Handle {
         is_ours(&core, incoming.role, &incoming.name).await?;
         let stage = Arc::new(Mutex::new(Stage::Fenced));
         // From before it is raised: whatever becomes of this call, the fence goes.
-        tokio::spawn(lift_after(Arc::clone(&core), Arc::clone(&stage), budget + guard::stands_for(budget)));
+        tokio::spawn(lift_after(Arc::clone(&core), Arc::clone(&stage), budget + core.job.fence_budget));
         if let Err(error) = guard::raise(&core, &incoming.name, budget).await {
             over(&core, &stage).await;
             return Err(error);
         }
         let guard = Guard {
-            deadline: Instant::now() + guard::stands_for(budget),
+            deadline: Instant::now() + core.job.fence_budget,
             stage: Arc::clone(&stage),
             incoming: (incoming.role, incoming.name),
             core: Arc::clone(&core),

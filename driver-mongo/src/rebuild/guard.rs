@@ -14,15 +14,8 @@ use crate::connect::{Server, answer, majority_document, millis};
 use crate::inspect::{self, Collection};
 use crate::state::{Object, ObjectRole, Objects, fences, now_ms, seize, signed};
 
-/// A swap has this at least: writers who are refused notice half a second, and a budget for locks that is shorter is about locks.
-const FENCE_BUDGET: Duration = Duration::from_millis(500);
 /// A runner that is alive takes its fence away within this, however slow the way to the server is. Chosen.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// How long a fence stands while its runner is alive.
-pub fn stands_for(lock_budget: Duration) -> Duration {
-    lock_budget.max(FENCE_BUDGET)
-}
 
 /// What no document satisfies.
 fn closed() -> Document {
@@ -60,7 +53,7 @@ pub async fn raise(core: &Core, incoming: &str, wait: Duration) -> Result<()> {
     let options =
         if is_closed(&live.options) { &core.spec.live(core.job.direction).options.0 } else { &live.options };
     let text = |option: &str, usual: &str| options.get_str(option).unwrap_or(usual).to_owned();
-    let until = now_ms(&core.server).await? + millis(wait) + millis(stands_for(wait)) + millis(GRACE);
+    let until = now_ms(&core.server).await? + millis(wait) + millis(core.job.fence_budget) + millis(GRACE);
     let record = doc! {
         "database": core.server.database_name(),
         "token": signed(core.fence().0),

@@ -94,6 +94,8 @@ impl<'a> Rig<'a> {
             direction: Direction::Forward,
             fence: run.fence,
             revertible: true,
+            // No sentence is about how fast a machine is.
+            fence_budget: Duration::from_secs(5),
             spec: run.plan.spec.clone(),
         };
         let rebuild = open(session.as_ref(), &job).await;

@@ -95,6 +95,7 @@ impl Scenario {
             cutover: if chance.one_in(6) { CutoverGate::Manual } else { CutoverGate::Auto },
             revertible: !chance.one_in(10),
             lock_budget_ms: 200,
+            fence_budget_ms: 500,
             limits: Limits { copy_workers: 3, chunk_rows_max: chance.between(2, 12), ..Limits::default() },
         };
         let mut once_in = |n| {

@@ -1,6 +1,7 @@
 //! The change that the tests make: a text becomes a number, and goes back.
 
 use std::io::Write as _;
+use std::process::Command;
 use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
@@ -9,7 +10,7 @@ use tempfile::NamedTempFile;
 use super::Settings;
 use super::collection::{command, documents, is_secantus};
 use super::orders::{COLLECTION, Orders};
-use crate::binary::{Ended, run_beside};
+use crate::binary::{Ended, replank, run_beside};
 
 const FORWARD: &str = r#"[{"$set": {"customer": {"$toInt": "$customer"}}}]"#;
 const BACKWARD: &str = r#"[{"$set": {"customer": {"$toString": "$customer"}}}]"#;
@@ -18,6 +19,7 @@ const WAIVER: &str = r#"waive=D323 reason="the writers of this test have no tran
 
 /// It writes every document of a collection anew to rename it, while writes are refused.
 const SLOW: &str = "3s";
+const FENCE: &str = "fence_budget=3s";
 
 /// `replank rebuild`, with its files.
 pub struct Change {
@@ -33,15 +35,30 @@ impl Change {
 
     /// Begins it, with variables of the environment; `more` are further arguments.
     pub async fn begin(&self, orders: &Orders, more: &[&str], environment: &[(&str, &str)]) -> Ended {
+        let args = self.args(orders, more).await;
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        run_beside(&args, environment).await
+    }
+
+    /// The same, for a test that looks after the process by itself.
+    pub async fn command(&self, orders: &Orders, environment: &[(&str, &str)]) -> Command {
+        let args = self.args(orders, &[]).await;
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut command = replank(&args);
+        command.envs(environment.iter().copied());
+        command
+    }
+
+    async fn args(&self, orders: &Orders, more: &[&str]) -> Vec<String> {
         let url = orders.url();
         let (forward, backward) = (path(&self.forward), path(&self.backward));
         let mut args = vec!["rebuild", COLLECTION, "--pipeline", &forward, "--reverse-pipeline", &backward];
         args.extend(["-t", &url, "--yes"]);
         args.extend(more);
         if is_secantus(&orders.connect().await).await {
-            args.extend(["-D", WAIVER, "--lock-budget", SLOW]);
+            args.extend(["-D", WAIVER, "--lock-budget", SLOW, "-D", FENCE]);
         }
-        run_beside(&args, environment).await
+        args.into_iter().map(ToOwned::to_owned).collect()
     }
 }
 

@@ -199,7 +199,7 @@ async fn on_mongo_a_validator_becomes_strict_in_steps_once_nothing_breaks_it() {
         .await
         .exits(3)
         .says("D309")
-        .says("1 documents break the validator")
+        .says("1 document breaks the validator")
         .says("odd");
     assert_eq!(definition(&orders, COLLECTION).await, before);
     let moderate = r#"{"collMod": "orders", "validator": {"customer": {"$type": "string"}}, "validationLevel": "moderate"}"#;

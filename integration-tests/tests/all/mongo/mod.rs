@@ -13,6 +13,7 @@ mod oracle;
 mod orders;
 mod plan;
 mod server_alone;
+mod watchdog;
 mod writer;
 
 pub use load::{Load, Settings};
