@@ -43,6 +43,11 @@ pub async fn probe(server: &Server) -> Result<Capabilities> {
     outcome
 }
 
+/// Whether it is a mongos.
+pub async fn is_router(server: &Server) -> Result<bool> {
+    Ok(server.admin(doc! { "hello": 1 }).await?.get_str("msg").ok() == Some("isdbgrid"))
+}
+
 /// Whether an index can be made to refuse new duplicates before it is unique.
 pub async fn prepares_unique(server: &Server) -> Result<bool> {
     changes_index(server, "prepareUnique").await
@@ -115,7 +120,7 @@ async fn try_all(server: &Server, name: &str, renamed: &str) -> Result<Capabilit
         "a validator does not keep writes out, or our own writes do not pass it",
     );
     found.waits_for_transactions = waits_for_transactions(server, name).await?;
-    found.is_router = server.admin(doc! { "hello": 1 }).await?.get_str("msg").ok() == Some("isdbgrid");
+    found.is_router = is_router(server).await?;
     found.uuids_last = uuids_last(server, name, renamed).await?;
     Ok(found)
 }

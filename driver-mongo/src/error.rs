@@ -55,7 +55,8 @@ pub fn kind(code: i32) -> ErrorKind {
         11601 | 237 | 43 | 279 => ErrorKind::Retry,
         // ChangeStreamFatalError, ChangeStreamHistoryLost, InvalidResumeToken, CappedPositionLost.
         280 | 286 | 260 | 136 => ErrorKind::FeedGap,
-        NAMESPACE_NOT_FOUND => ErrorKind::NotFound,
+        // NamespaceNotFound, IndexNotFound.
+        NAMESPACE_NOT_FOUND | 27 => ErrorKind::NotFound,
         // Unauthorized, AuthenticationFailed, and what a server does not offer.
         13 | 18 | COMMAND_NOT_FOUND | 115 => ErrorKind::Refused,
         // DuplicateKey and its older numbers, CannotConvertIndexToUnique.

@@ -50,7 +50,7 @@ pub async fn forward(record: &mut Record, stop: &watch::Receiver<bool>) -> Resul
 /// [`ErrorKind::Refused`] where that would drop what was written since, unless it `discards`.
 pub async fn backward(record: &mut Record, stop: &watch::Receiver<bool>, discards: bool) -> Result<()> {
     settle_next(record, stop).await?;
-    let stays = ranges::stays(&record.run);
+    let mut stays = ranges::stays(&record.run);
     if !discards {
         let steps = by_rebuild(&*record.session, &record.run).await?;
         let what: Vec<&str> =
@@ -68,6 +68,14 @@ pub async fn backward(record: &mut Record, stop: &watch::Receiver<bool>, discard
     }
     while let Some(index) = record.run.steps_done.checked_sub(1) {
         let Some(step) = record.run.plan.steps.get(index).cloned() else { break };
+        if step.inverse.is_empty() && native(record)?.by_ranges(&step).is_some() {
+            // It is given up: what was written by ranges stays, and what came before is taken back.
+            stays
+                .get_or_insert_with(|| format!("given up; what `{}` has written stays as it is", step.title));
+            record.run.steps_done = index;
+            record.save().await?;
+            continue;
+        }
         if step.inverse.is_empty() {
             return Err(Error::new(ErrorKind::Refused, format!("`{}` cannot be taken back", step.title)));
         }

@@ -42,6 +42,8 @@ pub async fn sweep(
         .by_ranges(step)
         .ok_or_else(|| Error::new(ErrorKind::Internal, "a step that was by ranges is not any more"))?;
     let mut sweep = Sweep::begin(record, step);
+    // Before anything is written: whoever gives the run up must know that something may be.
+    sweep.save(record).await?;
     // On the way back, and where it is made final, the run is what it is until that is done.
     match can_be_given_up {
         true => record.enter(RunState::Copying, &step.title).await?,
@@ -65,7 +67,7 @@ pub async fn sweep(
             tokio::time::sleep(TICK).await;
             continue;
         }
-        sweep.range(record, step, by_ranges).await?;
+        sweep.range(record, step, by_ranges, stop).await?;
     }
     sweep.save(record).await?;
     let told = by_ranges.finish(&record.run.id, step).await?;
@@ -85,9 +87,8 @@ pub async fn sweep(
 pub fn stays(run: &Run) -> Option<String> {
     let step = run.plan.steps.get(run.steps_done)?;
     let ranges = run.ranges.as_ref().filter(|ranges| ranges.statement == step.statement)?;
-    let is_begun = ranges.progress.rows > 0 && step.inverse.is_empty();
-    is_begun.then(|| {
-        format!("given up after {} rows; what was written there stays as it is", ranges.progress.rows)
+    step.inverse.is_empty().then(|| {
+        format!("given up after about {} rows; what was written there stays as it is", ranges.progress.rows)
     })
 }
 
@@ -134,16 +135,36 @@ impl Sweep {
     }
 
     /// Writes the next range.
-    async fn range(&mut self, record: &mut Record, step: &Step, by_ranges: &dyn ByRanges) -> Result<()> {
+    async fn range(
+        &mut self,
+        record: &mut Record,
+        step: &Step,
+        by_ranges: &dyn ByRanges,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<()> {
         let begun = Instant::now();
         let lower = self.progress.watermark.clone();
+        let (run, rows) = (record.run.id.clone(), self.chunker.rows());
+        let quarantine_max = record.run.options.limits.quarantine_max;
         let written = async {
-            let upper = by_ranges.next_bound(step, lower.as_ref(), self.chunker.rows()).await?;
-            let bounds = Bounds { lower: lower.clone(), upper };
-            let quarantine_max = record.run.options.limits.quarantine_max;
-            Ok((by_ranges.write(&record.run.id, step, &bounds, quarantine_max).await?, bounds))
+            let upper = by_ranges.next_bound(step, lower.as_ref(), rows).await?;
+            let bounds = Bounds { lower, upper };
+            Ok((by_ranges.write(&run, step, &bounds, quarantine_max).await?, bounds))
         };
-        let (written, bounds) = match written.await {
+        tokio::pin!(written);
+        // However long the server takes, the lease is kept, and the person heard.
+        let written = loop {
+            tokio::select! {
+                biased;
+                written = &mut written => break written,
+                () = tokio::time::sleep(TICK) => {}
+            }
+            if *stop.borrow() {
+                break Err(interrupted(record, step));
+            }
+            renew(record, &mut self.renewed).await?;
+        };
+        let (written, bounds) = match written {
             Ok(written) => written,
             Err(error) => return self.failed(record, error).await,
         };

@@ -77,6 +77,8 @@ pub enum Act {
     Drop {
         /// Its name.
         collection: String,
+        /// What it must be: `collection`, `view`, `timeseries`.
+        kind: String,
     },
     /// Documents are written, range by range.
     Write(super::job::Job),
@@ -85,8 +87,9 @@ pub enum Act {
 /// What is kept with a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Notes {
-    /// The act, the one that takes it back, and the one that makes it final.
-    acts: Vec<Act>,
+    forward: Act,
+    back: Option<Act>,
+    last: Option<Act>,
 }
 
 impl Act {
@@ -123,7 +126,7 @@ impl Act {
                 command.extend(options.0.clone());
                 command
             }
-            Self::Unmake { collection, .. } | Self::Drop { collection } => doc! { "drop": collection },
+            Self::Unmake { collection, .. } | Self::Drop { collection, .. } => doc! { "drop": collection },
             Self::Rename { from, to, .. } => doc! {
                 "renameCollection": format!("{database}.{from}"),
                 "to": format!("{database}.{to}"),
@@ -141,9 +144,9 @@ impl Act {
             | Self::Options { collection, .. }
             | Self::Create { collection, .. }
             | Self::Unmake { collection, .. }
-            | Self::Drop { collection } => collection,
+            | Self::Drop { collection, .. } => collection,
             Self::Rename { from, .. } => from,
-            Self::Write(job) => job.collection(),
+            Self::Write(job) => &job.collection,
         }
     }
 
@@ -152,21 +155,37 @@ impl Act {
         matches!(self, Self::Rename { .. })
     }
 
-    /// The act that a step carries out now: forwards, back, or to make it final.
+    /// The act that a step carries out now, and whether that is forwards, back, or to make it final.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] for another driver's step, or another version's.
-    pub fn of(step: &Step, database: &str) -> Result<Self> {
+    pub fn of(step: &Step, database: &str) -> Result<(Self, Role)> {
         let notes = Notes::deserialize(&step.spec).map_err(|error| {
             Error::new(ErrorKind::Internal, "a step's notes cannot be read")
                 .hint("was the run made by another version of replank?")
                 .caused_by(error)
         })?;
-        notes.acts.into_iter().find(|act| act.text(database) == step.statement).ok_or_else(|| {
-            Error::new(ErrorKind::Internal, "a step's notes say nothing of its statement")
-                .with("statement", &step.statement)
-        })
+        let forward = (Some(notes.forward), Role::Forward);
+        [forward, (notes.back, Role::Back), (notes.last, Role::Last)]
+            .into_iter()
+            .filter_map(|(act, role)| Some((act?, role)))
+            .find(|(act, _)| act.text(database) == step.statement)
+            .ok_or_else(|| {
+                Error::new(ErrorKind::Internal, "a step's notes say nothing of its statement")
+                    .with("statement", &step.statement)
+            })
     }
+}
+
+/// Which of a step's acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// What it does.
+    Forward,
+    /// What takes it back.
+    Back,
+    /// What makes it final.
+    Last,
 }
 
 /// A step that carries an act out.
@@ -184,8 +203,7 @@ pub fn step(
     let mut step = Step::of_engine(&title, &text(&back));
     step.statement = forward.text(database);
     step.finalize = text(&last);
-    let acts = [Some(forward), back, last].into_iter().flatten().collect();
-    step.spec = serde_json::to_value(Notes { acts }).map_err(|error| {
+    step.spec = serde_json::to_value(Notes { forward, back, last }).map_err(|error| {
         Error::new(ErrorKind::Internal, "a step cannot be written as JSON").caused_by(error)
     })?;
     Ok(step)
@@ -210,10 +228,10 @@ mod tests {
         };
         let gone = Act::DropIndex { collection: "c".into(), index };
         let step = step("build".into(), build.clone(), Some(gone.clone()), None, "shop").expect("written");
-        assert_eq!(Act::of(&step, "shop").expect("forward"), build);
+        assert_eq!(Act::of(&step, "shop").expect("forward"), (build, Role::Forward));
         let mut back = step.clone();
         back.statement = step.inverse.clone();
-        assert_eq!(Act::of(&back, "shop").expect("back"), gone);
+        assert_eq!(Act::of(&back, "shop").expect("back"), (gone, Role::Back));
         back.statement = "other".into();
         assert_eq!(Act::of(&back, "shop").expect_err("unknown").kind(), ErrorKind::Internal);
     }

@@ -38,7 +38,7 @@ impl Native {
     }
 
     fn act(&self, step: &Step) -> Result<Act> {
-        Act::of(step, self.server.database_name())
+        Act::of(step, self.server.database_name()).map(|(act, _)| act)
     }
 
     /// Sends a command whose effect the catalogue tells.
@@ -78,7 +78,8 @@ impl Native {
     /// Only what nobody has written to goes: under another name nobody finds it while that is looked at.
     async fn unmake(&self, collection: &str, aside: &str) -> Result<()> {
         let database = self.server.database_name();
-        if inspect::exists(&self.server, collection).await? {
+        // A try that was killed may have left it there.
+        if !inspect::exists(&self.server, aside).await? {
             rename(&self.server, database, collection, aside).await?;
         }
         let kept = self.server.database().collection::<Document>(aside);
@@ -104,6 +105,10 @@ impl NativeDdl for Native {
         match &act {
             Act::Build { index, .. } => self.build(&act, &index.0).await,
             Act::Unmake { collection, aside } => self.unmake(collection, aside).await,
+            // The server reads the whole index for that, and keeps others out at the end of it only.
+            Act::Index { set, .. } if set.0.get_bool("unique").is_ok_and(|is_so| is_so) => {
+                self.send(&act, None).await
+            }
             Act::Options { collection, clean: Some(validator), .. } => {
                 let what = format!("the validator of `{collection}`");
                 if let Some(unfit) = breaking(&self.server, collection, &[], &validator.0, what).await? {
@@ -116,6 +121,7 @@ impl NativeDdl for Native {
                 }
                 self.send(&act, Some(lock_budget)).await
             }
+            // One of our own that was renamed is known by its identity before this is asked for.
             Act::Rename { from, to, .. } => {
                 if inspect::exists(&self.server, to).await? {
                     return Err(Error::new(ErrorKind::Refused, format!("there is a collection `{to}` already"))
@@ -136,7 +142,7 @@ impl NativeDdl for Native {
         // An index that is being built is aborted by its drop; everything else has a time limit of its own.
         let Act::Build { collection, index, .. } = self.act(step)? else { return Ok(()) };
         let name = index_name(&index.0);
-        if !probe::being_built(&self.server, &collection).await.contains(&name.to_owned()) {
+        if !probe::being_built(&self.server, &collection).await?.contains(&name.to_owned()) {
             return Ok(());
         }
         let drop = Act::DropIndex { collection, index: index.clone() };
@@ -147,7 +153,8 @@ impl NativeDdl for Native {
     }
 
     async fn probe(&self, step: &Step) -> Result<Probe> {
-        probe::probe(&self.server, &self.act(step)?).await
+        let (act, role) = Act::of(step, self.server.database_name())?;
+        probe::probe(&self.server, &act, role).await
     }
 
     fn by_ranges(&self, step: &Step) -> Option<&dyn ByRanges> {

@@ -5,18 +5,17 @@ use futures_util::TryStreamExt as _;
 use replank_core::driver::Probe;
 use replank_core::{Error, ErrorKind, Result};
 
-use super::act::Act;
-use super::job::Job;
+use super::act::{Act, Role};
 use super::same::{are_options, is_index, is_key};
 use crate::connect::Server;
-use crate::error::from_mongo;
+use crate::error::{NAMESPACE_NOT_FOUND, code, from_mongo};
 use crate::inspect::{self, Collection, index_name};
 
 /// How it stands.
 ///
 /// # Errors
-/// [`ErrorKind::ForeignDdl`] where something else is in its place, [`ErrorKind::NotFound`] where what it changes is gone.
-pub async fn probe(server: &Server, act: &Act) -> Result<Probe> {
+/// [`ErrorKind::ForeignDdl`] where something else is in its place.
+pub async fn probe(server: &Server, act: &Act, role: Role) -> Result<Probe> {
     match act {
         Act::Build { collection, index, .. } => build(server, collection, &index.0).await,
         Act::DropIndex { collection, index } => {
@@ -27,12 +26,8 @@ pub async fn probe(server: &Server, act: &Act) -> Result<Probe> {
             })
         }
         Act::Index { collection, name, set } => {
-            let Some(found) = found(server, collection, name).await? else {
-                return Err(Error::new(
-                    ErrorKind::NotFound,
-                    format!("there is no index `{name}` on `{collection}`"),
-                ));
-            };
+            // What is gone cannot be as it was to be, and there is nothing of it to be taken back: the command itself tells.
+            let Some(found) = found(server, collection, name).await? else { return Ok(gone(role)) };
             let is_set = |(option, wanted): (&String, &bson::Bson)| match wanted {
                 bson::Bson::Boolean(wanted) => found.get_bool(option).unwrap_or(false) == *wanted,
                 number => found.get(option).is_some_and(|found| super::same::equal(found, number)),
@@ -43,17 +38,15 @@ pub async fn probe(server: &Server, act: &Act) -> Result<Probe> {
             Ok(done(is_past || set.0.iter().all(is_set)))
         }
         Act::Options { collection, set, .. } => {
-            let found = Collection::expect(server, collection).await?;
+            let Some(found) = Collection::read(server, collection).await? else { return Ok(gone(role)) };
             Ok(done(are_options(&found.options, &set.0)))
         }
         Act::Create { collection, options } => match inspect::entry(&server.database(), collection).await? {
             None => Ok(Probe::Absent),
             Some(entry) => {
                 let found = entry.get_document("options").cloned().unwrap_or_default();
-                let has_all = options.0.iter().all(|(name, wanted)| {
-                    found.get(name).is_some_and(|found| super::same::contains(found, wanted))
-                });
-                if has_all { Ok(Probe::Done) } else { Err(foreign("collection", collection, &found)) }
+                let is_so = are_options(&found, &options.0);
+                if is_so { Ok(Probe::Done) } else { Err(foreign("collection", collection, &found)) }
             }
         },
         Act::Unmake { collection, aside } => {
@@ -62,8 +55,21 @@ pub async fn probe(server: &Server, act: &Act) -> Result<Probe> {
             Ok(done(is_gone))
         }
         Act::Rename { from, to, uuid } => rename(server, from, to, uuid.as_deref()).await,
-        Act::Drop { collection } => Ok(done(!inspect::exists(server, collection).await?)),
-        Act::Write(job) => write(server, job).await,
+        Act::Drop { collection, kind } => match inspect::entry(&server.database(), collection).await? {
+            None => Ok(Probe::Done),
+            Some(entry) if entry.get_str("type").unwrap_or("collection") == kind => Ok(Probe::Absent),
+            Some(entry) => Err(foreign("object", collection, &entry)),
+        },
+        // How far it is stands in the run's record, and it leaves nothing that would be taken away.
+        Act::Write(_) => Ok(Probe::Absent),
+    }
+}
+
+/// How an act stands whose collection or index is gone.
+fn gone(role: Role) -> Probe {
+    match role {
+        Role::Forward => Probe::Absent,
+        Role::Back | Role::Last => Probe::Done,
     }
 }
 
@@ -88,26 +94,40 @@ async fn build(server: &Server, collection: &str, index: &Document) -> Result<Pr
     if !is_index(&found, index) {
         return Err(foreign("index", index_name(index), &found));
     }
-    let is_building = being_built(server, collection).await.iter().any(|name| name == index_name(index));
+    let is_building = being_built(server, collection).await?.iter().any(|name| name == index_name(index));
     Ok(if is_building { Probe::Running } else { Probe::Done })
 }
 
-/// Names of indexes that are being built. A server that does not say so builds none that long.
-pub async fn being_built(server: &Server, collection: &str) -> Vec<String> {
-    let statistics = async {
-        let handled = server.database().collection::<Document>(collection);
-        let found = handled.aggregate([doc! { "$indexStats": {} }]).await.map_err(from_mongo)?;
-        found.try_collect::<Vec<_>>().await.map_err(from_mongo)
-    };
+/// Names of indexes that are being built.
+///
+/// `listIndexes` marks them where it is asked to, which needs no further privilege. A server that does not know the word may know
+/// `$indexStats`; one that knows neither builds none that long.
+pub async fn being_built(server: &Server, collection: &str) -> Result<Vec<String>> {
+    let asking = doc! { "listIndexes": collection, "includeBuildUUIDs": true };
+    let listed =
+        async { server.database().run_cursor_command(asking).await?.try_collect::<Vec<Document>>().await };
+    match listed.await {
+        Ok(found) => {
+            let built = found.iter().filter(|index| index.contains_key("buildUUID"));
+            let spec = |index: &Document| index.get_document("spec").unwrap_or(index).clone();
+            return Ok(built.map(|index| index_name(&spec(index)).to_owned()).collect());
+        }
+        Err(error) if code(&error) == Some(NAMESPACE_NOT_FOUND) => return Ok(Vec::new()),
+        Err(error) if code(&error).is_none() => return Err(from_mongo(error)),
+        Err(error) => tracing::debug!(%error, "listIndexes does not tell what is being built"),
+    }
+    let handled = server.database().collection::<Document>(collection);
+    let statistics =
+        async { handled.aggregate([doc! { "$indexStats": {} }]).await?.try_collect::<Vec<Document>>().await };
     match statistics.await {
-        Ok(found) => found
-            .iter()
-            .filter(|index| index.get_bool("building").is_ok_and(|is_so| is_so))
-            .map(|index| index_name(index).to_owned())
-            .collect(),
+        Ok(found) => {
+            let building = found.iter().filter(|index| index.get_bool("building").is_ok_and(|is_so| is_so));
+            Ok(building.map(|index| index_name(index).to_owned()).collect())
+        }
+        Err(error) if code(&error).is_none() => Err(from_mongo(error)),
         Err(error) => {
             tracing::debug!(%error, "what is being built is not known");
-            Vec::new()
+            Ok(Vec::new())
         }
     }
 }
@@ -128,13 +148,4 @@ async fn rename(server: &Server, from: &str, to: &str, uuid: Option<&str>) -> Re
         None => Err(Error::new(ErrorKind::ForeignDdl, format!("neither `{from}` nor `{to}` is there"))
             .hint("somebody else has renamed or dropped it")),
     }
-}
-
-/// How far a job is stands in the run's record. The catalogue knows of what was kept only.
-async fn write(server: &Server, job: &Job) -> Result<Probe> {
-    Ok(match job {
-        Job::Delete { kept: Some(kept), .. } if inspect::exists(server, kept).await? => Probe::Broken,
-        Job::Update { .. } | Job::Delete { .. } => Probe::Absent,
-        Job::PutBack { kept, .. } => done(!inspect::exists(server, kept).await?),
-    })
 }

@@ -9,7 +9,11 @@ const TELLING: [&str; 6] =
 
 /// Whether an index of the catalogue is the one that was asked for.
 pub fn is_index(found: &Document, wanted: &Document) -> bool {
-    let told = TELLING.iter().all(|option| found.contains_key(option) == wanted.contains_key(option));
+    // What is not so may be said or not.
+    let says = |index: &Document, option: &str| {
+        index.get(option).is_some_and(|value| !matches!(value, Bson::Boolean(false)))
+    };
+    let told = TELLING.iter().all(|option| says(found, option) == says(wanted, option));
     told && is_key(found, wanted)
         && wanted
             .iter()
@@ -96,16 +100,20 @@ fn is_option(found: &Document, name: &str, wanted: &Bson) -> bool {
             };
             is_on(found.get_document(name).ok()) == is_on(wanted.as_document())
         }
-        "cappedSize" => {
+        "capped" => found.get_bool(name).unwrap_or(false) == wanted.as_bool().unwrap_or(false),
+        "idIndex" => true,
+        "cappedSize" | "size" => {
             found.get("size").and_then(number).zip(number(wanted)).is_some_and(|(found, wanted)| {
                 // Servers before 6.2 round it up to whole blocks of 256 bytes.
                 found >= wanted && found < wanted + 256.0
             })
         }
-        // Nothing or less is no limit.
-        "cappedMax" => match (found.get("max").and_then(number), number(wanted)) {
+        // Nothing or less is no limit; 2^31 - 1 is what some servers write for that.
+        "cappedMax" | "max" => match (found.get("max").and_then(number), number(wanted)) {
             (Some(found), Some(wanted)) if wanted > 0.0 => equal(&Bson::Double(found), &Bson::Double(wanted)),
-            (found, Some(wanted)) => wanted <= 0.0 && found.is_none_or(|found| found <= 0.0),
+            (found, Some(wanted)) => {
+                wanted <= 0.0 && found.is_none_or(|found| found <= 0.0 || found >= f64::from(i32::MAX))
+            }
             _ => false,
         },
         "expireAfterSeconds" if wanted.as_str() == Some("off") => !found.contains_key(name),
@@ -159,5 +167,10 @@ mod tests {
         assert!(!are_options(&doc! { "changeStreamPreAndPostImages": { "enabled": true } }, &off));
         assert!(are_options(&doc! { "size": 100_096 }, &doc! { "cappedSize": 100_000 }));
         assert!(!are_options(&doc! { "size": 100_000 }, &doc! { "cappedSize": 200_000 }));
+        let capped = doc! { "capped": true, "size": 1_000, "max": 0, "validator": {} };
+        assert!(are_options(&doc! { "capped": true, "size": 1_024, "max": i32::MAX }, &capped));
+        assert!(are_options(&doc! {}, &doc! { "capped": false }));
+        let plain = doc! { "key": { "a": 1 }, "name": "a" };
+        assert!(is_index(&doc! { "key": { "a": 1 }, "name": "a", "sparse": false }, &plain));
     }
 }

@@ -100,7 +100,13 @@ pub fn parse(text: &str, database: &str) -> Result<Asked> {
             }
         }
     }
-    asked.ok_or_else(|| no_command(&Bson::Null))
+    let asked = asked.ok_or_else(|| no_command(&Bson::Null))?;
+    let ends = |command: &Command| matches!(command, Command::Drop | Command::Rename { .. });
+    if asked.commands.iter().rev().skip(1).any(ends) {
+        let what = "the list goes on behind the command by which its collection goes or gets another name";
+        return Err(Error::new(ErrorKind::Usage, what).hint("give what follows as a change of its own"));
+    }
+    Ok(asked)
 }
 
 fn no_command(found: &Bson) -> Error {
@@ -262,6 +268,7 @@ mod tests {
             (r#"{"update": "c", "updates": [{"q": {}, "u": {"a": 1}, "multi": true}]}"#, "operators"),
             (r#"{"delete": "c", "deletes": [{"q": {}, "limit": 1}]}"#, "one document"),
             (r#"{"dropDatabase": "c"}"#, "never dropped"),
+            (r#"[{"drop": "c"}, {"create": "c"}]"#, "goes on behind"),
             ("[]", "a command is an object"),
             ("3", "a command is an object"),
         ];

@@ -81,8 +81,11 @@ fn definition(given: Document) -> Result<Document> {
     let mut index = bson::doc! { "key": key, "name": name };
     for option in OPTIONS {
         if let Some(value) = fields.take(option) {
-            // What is not so is not said by the server either.
-            if !(value == Bson::Boolean(false)) {
+            // What is not so is not said by the server either, nor is the collation that compares bytes.
+            let is_simple = value
+                .as_document()
+                .is_some_and(|value| value.get_str("locale").is_ok_and(|locale| locale == "simple"));
+            if value != Bson::Boolean(false) && !is_simple {
                 index.insert(option, value);
             }
         }

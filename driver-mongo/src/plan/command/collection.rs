@@ -29,15 +29,19 @@ impl Drafting<'_> {
         let kind = if options.contains_key("viewOn") { "view" } else { "collection" };
         self.changes.push(format!("{kind} {} comes, with {}", self.name, super::super::described(&options)));
         let aside = aside_name(&format!("{}.{}", self.server.database_name(), self.name));
+        let is_time_series = options.contains_key("timeseries");
         let forward = Act::Create { collection: self.name.clone(), options: Stored(options) };
         // A view has no other name, and nothing in it.
         let back = match kind {
-            "view" => Act::Drop { collection: self.name.clone() },
+            "view" => Act::Drop { collection: self.name.clone(), kind: "view".to_owned() },
             _ => Act::Unmake { collection: self.name.clone(), aside },
         };
         self.step(format!("make {kind} {}", self.name), forward, Some(back), None)?;
         self.because("nothing is there yet that could be in the way");
         self.undone("`revert` drops it, as long as nothing was written to it");
+        if is_time_series {
+            self.for_good("the server renames no time series, by which it would be seen whether something was written to it");
+        }
         self.is_made = true;
         Ok(())
     }
@@ -69,7 +73,7 @@ impl Drafting<'_> {
     pub(super) async fn drop(&mut self) -> Result<()> {
         let there = self.there();
         self.changes.push(format!("{} {} goes", there.kind, self.name));
-        let gone = Act::Drop { collection: self.name.clone() };
+        let gone = Act::Drop { collection: self.name.clone(), kind: there.kind.clone() };
         if there.kind == "view" {
             let again = Act::Create { collection: self.name.clone(), options: Stored(there.options) };
             self.step(format!("drop view {}", self.name), gone, Some(again), None)?;
@@ -89,7 +93,11 @@ impl Drafting<'_> {
         let uuid = self.lasting_identity().await?;
         let away = Act::Rename { from: self.name.clone(), to: aside.clone(), uuid: uuid.clone() };
         let back = Act::Rename { from: aside.clone(), to: self.name.clone(), uuid };
-        let last = Act::Drop { collection: aside.clone() };
+        let last = Act::Drop { collection: aside.clone(), kind: "collection".to_owned() };
+        // What is kept would go on expiring under its other name.
+        for index in there.indexes.iter().filter(|index| index.contains_key("expireAfterSeconds")) {
+            self.stop_expiring(index)?;
+        }
         self.step(format!("take {} out of the way as {aside}", self.name), away, Some(back), Some(last))?;
         self.because("the collection is renamed out of the way, and dropped when that is made final");
         self.undone("`revert` gives it its name again, with its documents and indexes; they are kept until `finalize`");

@@ -10,7 +10,7 @@ use crate::ejson;
 use crate::error::from_mongo;
 use crate::inspect::{index_name, number};
 
-/// As many groups are named as a person reads, and as many documents of each.
+/// As many groups are named as a person reads; of each the first and the last document.
 const SAMPLES: i64 = 3;
 
 /// Values that more than one document has; `None` where each has its own.
@@ -44,8 +44,7 @@ pub async fn duplicates(server: &Server, collection: &str, index: &Document) -> 
 fn sample(group: &Document) -> String {
     let value = group.get_document("_id").cloned().unwrap_or_default();
     let value: Vec<String> = value.values().map(ejson::text).collect();
-    let ids = group.get_array("ids").cloned().unwrap_or_default();
-    let ids: Vec<String> = ids.iter().map(ejson::text).collect();
+    let ids = ["first", "last"].map(|id| group.get(id).map(ejson::text).unwrap_or_default());
     format!("{}: {}", value.join(", "), ids.join(", "))
 }
 
@@ -75,9 +74,15 @@ fn values(index: &Document) -> Vec<Document> {
         }
         value.insert(format!("f{number}"), doc! { "$ifNull": [format!("${field}"), null] });
     }
-    stages.push(doc! { "$group": { "_id": value, "ids": { "$addToSet": "$_id" } } });
-    stages.push(doc! { "$match": { "ids.1": { "$exists": true } } });
-    stages.push(doc! { "$set": { "ids": { "$slice": ["$ids", SAMPLES] } } });
+    // Twice, since no list of ids is to be kept in memory: values of each document, and documents of each value.
+    stages.push(doc! { "$group": { "_id": { "value": value, "id": "$_id" } } });
+    stages.push(doc! { "$group": {
+        "_id": "$_id.value",
+        "n": { "$sum": 1 },
+        "first": { "$min": "$_id.id" },
+        "last": { "$max": "$_id.id" },
+    } });
+    stages.push(doc! { "$match": { "n": { "$gt": 1 } } });
     stages
 }
 
@@ -94,9 +99,12 @@ mod tests {
         let stages = values(&index);
         let names: Vec<&str> =
             stages.iter().filter_map(|stage| stage.keys().next()).map(String::as_str).collect();
-        assert_eq!(names, ["$match", "$match", "$unwind", "$unwind", "$unwind", "$group", "$match", "$set"]);
+        assert_eq!(
+            names,
+            ["$match", "$match", "$unwind", "$unwind", "$unwind", "$group", "$group", "$match"]
+        );
         let group = stages[5].get_document("$group").expect("a group");
-        let value = group.get_document("_id").expect("a value");
+        let value = group.get_document("_id").and_then(|id| id.get_document("value")).expect("a value");
         assert_eq!(value, &doc! { "f0": { "$ifNull": ["$a.b", null] }, "f1": { "$ifNull": ["$a.c", null] } });
     }
 }

@@ -186,6 +186,10 @@ impl Drafting<'_> {
                 self.facts.used_indexes.push(use_of.1.clone());
             }
             if hides {
+                // A hidden index expires documents all the same.
+                if index.contains_key("expireAfterSeconds") {
+                    self.stop_expiring(&index)?;
+                }
                 self.facts.hidden_indexes.push(name.clone());
                 let title = format!("hide index {name} from queries");
                 self.step(title, hide(true), Some(hide(was_hidden)), Some(gone))?;
@@ -204,6 +208,20 @@ impl Drafting<'_> {
         self.because("an index is hidden first: no query uses it, and it is kept up until it is made final");
         self.undone("`revert` shows the index to queries again at once; `finalize` drops it");
         Ok(())
+    }
+
+    /// A TTL index expires nothing any more for the next 68 years, which is the longest that the server takes.
+    pub(super) fn stop_expiring(&mut self, index: &Document) -> Result<()> {
+        let name = index_name(index).to_owned();
+        let Some(before) = index.get("expireAfterSeconds").cloned() else { return Ok(()) };
+        let to = |limit: Bson| Act::Index {
+            collection: self.name.clone(),
+            name: name.clone(),
+            set: Stored(doc! { "expireAfterSeconds": limit }),
+        };
+        let (forward, back) = (to(Bson::Int32(i32::MAX)), to(before));
+        self.changes.push(format!("index {name} expires nothing any more, from its first step on"));
+        self.step(format!("let index {name} expire nothing"), forward, Some(back), None)
     }
 
     pub(super) async fn change_index(&mut self, change: IndexChange) -> Result<()> {

@@ -1,10 +1,7 @@
 //! `update` and `delete` of many documents: jobs in ranges of `_id`.
 
-use std::collections::BTreeMap;
-
-use bson::{Bson, Document, RawDocumentBuf, doc};
+use bson::{Bson, Document, doc};
 use futures_util::TryStreamExt as _;
-use replank_core::ident::aside_name;
 use replank_core::plan::Strategy;
 use replank_core::{Error, ErrorKind, Result};
 
@@ -12,7 +9,6 @@ use super::Drafting;
 use crate::collation::Collation;
 use crate::ejson;
 use crate::error::from_mongo;
-use crate::key;
 use crate::native::{Act, Job};
 use crate::parse::{Delete, Update};
 
@@ -30,9 +26,6 @@ const REPEATABLE: [&str; 11] = [
     "$setOnInsert",
     "$bit",
 ];
-
-/// Documents that a pipeline is tried on twice.
-const TRIED: i64 = 1_000;
 
 impl Drafting<'_> {
     pub(super) async fn update(&mut self, updates: Vec<Update>) -> Result<()> {
@@ -56,12 +49,18 @@ impl Drafting<'_> {
             Bson::Array(stages) => {
                 let stages: Vec<Document> =
                     stages.iter().filter_map(|stage| stage.as_document().cloned()).collect();
-                if self.fits(&update, &stages).await? {
-                    self.try_twice(&update, &stages).await?;
+                if let Some(still) = self.fits(&update, &stages).await? {
+                    self.cannot(&format!(
+                        "the document `{}` would match again when it is done, and a range is done again after a crash; let the filter exclude what is done, as in {{\"q\": {{\"region\": {{\"$exists\": false}}}}, \"u\": [{{\"$set\": {{\"region\": …}}}}]}}",
+                        ejson::text(&still)
+                    ));
                 }
             }
-            Bson::Document(operators) if !excludes_done(&update.filter, operators) => {
-                if let Some(operator) = operators.iter().find_map(|(name, value)| not_repeatable(name, value))
+            Bson::Document(operators) => {
+                let is_simple = Collation::of(&self.there().options).is_simple();
+                if !excludes_done(&update.filter, operators, is_simple)
+                    && let Some(operator) =
+                        operators.iter().find_map(|(name, value)| not_repeatable(name, value))
                 {
                     self.cannot(&format!(
                         "`{operator}` does something else when it is done again, and a range is done again after a crash; let the filter exclude what is done, as in {{\"q\": {{\"migrated\": {{\"$exists\": false}}}}, \"u\": {{\"{operator}\": …, \"$set\": {{\"migrated\": true}}}}}}"
@@ -70,7 +69,7 @@ impl Drafting<'_> {
             }
             _ => {}
         }
-        let job = Job::update(&self.name, update);
+        let job = Job::update(&self.name, &self.there().uuid, update);
         self.step(format!("update {} in ranges of _id", self.name), Act::Write(job), None, None)?;
         self.because("documents are updated in ranges of `_id`, slowed down beside others, and from the last checkpoint on after a crash");
         self.for_good("what an update overwrites is not kept");
@@ -79,26 +78,16 @@ impl Drafting<'_> {
     }
 
     pub(super) async fn delete(&mut self, deletes: Vec<Delete>) -> Result<()> {
-        for (at, delete) in deletes.into_iter().enumerate() {
+        for delete in deletes {
             self.can_be_gone_through();
             let matching = self.matching(&delete.filter).await?;
             let filter = ejson::document_text(&delete.filter);
             self.changes.push(format!("{matching} documents that match {filter} are deleted"));
             self.facts.deletes_many = self.facts.deletes_many.max(matching);
-            if !Collation::of(&self.there().options).is_simple() {
-                self.for_good("documents are kept for a way back by comparing them to the byte, and the collection's collation compares otherwise");
-            }
-            let kept = aside_name(&format!("{}.{} {at} {filter}", self.server.database_name(), self.name));
-            let kept = self.no_way_back.is_none().then_some(kept);
-            let back =
-                kept.clone().map(|kept| Act::Write(Job::PutBack { collection: self.name.clone(), kept }));
-            let last = kept.clone().map(|collection| Act::Drop { collection });
-            let job = Job::delete(&self.name, delete, kept);
-            self.step(format!("delete from {} in ranges of _id", self.name), Act::Write(job), back, last)?;
-            self.because(
-                "documents are deleted in ranges of `_id`, slowed down beside others; each is kept first",
-            );
-            self.undone("`revert` puts back what was deleted, unless its `_id` was written since; it is kept until `finalize`");
+            let job = Job::delete(&self.name, &self.there().uuid, delete);
+            self.step(format!("delete from {} in ranges of _id", self.name), Act::Write(job), None, None)?;
+            self.because("documents are deleted in ranges of `_id`, slowed down beside others");
+            self.for_good("what is deleted is not kept");
             self.strategy = self.strategy.max(Strategy::NativeOnline);
         }
         Ok(())
@@ -128,105 +117,68 @@ impl Drafting<'_> {
         })
     }
 
-    /// Tries a pipeline on every document that matches. D308: one that it fails for.
-    async fn fits(&mut self, update: &Update, stages: &[Document]) -> Result<bool> {
-        let mut tried = vec![doc! { "$match": update.filter.clone() }];
+    /// Tries a pipeline on every document that matches. D308: one that it fails for. Answers a document that matches the filter still
+    /// when it is done.
+    async fn fits(&mut self, update: &Update, stages: &[Document]) -> Result<Option<Bson>> {
+        let filter = doc! { "$match": update.filter.clone() };
+        let mut tried = vec![filter.clone()];
         tried.extend(stages.iter().cloned());
         // The size asks for the whole document: nothing of the pipeline is optimised away.
-        tried.push(doc! { "$group": { "_id": null, "largest": { "$max": { "$bsonSize": "$$ROOT" } } } });
+        tried.push(doc! { "$set": { "_rp_size": { "$bsonSize": "$$ROOT" } } });
+        tried.push(filter);
+        tried.push(doc! { "$group": { "_id": null, "first": { "$first": "$_id" }, "size": { "$max": "$_rp_size" } } });
         let collection = self.server.database().collection::<Document>(&self.name);
         let trial = async {
             let found = collection.aggregate(tried).allow_disk_use(true).await.map_err(from_mongo)?;
             found.try_collect::<Vec<_>>().await.map_err(from_mongo)
         };
         match trial.await {
-            Ok(_) => Ok(true),
+            Ok(found) => Ok(found.first().and_then(|found| found.get("first")).cloned()),
             Err(error) if matches!(error.kind(), ErrorKind::Server | ErrorKind::Unfit) => {
                 self.facts.pipeline_fails = Some(error.message().to_owned());
-                Ok(false)
+                Ok(None)
             }
             Err(error) => Err(error),
         }
-    }
-
-    /// Tries a pipeline twice in a row on some documents: what comes out must be the same, or match no more.
-    async fn try_twice(&mut self, update: &Update, stages: &[Document]) -> Result<()> {
-        let other = self.changed_again(update, stages).await?;
-        // One that is written between the two looks differs once.
-        if other.is_empty() {
-            return Ok(());
-        }
-        let again = self.changed_again(update, stages).await?;
-        if let Some(id) = again.iter().find(|id| other.contains(id)) {
-            self.cannot(&format!(
-                "of the document `{}` the pipeline makes something else when it is done again, and a range is done again after a crash; let the filter exclude what is done",
-                ejson::text(id)
-            ));
-        }
-        Ok(())
-    }
-
-    /// Documents that are another one after the second time.
-    async fn changed_again(&self, update: &Update, stages: &[Document]) -> Result<Vec<Bson>> {
-        let filter = doc! { "$match": update.filter.clone() };
-        let mut once = vec![filter.clone(), doc! { "$sort": { "_id": 1 } }, doc! { "$limit": TRIED }];
-        once.extend(stages.iter().cloned());
-        once.push(filter);
-        let mut twice = once.clone();
-        twice.extend(stages.iter().cloned());
-        let collection = self.server.database().collection::<RawDocumentBuf>(&self.name);
-        let mut found = Vec::new();
-        for stages in [once, twice] {
-            let cursor =
-                collection.aggregate(stages).with_type::<RawDocumentBuf>().await.map_err(from_mongo)?;
-            let documents: Vec<RawDocumentBuf> = cursor.try_collect().await.map_err(from_mongo)?;
-            let mut by_id = BTreeMap::new();
-            for document in documents {
-                let id: Bson = document
-                    .get("_id")
-                    .ok()
-                    .flatten()
-                    .and_then(|id| id.try_into().ok())
-                    .unwrap_or(Bson::Null);
-                by_id.insert(key::bytes(&id)?, (id, document.into_bytes()));
-            }
-            found.push(by_id);
-        }
-        let (Some(twice), Some(once)) = (found.pop(), found.pop()) else { return Ok(Vec::new()) };
-        let differs = twice
-            .into_iter()
-            .filter(|(key, (_, bytes))| once.get(key).is_some_and(|(_, before)| before != bytes));
-        Ok(differs.map(|(_, (id, _))| id).collect())
     }
 }
 
 /// The operator that may not be done twice.
 fn not_repeatable(name: &str, value: &Bson) -> Option<String> {
+    let fields = value.as_document();
     let is_xor = name == "$bit"
-        && value.as_document().is_some_and(|fields| {
+        && fields.is_some_and(|fields| {
             fields
                 .values()
                 .any(|change| change.as_document().is_some_and(|change| change.contains_key("xor")))
         });
-    (is_xor || !REPEATABLE.contains(&name)).then(|| name.to_owned())
+    // `$` is the first element that matches: once it is changed, the next one is.
+    let is_positional =
+        fields.is_some_and(|fields| fields.keys().any(|path| path.split('.').any(|part| part == "$")));
+    (is_xor || is_positional || !REPEATABLE.contains(&name)).then(|| name.to_owned())
 }
 
 /// Whether what was updated once is no longer matched: by a field that must not be there and is set, or must have one value and is
-/// set to another.
-fn excludes_done(filter: &Document, operators: &Document) -> bool {
+/// set to another, and that no other operator touches.
+fn excludes_done(filter: &Document, operators: &Document, is_simple: bool) -> bool {
     let Ok(set) = operators.get_document("$set") else { return false };
     set.iter().any(|(field, becomes)| match filter.get(field) {
-        Some(Bson::Document(condition)) => {
-            condition.get_bool("$exists").is_ok_and(|is_so| !is_so) || condition.get("$ne") == Some(becomes)
+        Some(Bson::Document(condition)) if condition.len() == 1 => {
+            condition.get_bool("$exists").is_ok_and(|is_there| !is_there)
+                || condition.get("$ne").is_some_and(|not| not == becomes && is_plain(becomes, true))
         }
-        Some(Bson::RegularExpression(_)) | None => false,
-        Some(value) => value != becomes && is_plain(value) && is_plain(becomes),
+        Some(value) => value != becomes && is_plain(value, is_simple) && is_plain(becomes, is_simple),
+        None => false,
     })
 }
 
-/// A value that equals nothing but itself.
-fn is_plain(value: &Bson) -> bool {
-    matches!(value, Bson::String(_) | Bson::Boolean(_) | Bson::ObjectId(_) | Bson::DateTime(_))
+/// A value that equals nothing but itself: of texts, where bytes are compared.
+fn is_plain(value: &Bson, is_simple: bool) -> bool {
+    match value {
+        Bson::String(_) => is_simple,
+        Bson::Boolean(_) | Bson::ObjectId(_) | Bson::DateTime(_) => true,
+        _ => false,
+    }
 }
 
 /// D307: fields that go, or get another name, by an update.
@@ -296,15 +248,21 @@ mod tests {
         }
         assert!(not_repeatable("$bit", &Bson::Document(doc! { "f": { "xor": 1 } })).is_some());
         assert!(not_repeatable("$bit", &Bson::Document(doc! { "f": { "or": 1 } })).is_none());
+        assert!(not_repeatable("$set", &Bson::Document(doc! { "i.$.s": 1 })).is_some());
+        assert!(not_repeatable("$set", &Bson::Document(doc! { "i.$[e].s": 1 })).is_none());
     }
 
     #[test]
     fn a_filter_excludes_what_is_done_by_what_is_set() {
         let inc = |filter: Document, set: Document| {
-            excludes_done(&filter, &doc! { "$inc": { "n": 1 }, "$set": set })
+            excludes_done(&filter, &doc! { "$inc": { "n": 1 }, "$set": set }, true)
         };
         assert!(inc(doc! { "v": { "$exists": false } }, doc! { "v": 2 }));
-        assert!(inc(doc! { "v": { "$ne": 2 } }, doc! { "v": 2 }));
+        assert!(inc(doc! { "v": { "$ne": "b" } }, doc! { "v": "b" }));
+        assert!(
+            !excludes_done(&doc! { "v": "old" }, &doc! { "$set": { "v": "OLD" } }, false),
+            "they may be equal"
+        );
         assert!(inc(doc! { "state": "old" }, doc! { "state": "new" }));
         assert!(!inc(doc! { "v": { "$exists": false } }, doc! { "w": 2 }));
         assert!(!inc(doc! { "v": { "$ne": 3 } }, doc! { "v": 2 }));

@@ -16,6 +16,7 @@ use replank_core::plan::{Candidate, Draft, Evidence, LockNote, Step, Strategy};
 use replank_core::{Error, ErrorKind, Result};
 use serde_json::Value as Json;
 
+use crate::capability;
 use crate::connect::Server;
 use crate::inspect::{self, Collection};
 use crate::lint::Facts;
@@ -71,6 +72,9 @@ pub async fn draft(server: &Server, text: &str) -> Result<Draft> {
         evidence: Evidence::default(),
         facts: Facts::default(),
     };
+    if capability::is_router(server).await? {
+        drafting.cannot("commands behind a mongos are not followed yet");
+    }
     for command in commands {
         drafting.add(command).await?;
     }

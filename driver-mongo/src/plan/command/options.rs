@@ -5,7 +5,6 @@ use replank_core::{Error, ErrorKind, Result};
 
 use super::Drafting;
 use crate::ejson;
-use crate::inspect::number;
 use crate::native::{Act, are_options};
 use crate::plan::breaking;
 use crate::spec::Stored;
@@ -42,7 +41,7 @@ impl Drafting<'_> {
             self.changes.push(format!("{name} becomes {}", ejson::text(value)));
         }
         let mut before = Document::new();
-        for (name, value) in &set {
+        for name in set.keys() {
             let (name, old) = match name.as_str() {
                 "cappedSize" => (name, found.get("size").cloned()),
                 "cappedMax" => (name, Some(found.get("max").cloned().unwrap_or(Bson::Int32(0)))),
@@ -63,9 +62,13 @@ impl Drafting<'_> {
                     .cannot("the collection is not capped, and no command makes it so while others use it"),
                 None => self.for_good(&format!("what `{name}` was is not known")),
             }
-            let is_smaller = |old: &str| found.get(old).is_some_and(|old| number(value) < number(old));
-            if (name == "cappedSize" && is_smaller("size")) || (name == "cappedMax" && is_smaller("max")) {
-                self.for_good("the oldest documents, which have no room any more, are gone for good");
+            if name.starts_with("capped") {
+                self.for_good(
+                    "where a capped collection becomes smaller, its oldest documents are gone for good",
+                );
+            }
+            if name == "timeseries" {
+                self.for_good("the buckets of a time series only grow");
             }
         }
         let names: Vec<&str> = set.keys().map(String::as_str).collect();

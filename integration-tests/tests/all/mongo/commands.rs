@@ -352,7 +352,7 @@ async fn on_mongo_commands_that_cannot_be_meant_change_nothing() {
         (
             r#"{"update": "orders", "updates": [{"q": {}, "u": [{"$set": {"version": {"$add": ["$version", 1]}}}], "multi": true}]}"#,
             3,
-            "when it is done again",
+            "would match again when it is done",
         ),
         ("{", 2, "not JSON"),
     ];
@@ -361,4 +361,37 @@ async fn on_mongo_commands_that_cannot_be_meant_change_nothing() {
     }
     assert_eq!(definition(&orders, COLLECTION).await, before);
     assert_eq!(documents(&orders.connect().await, COLLECTION).await.len(), 5);
+}
+
+/// What is kept does not go on expiring under its other name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_mongo_what_is_kept_expires_no_more() {
+    let orders = Orders::with_documents(20).await;
+    let database = orders.connect().await;
+    let ttl = doc! { "createIndexes": COLLECTION, "indexes": [{ "key": { "at": 1 }, "name": "old", "expireAfterSeconds": 60 }] };
+    command(&database, ttl).await.expect("built");
+    let before = definition(&orders, COLLECTION).await;
+    apply(&orders, r#"{"drop": "orders"}"#, &[]).await.exits(0);
+    let kept = database.list_collection_names().await.expect("listed").remove(0);
+    let (_, indexes) = definition(&orders, &kept).await;
+    let old = indexes.iter().find(|index| index.contains_key("expireAfterSeconds")).expect("it is there");
+    assert_eq!(old.get_i32("expireAfterSeconds").expect("a limit"), i32::MAX);
+    replank(&orders, &["revert", "last"]).await.exits(0);
+    assert_eq!(definition(&orders, COLLECTION).await, before);
+}
+
+/// Somebody has put a collection in the place of the view that was made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_mongo_a_view_is_taken_back_and_nothing_else_of_its_name() {
+    let orders = Orders::with_documents(20).await;
+    let database = orders.connect().await;
+    let view = r#"{"create": "few", "viewOn": "orders", "pipeline": [{"$match": {"version": 0}}]}"#;
+    apply(&orders, view, &[]).await.exits(0);
+    assert_eq!(documents(&database, "few").await.len(), 20);
+    command(&database, doc! { "drop": "few" }).await.expect("dropped");
+    insert_many(&database, "few", &[doc! { "_id": "precious" }]).await;
+    replank(&orders, &["revert", "last"]).await.exits(1).says("another object `few`");
+    assert_eq!(documents(&database, "few").await.len(), 1);
+    command(&database, doc! { "drop": "few" }).await.expect("moved away");
+    replank(&orders, &["revert", "last"]).await.exits(0);
 }
