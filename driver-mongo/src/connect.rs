@@ -95,17 +95,14 @@ impl Server {
     pub async fn session(&self) -> Result<ClientSession> {
         self.client.start_session().causal_consistency(true).await.map_err(from_mongo)
     }
+}
 
-    /// A session in a transaction: reads of one moment, writes of the majority.
-    pub async fn transaction(&self) -> Result<ClientSession> {
-        let mut session = self.session().await?;
-        let options = TransactionOptions::builder()
-            .read_concern(ReadConcern::snapshot())
-            .write_concern(majority())
-            .build();
-        session.start_transaction().with_options(options).await.map_err(from_mongo)?;
-        Ok(session)
-    }
+/// Begins a transaction: reads of one moment, writes of the majority. The server knows of it from its first statement on. What a run
+/// does in one is begun by [`Core::transaction`](crate::rebuild::Core::transaction), since it may outlive its runner.
+pub async fn begin(session: &mut ClientSession) -> Result<()> {
+    let options =
+        TransactionOptions::builder().read_concern(ReadConcern::snapshot()).write_concern(majority()).build();
+    session.start_transaction().with_options(options).await.map_err(from_mongo)
 }
 
 /// A length of time as commands take it; milliseconds.

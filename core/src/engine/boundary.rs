@@ -19,6 +19,8 @@ pub enum Boundary {
     FeedOpened,
     /// A chunk is committed, its checkpoint not.
     ChunkCommitted,
+    /// A batch is written, its transaction still open.
+    BatchWritten,
     /// A batch is committed, its checkpoint not.
     BatchCommitted,
     /// A checkpoint is saved, the log not shortened.
@@ -53,12 +55,13 @@ pub enum Boundary {
 
 impl Boundary {
     /// Every boundary.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::LeaseTaken,
         Self::RunSaved,
         Self::ShadowCreated,
         Self::FeedOpened,
         Self::ChunkCommitted,
+        Self::BatchWritten,
         Self::BatchCommitted,
         Self::CheckpointSaved,
         Self::IndexBuilt,
@@ -85,6 +88,7 @@ impl Boundary {
             Self::ShadowCreated => "shadow_created",
             Self::FeedOpened => "feed_opened",
             Self::ChunkCommitted => "chunk_committed",
+            Self::BatchWritten => "batch_written",
             Self::BatchCommitted => "batch_committed",
             Self::CheckpointSaved => "checkpoint_saved",
             Self::IndexBuilt => "index_built",
@@ -112,6 +116,7 @@ impl Boundary {
             Self::ShadowCreated => "shadow and capture exist, the journal does not know yet",
             Self::FeedOpened => "the feed is open, its position is not saved",
             Self::ChunkCommitted => "a chunk is committed, its checkpoint is not",
+            Self::BatchWritten => "a batch is written, its transaction is open",
             Self::BatchCommitted => "a batch is committed, its checkpoint is not",
             Self::CheckpointSaved => "a checkpoint is saved, the log is not shortened",
             Self::IndexBuilt => "a deferred index is built, the journal does not know yet",

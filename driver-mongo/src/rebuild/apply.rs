@@ -6,13 +6,13 @@ use bson::{Bson, Document, RawDocumentBuf, doc};
 use futures_util::TryStreamExt as _;
 use mongodb::ClientSession;
 use replank_core::driver::Applied;
+use replank_core::engine::boundary::{Boundary, reached};
 use replank_core::value::{Change, Key};
 use replank_core::{ErrorKind, Result};
 
 use super::{Core, Target};
 use crate::error::{duplicate_at, from_mongo};
 use crate::key;
-use crate::state::check_token;
 
 /// One batch, in one transaction of one snapshot for each collection that is written.
 pub async fn apply(core: &Core, changes: &[Change]) -> Result<Applied> {
@@ -44,9 +44,10 @@ async fn attempt(
     changes: &[Change],
     left_out: &BTreeSet<String>,
 ) -> Result<Option<String>> {
-    let mut session = core.server.transaction().await?;
+    let mut session = core.transaction().await?;
     match within(core, target, changes, left_out, &mut session).await {
         Ok(None) => {
+            reached(Boundary::BatchWritten);
             commit(&mut session).await?;
             Ok(None)
         }
@@ -68,7 +69,6 @@ async fn within(
     left_out: &BTreeSet<String>,
     session: &mut ClientSession,
 ) -> Result<Option<String>> {
-    check_token(&core.server, Some(&mut *session), &core.job.table, core.fence()).await?;
     let ids = key::decode_all(changes.iter().map(|change| &change.key))?;
     let now = read(core, core.live(), &ids, &target.pipeline, session).await?;
     let written = core.collection(&target.name).clone_with_type::<RawDocumentBuf>();
@@ -143,7 +143,7 @@ async fn commit(session: &mut ClientSession) -> Result<()> {
     session.commit_transaction().await.map_err(from_mongo)
 }
 
-/// Undoes what it can; the server undoes it by itself when the session is not heard of.
+/// Undoes what it can; the server undoes it by itself when the session is not heard of, and so does whoever takes over.
 pub async fn abort(session: &mut ClientSession) {
     if let Err(error) = session.abort_transaction().await {
         tracing::debug!(%error, "a transaction is left to its time-out");

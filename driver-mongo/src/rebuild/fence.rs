@@ -8,12 +8,14 @@ use super::{Core, guard};
 use crate::connect::{Server, majority_document};
 use crate::holders;
 use crate::inspect;
-use crate::state::{Object, ObjectRole, Objects, check_token};
+use crate::state::{Object, ObjectRole, Objects, check_token, end_sessions};
 
 /// Renames the written collections to the names of the token `to`.
 pub async fn fence(core: &Core, to: Fence) -> Result<()> {
     check_token(&core.server, None, &core.job.table, to).await?;
     core.fence.store(to.0, std::sync::atomic::Ordering::SeqCst);
+    // Before anything that would wait for a transaction of the one before.
+    end_sessions(&core.server, &core.job.table, to).await?;
     end_own(core).await;
     for role in [ObjectRole::Shadow, ObjectRole::Retired] {
         let Some(object) = core.objects.one(&core.server, role).await? else { continue };

@@ -12,7 +12,7 @@ use replank_core::{Error, ErrorKind, Result};
 use super::{Core, fence};
 use crate::connect::{Server, answer, majority_document, millis};
 use crate::inspect::{self, Collection};
-use crate::state::{Object, ObjectRole, Objects, fences, now_ms, seize, signed};
+use crate::state::{Object, ObjectRole, Objects, end_sessions, fences, now_ms, seize, signed};
 
 /// A swap has this at least: writers who are refused notice half a second, and a budget for locks that is shorter is about locks.
 const FENCE_BUDGET: Duration = Duration::from_millis(500);
@@ -158,7 +158,10 @@ pub async fn mend(server: &Server) -> Result<Vec<String>> {
         }
         let objects = Objects::new(&run);
         let table = TableId { schema: Some(text(&fence, "database")?.to_owned()), name: fence.name.clone() };
-        seize(server, &table).await?;
+        if let Some(newest) = seize(server, &table).await? {
+            // Before anything that would wait for a transaction of the dead one's.
+            end_sessions(server, &table, newest).await?;
+        }
         hold_back(server, &objects, &fence).await?;
         put_back(server, &objects, &fence).await?;
         mended.push(fence.name.clone());

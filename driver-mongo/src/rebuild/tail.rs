@@ -145,7 +145,7 @@ async fn image(core: &Core, id: &Bson) -> Result<Option<RawDocumentBuf>> {
 /// Removes a document that is still what it was.
 async fn remove(core: &Core, id: &Bson, image: &RawDocumentBuf) -> Result<()> {
     let live = core.collection(core.live()).clone_with_type::<RawDocumentBuf>();
-    let mut session = core.server.transaction().await?;
+    let mut session = core.transaction().await?;
     let filter: Document = doc! { "_id": id };
     let now = live.find_one(filter.clone()).session(&mut session).await.map_err(from_mongo)?;
     if now.as_ref().is_some_and(|now| now.as_bytes() == image.as_bytes()) {

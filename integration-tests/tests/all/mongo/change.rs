@@ -10,6 +10,7 @@ use super::Settings;
 use super::collection::{command, documents, is_secantus};
 use super::orders::{COLLECTION, Orders};
 use crate::binary::{Ended, run_beside};
+use crate::stopped::Stopped;
 
 const FORWARD: &str = r#"[{"$set": {"customer": {"$toInt": "$customer"}}}]"#;
 const BACKWARD: &str = r#"[{"$set": {"customer": {"$toString": "$customer"}}}]"#;
@@ -33,6 +34,17 @@ impl Change {
 
     /// Begins it, with variables of the environment; `more` are further arguments.
     pub async fn begin(&self, orders: &Orders, more: &[&str], environment: &[(&str, &str)]) -> Ended {
+        let args = self.args(orders, more).await;
+        run_beside(&args.iter().map(String::as_str).collect::<Vec<_>>(), environment).await
+    }
+
+    /// Begins it, until it stops itself at a boundary.
+    pub async fn stopped_at(&self, boundary: &str, orders: &Orders) -> Stopped {
+        let args = self.args(orders, &[]).await;
+        Stopped::at(boundary, &args.iter().map(String::as_str).collect::<Vec<_>>()).await
+    }
+
+    async fn args(&self, orders: &Orders, more: &[&str]) -> Vec<String> {
         let url = orders.url();
         let (forward, backward) = (path(&self.forward), path(&self.backward));
         let mut args = vec!["rebuild", COLLECTION, "--pipeline", &forward, "--reverse-pipeline", &backward];
@@ -41,7 +53,7 @@ impl Change {
         if is_secantus(&orders.connect().await).await {
             args.extend(["-D", WAIVER, "--lock-budget", SLOW]);
         }
-        run_beside(&args, environment).await
+        args.into_iter().map(ToOwned::to_owned).collect()
     }
 }
 

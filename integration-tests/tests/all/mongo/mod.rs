@@ -11,6 +11,7 @@ mod oracle;
 mod orders;
 mod plan;
 mod server_alone;
+mod takeover;
 mod writer;
 
 pub use load::{Load, Settings};
