@@ -92,7 +92,7 @@ async fn undoes_aborted(server: &Server, name: &str) -> Result<bool> {
 async fn fence_holds(server: &Server, name: &str) -> Result<bool> {
     let records = server.records();
     let collection = records.collection::<Document>(name);
-    records.run_command(closing(name)).await.map_err(from_mongo)?;
+    records.run_command(closing(name, "probe")).await.map_err(from_mongo)?;
     let refused = match collection.insert_one(doc! { "_id": "fenced" }).await {
         Ok(_) => false,
         Err(error) if code(&error) == Some(DOCUMENT_INVALID) => true,

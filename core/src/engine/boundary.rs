@@ -31,6 +31,8 @@ pub enum Boundary {
     VerifyChunkDone,
     /// The intent to swap is saved.
     SwapIntended,
+    /// A step of keeping others out is done, others are not: of raising or lowering a fence that outlives its runner, or of a takeover.
+    Fencing,
     /// The exclusive lock is held.
     LockHeld,
     /// Everything up to the head is applied under the lock.
@@ -55,7 +57,7 @@ pub enum Boundary {
 
 impl Boundary {
     /// Every boundary.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::LeaseTaken,
         Self::RunSaved,
         Self::ShadowCreated,
@@ -67,6 +69,7 @@ impl Boundary {
         Self::IndexBuilt,
         Self::VerifyChunkDone,
         Self::SwapIntended,
+        Self::Fencing,
         Self::LockHeld,
         Self::Drained,
         Self::ReverseCreated,
@@ -94,6 +97,7 @@ impl Boundary {
             Self::IndexBuilt => "index_built",
             Self::VerifyChunkDone => "verify_chunk_done",
             Self::SwapIntended => "swap_intended",
+            Self::Fencing => "fencing",
             Self::LockHeld => "lock_held",
             Self::Drained => "drained",
             Self::ReverseCreated => "reverse_created",
@@ -122,6 +126,9 @@ impl Boundary {
             Self::IndexBuilt => "a deferred index is built, the journal does not know yet",
             Self::VerifyChunkDone => "a chunk is compared, the journal does not know yet",
             Self::SwapIntended => "the intent to swap is saved, no lock is asked for",
+            Self::Fencing => {
+                "a step of raising or lowering a fence that outlives its runner, or of a takeover, is done, others are not"
+            }
             Self::LockHeld => "the exclusive lock is held",
             Self::Drained => "everything up to the head is applied, under the lock",
             Self::ReverseCreated => "the reverse feed exists, under the lock",

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bson::{Document, doc};
 use replank_core::driver::{Applied, Compared, CutOver, Holder, Owner, Revision, SwapGuard, SwapOutcome};
+use replank_core::engine::boundary::{Boundary, reached};
 use replank_core::run::{Direction, Run};
 use replank_core::value::{Change, Key, Position};
 use replank_core::{Error, ErrorKind, Result};
@@ -49,7 +50,10 @@ impl CutOver for Handle {
             head: None,
         };
         // Somebody who took over between the look and the fence finds it in the records, and takes it away.
-        guard.core.check_token().await?;
+        if let Err(error) = guard.core.check_token().await {
+            over(&guard.core, &stage).await;
+            return Err(error);
+        }
         Ok(Box::new(guard))
     }
 
@@ -161,6 +165,7 @@ async fn swapped(core: &Core) -> Result<()> {
     core.objects.remove(&core.server, incoming).await?;
     guard::lift(core).await?;
     prepare::keep_options(core, side).await?;
+    guard::keep(core, &side.options.0).await?;
     tail::settle(core).await
 }
 
@@ -301,6 +306,16 @@ impl SwapGuard for Guard {
         if let Err(error) = self.core.check_token().await {
             return SwapOutcome::NotDone(error);
         }
+        // A command of a runner before us that came late may have opened it.
+        match guard::stands(&self.core).await {
+            Ok(true) => {}
+            Ok(false) => {
+                let says = "somebody let writes in again before the swap";
+                return SwapOutcome::NotDone(Error::new(ErrorKind::LockTimeout, says));
+            }
+            Err(error) => return SwapOutcome::NotDone(error),
+        }
+        reached(Boundary::Fencing);
         match self.rename().await {
             Ok(_) => {}
             // It may be done and not yet of the majority, or still be waiting: only the catalogue knows.

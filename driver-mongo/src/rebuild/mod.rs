@@ -17,7 +17,7 @@ mod range;
 mod tail;
 
 pub use fence::rename;
-pub use guard::{closing, mend};
+pub use guard::{closing, mend, whose};
 pub use log::MARK;
 
 use std::sync::Arc;
@@ -220,7 +220,9 @@ impl Rebuild for Handle {
 
     async fn forget(&self, _position: &Position) -> Result<()> {
         // The oplog is the server's own to shorten.
-        self.core.check_token().await
+        self.core.check_token().await?;
+        // At each checkpoint: what a runner before us raised late keeps writers out until we take it away.
+        guard::sweep(&self.core).await
     }
 
     async fn next_bound(&self, after: Option<&Key>, rows: u64) -> Result<Option<Key>> {

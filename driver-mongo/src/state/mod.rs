@@ -27,7 +27,7 @@ use replank_core::{Error, ErrorKind, Result};
 use crate::connect::Server;
 use crate::error::{NAMESPACE_EXISTS, code, from_mongo};
 
-pub use lease::{check_token, now_ms, seize};
+pub use lease::{check_token, load as lease, now_ms, seize};
 pub use object::{Object, ObjectRole, Objects, fences};
 pub use run::{all as all_runs, save as save_run};
 pub use sessions::{Noted, end as end_sessions};

@@ -19,17 +19,25 @@ const WAIVER: &str = r#"waive=D323 reason="the writers of this test have no tran
 
 /// It writes every document of a collection anew to rename it, while writes are refused.
 const SLOW: &str = "3s";
+/// Of some tens of documents.
+const HURRIED: &str = "1s";
 
 /// `replank rebuild`, with its files.
 pub struct Change {
     forward: NamedTempFile,
     backward: NamedTempFile,
+    lock_budget: &'static str,
 }
 
 impl Change {
     /// The files of the change.
     pub fn new() -> Self {
-        Self { forward: file(FORWARD), backward: file(BACKWARD) }
+        Self { forward: file(FORWARD), backward: file(BACKWARD), lock_budget: SLOW }
+    }
+
+    /// The same on a collection that is small: its fence is gone in a moment.
+    pub fn in_a_hurry() -> Self {
+        Self { lock_budget: HURRIED, ..Self::new() }
     }
 
     /// Begins it, with variables of the environment; `more` are further arguments.
@@ -39,9 +47,10 @@ impl Change {
     }
 
     /// Begins it, until it stops itself at a boundary.
-    pub async fn stopped_at(&self, boundary: &str, orders: &Orders) -> Stopped {
+    pub async fn stopped_at(&self, boundary: &str, orders: &Orders, environment: &[(&str, &str)]) -> Stopped {
         let args = self.args(orders, &[]).await;
-        Stopped::at(boundary, &args.iter().map(String::as_str).collect::<Vec<_>>()).await
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        Stopped::within(boundary, &args, environment).await
     }
 
     async fn args(&self, orders: &Orders, more: &[&str]) -> Vec<String> {
@@ -51,7 +60,7 @@ impl Change {
         args.extend(["-t", &url, "--yes"]);
         args.extend(more);
         if is_secantus(&orders.connect().await).await {
-            args.extend(["-D", WAIVER, "--lock-budget", SLOW]);
+            args.extend(["-D", WAIVER, "--lock-budget", self.lock_budget]);
         }
         args.into_iter().map(ToOwned::to_owned).collect()
     }

@@ -4,6 +4,7 @@ mod change;
 mod checks;
 mod collection;
 mod conformance;
+mod fences;
 mod journal;
 mod kills;
 mod load;

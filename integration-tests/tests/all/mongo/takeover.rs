@@ -50,7 +50,7 @@ async fn on_mongo_a_runner_that_stood_still_within_a_transaction_commits_nothing
     let (orders, load) = begun("stood still").await;
     let change = Change::new();
     let url = orders.url();
-    let stopped = change.stopped_at(OPEN, &orders).await;
+    let stopped = change.stopped_at(OPEN, &orders, &[]).await;
     // It lives, so its lease is waited for, and then taken.
     run_within(AFTER_THE_LEASE, &["resume", "last", "-t", &url, "--yes"]).await.exits(0);
     load.write_on(BETWEEN).await;
