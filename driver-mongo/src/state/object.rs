@@ -24,10 +24,13 @@ pub enum ObjectRole {
     Fence,
     /// A swap that may have been sent: from where on deletes of the fenced collection are made good.
     Tail,
+    /// What a swap has left that could not be made good: stays with the records.
+    Left,
 }
 
 impl ObjectRole {
-    const ALL: [Self; 6] = [Self::Shadow, Self::Retired, Self::Log, Self::Identity, Self::Fence, Self::Tail];
+    const ALL: [Self; 7] =
+        [Self::Shadow, Self::Retired, Self::Log, Self::Identity, Self::Fence, Self::Tail, Self::Left];
 
     /// The word in records.
     pub fn word(self) -> &'static str {
@@ -38,6 +41,7 @@ impl ObjectRole {
             Self::Identity => "identity",
             Self::Fence => "fence",
             Self::Tail => "tail",
+            Self::Left => "left",
         }
     }
 }

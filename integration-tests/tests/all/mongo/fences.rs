@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use mongodb::bson::{Document, doc};
+
 use super::change::{Change, assert_no_helpers, definition, settings};
 use super::collection::documents;
-use super::orders::{COLLECTION, Orders, retyped};
+use super::orders::{COLLECTION, Orders, id, retyped};
 use super::{Load, Settings};
 use crate::binary::{Ended, run_beside};
 use crate::random::seed;
@@ -128,4 +130,33 @@ async fn on_mongo_killed_at_each_step_of_a_takeover_it_goes_on_and_loses_nothing
             return;
         }
     }
+}
+
+/// The fence lets deletes pass, and what was deleted behind the last look comes back with the new collection. It is removed there
+/// unless somebody has written it since, be it just as it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_mongo_what_is_deleted_in_the_moment_of_the_swap_is_gone_and_what_is_inserted_again_stays() {
+    let (change, orders) = (Change::new(), Orders::with_documents(30).await);
+    let collection = orders.connect().await.collection::<Document>(COLLECTION);
+    let all = documents(&orders.connect().await, COLLECTION).await;
+    assert_eq!(all.len(), 30);
+    // The third step is behind the intent, before the rename; the fifth before the first document is removed.
+    let killed = [("REPLANK_KILL_AT", "fencing:5")];
+    let stopped = change.stopped_at("fencing:3", &orders, &killed).await;
+    for key in [4, 8] {
+        let deleted = collection.delete_one(doc! { "_id": id(key) }).await.expect("it passes the fence");
+        assert_eq!(deleted.deleted_count, 1);
+    }
+    stopped.go_on().await.was_killed();
+    let came_back = collection.find_one(doc! { "_id": id(4) }).await.expect("found").expect("it came back");
+    let url = orders.url();
+    // Three steps of the takeover are before it.
+    let resumed = Stopped::at("fencing:4", &["resume", "last", "-t", &url, "--yes"]).await;
+    collection.delete_one(doc! { "_id": id(4) }).await.expect("deleted");
+    collection.insert_one(&came_back).await.expect("inserted as it was");
+    resumed.go_on().await.exits(0);
+    let found = collection.find_one(doc! { "_id": id(4) }).await.expect("found");
+    assert_eq!(found, Some(came_back), "it was acknowledged");
+    assert_eq!(collection.find_one(doc! { "_id": id(8) }).await.expect("found"), None);
+    assert_eq!(documents(&orders.connect().await, COLLECTION).await.len(), 29);
 }
