@@ -16,6 +16,7 @@ mod key;
 mod lint;
 mod load;
 mod plan;
+mod privileges;
 mod rebuild;
 mod session;
 mod spec;

@@ -19,7 +19,7 @@ use crate::error::from_mongo;
 use crate::inspect::Collection;
 use crate::rebuild::{self, Opener};
 use crate::state::Store;
-use crate::{capability, lint, load, plan};
+use crate::{capability, lint, load, plan, privileges};
 
 /// The driver of MongoDB.
 #[must_use]
@@ -94,6 +94,7 @@ impl Session for Connected {
             let says = "collMod does not wait for open transactions: what they commit during a swap is lost";
             checks.push(check("transactions", CheckState::Warning, says.to_owned(), None));
         }
+        checks.push(privileges::check(&self.server).await?);
         Ok(checks)
     }
 
