@@ -12,6 +12,7 @@ mod oracle;
 mod orders;
 mod plan;
 mod server_alone;
+mod server_kills;
 mod steps;
 mod takeover;
 mod writer;
