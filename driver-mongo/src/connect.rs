@@ -138,3 +138,18 @@ pub fn answer(reply: mongodb::error::Result<Document>) -> Result<Document> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_within_a_good_answer_are_errors() {
+        let written = doc! { "ok": 1.0, "n": 1 };
+        assert_eq!(answer(Ok(written.clone())).expect("an answer"), written);
+        let by_one = doc! { "ok": 1.0, "writeConcernError": { "code": 64, "errmsg": "waiting for replication timed out" } };
+        assert_eq!(answer(Ok(by_one)).expect_err("not of the majority").kind(), ErrorKind::ConnectionLost);
+        let refused = doc! { "ok": 1.0, "writeErrors": [{ "index": 0, "code": 121, "errmsg": "it breaks the validator" }] };
+        assert_eq!(answer(Ok(refused)).expect_err("refused").kind(), ErrorKind::Unfit);
+    }
+}

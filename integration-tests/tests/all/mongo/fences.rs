@@ -160,3 +160,27 @@ async fn on_mongo_what_is_deleted_in_the_moment_of_the_swap_is_gone_and_what_is_
     assert_eq!(collection.find_one(doc! { "_id": id(8) }).await.expect("found"), None);
     assert_eq!(documents(&orders.connect().await, COLLECTION).await.len(), 29);
 }
+
+/// Whoever bypasses validation passes the fence, and the rename destroys what was written so: it cannot be made good, and is told. Removing
+/// what the run made does not remove that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_mongo_a_write_that_bypasses_the_fence_is_told_and_stays_in_the_records() {
+    let (change, orders) = (Change::new(), Orders::with_documents(30).await);
+    let database = orders.connect().await;
+    let collection = database.collection::<Document>(COLLECTION);
+    let stopped = change.stopped_at("fencing:3", &orders, &[]).await;
+    let update = doc! { "$set": { "version": 77 } };
+    let bypasses = collection.update_one(doc! { "_id": id(4) }, update).bypass_document_validation(true);
+    assert_eq!(bypasses.await.expect("it passes the fence").modified_count, 1);
+    let told = "1 documents were written to the old collection although writes were refused";
+    stopped.go_on().await.exits(0).says(told);
+    let url = orders.url();
+    run_beside(&["status", "last", "-t", &url], &[]).await.exits(0).says(told);
+    // A swap in the other direction has its own to tell, and nothing of it is.
+    run_beside(&["revert", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+    assert_no_helpers(&orders).await;
+    let objects = database.client().database(&format!("_replank_{}", orders.name()));
+    let left = objects.collection::<Document>("objects").find_one(doc! { "role": "left" }).await;
+    let left = left.expect("read").expect("it stays in the records");
+    assert!(left.to_string().contains(told), "{left}");
+}
