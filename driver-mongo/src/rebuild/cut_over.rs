@@ -29,6 +29,7 @@ impl CutOver for Handle {
     async fn lock(&self, budget: Duration) -> Result<Box<dyn SwapGuard>> {
         let core = Arc::clone(&self.core);
         core.check_token().await?;
+        guard::sweep(&core).await?;
         prepare::check_source(&core).await?;
         let incoming = core.targets()?.remove(0);
         if !inspect::exists(&core.server, &incoming.name).await? {
@@ -38,7 +39,11 @@ impl CutOver for Handle {
         let stage = Arc::new(Mutex::new(Stage::Fenced));
         // From before it is raised: whatever becomes of this call, the fence goes.
         tokio::spawn(lift_after(Arc::clone(&core), Arc::clone(&stage), budget + guard::stands_for(budget)));
-        if let Err(error) = guard::raise(&core, &incoming.name, budget).await {
+        // Whoever takes it away waits for this: a runner that stood still meanwhile would take away what does not stand yet.
+        let raising = stage.lock().await;
+        let raised = guard::raise(&core, &incoming.name, budget).await;
+        drop(raising);
+        if let Err(error) = raised {
             over(&core, &stage).await;
             return Err(error);
         }

@@ -67,11 +67,6 @@ async fn record(core: &Core) -> Result<Option<Object>> {
     core.objects.one(&core.server, ObjectRole::Fence).await
 }
 
-/// Whether the records say that this run's fence stands.
-pub async fn is_up(core: &Core) -> Result<bool> {
-    Ok(record(core).await?.is_some_and(|fence| !is_lowered(&fence)))
-}
-
 /// Whether the fence that was raised under our token stands on the live collection.
 pub async fn stands(core: &Core) -> Result<bool> {
     let live = inspect::entry(&core.server.database(), core.live()).await?;
@@ -125,6 +120,8 @@ pub async fn raise(core: &Core, incoming: &str, wait: Duration) -> Result<()> {
     })?;
     reached(Boundary::Fencing);
     if !stands(core).await? {
+        // Somebody may have taken it away: then it is theirs.
+        core.check_token().await?;
         return Err(Error::new(
             ErrorKind::Refused,
             "the server says that writes are refused, and has no such validator",
@@ -250,16 +247,21 @@ pub async fn mend(server: &Server) -> Result<Vec<String>> {
         }
         let objects = Objects::new(&run);
         let table = table_of(&fence)?;
-        if let Some(newest) = seize(server, &table).await? {
-            // Before anything that would wait for a transaction of the dead one's.
-            end_sessions(server, &table, newest).await?;
-        }
+        take_from_the_dead(server, &table).await?;
         reached(Boundary::Fencing);
         hold_back(server, &objects, &fence).await?;
         put_back(server, &objects, &fence).await?;
         mended.push(fence.name.clone());
     }
     Ok(mended)
+}
+
+/// Takes the lease for nobody, and ends what the one before has open, before anything that would wait for it.
+async fn take_from_the_dead(server: &Server, table: &TableId) -> Result<()> {
+    match seize(server, table).await? {
+        Some(newest) => end_sessions(server, table, newest).await,
+        None => Ok(()),
+    }
 }
 
 fn table_of(fence: &Object) -> Result<TableId> {
@@ -278,8 +280,8 @@ async fn lift_stray(server: &Server, run: &RunId, fence: &Object) -> Result<bool
     if lease.is_some_and(|lease| !lease.remaining.is_zero()) {
         return Ok(false);
     }
-    // Whoever takes the lease in this moment finds it gone, and whatever stood still then comes with an older token.
-    seize(server, &table).await?;
+    // Whoever takes the lease in this moment finds it gone.
+    take_from_the_dead(server, &table).await?;
     put_back(server, &Objects::new(run), fence).await?;
     Ok(true)
 }

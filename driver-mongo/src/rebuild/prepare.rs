@@ -112,7 +112,6 @@ fn normal(options: &Document) -> Document {
 
 /// Whether the live collection is as the plan saw it, or as the swap left it (R7).
 pub async fn check_source(core: &Core) -> Result<()> {
-    guard::sweep(core).await?;
     let live = Collection::read(&core.server, core.live()).await?;
     let Some(live) = live else {
         return Err(changed(core, "it is not there any more"));
@@ -121,8 +120,8 @@ pub async fn check_source(core: &Core) -> Result<()> {
     if core.job.direction == Direction::Forward && core.spec.uuids_last && live.uuid != core.spec.uuid {
         return Err(changed(core, "it was dropped, and another one bears its name"));
     }
-    // While our fence stands the validator is ours.
-    if !guard::is_up(core).await? && normal(&live.options) != normal(&side.options.0) {
+    // While a fence of ours stands the validator is ours.
+    if guard::whose(&live.options).is_none() && normal(&live.options) != normal(&side.options.0) {
         let (was, is) = (normal(&side.options.0), normal(&live.options));
         let says = format!(
             "its options were {} and are {}",

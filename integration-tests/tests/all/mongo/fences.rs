@@ -105,6 +105,26 @@ async fn on_mongo_killed_at_each_step_of_fencing_it_goes_on_and_loses_nothing() 
     }
 }
 
+/// It wakes up when the next command has taken its fence and its lease.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_mongo_a_runner_that_stood_still_at_a_step_of_fencing_changes_nothing_any_more() {
+    for step in 1..=4 {
+        let (change, orders) = begun().await;
+        let before = definition(&orders).await;
+        let at = format!("fencing:{step}");
+        let load = under_load(&orders, &format!("stood still at {step}")).await;
+        let stopped = change.stopped_at(&at, &orders, &[]).await;
+        tokio::time::sleep(OVER).await;
+        status(&orders).await;
+        stopped.go_on().await.exits(6);
+        assert_eq!(definition(&orders).await, before, "{at}");
+        resume(&orders, &[]).await.exits(0);
+        load.write_on(10).await;
+        load.stop().await.check_swapped(&orders, retyped).await;
+        assert_eq!(definition(&orders).await, before, "{at}");
+    }
+}
+
 /// The next command finds the fence past its time, holds the collection back that was to come in, and is killed in turn.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_mongo_killed_at_each_step_of_a_takeover_it_goes_on_and_loses_nothing() {
