@@ -52,14 +52,7 @@ const HELPS: &str = "killop";
 pub async fn check(server: &Server) -> Result<Check> {
     let status = server.admin(doc! { "connectionStatus": 1, "showPrivileges": true }).await?;
     let info = status.get_document("authInfo").cloned().unwrap_or_default();
-    let list = |field: &str| info.get_array(field).map(Vec::as_slice).unwrap_or_default();
-    let (state, found) = if list("authenticatedUsers").is_empty() {
-        (CheckState::Good, "nobody is logged in, and the server lets us work".to_owned())
-    } else {
-        let privileges: Vec<&Document> =
-            list("authenticatedUserPrivileges").iter().filter_map(Bson::as_document).collect();
-        judge(&privileges, server.database_name(), &server.settings().state_name)
-    };
+    let (state, found) = judge(&info, server.database_name(), &server.settings().state_name);
     let mend = (state != CheckState::Good).then(|| {
         format!(
             "grant readWrite and dbAdmin on `{}` and on `{}`, and {ON_CLUSTER} and {HELPS} on the cluster (clusterMonitor has the first)",
@@ -70,16 +63,26 @@ pub async fn check(server: &Server) -> Result<Check> {
     Ok(Check { name: "privileges".to_owned(), state, found, mend })
 }
 
-fn judge(privileges: &[&Document], database: &str, records: &str) -> (CheckState, String) {
+fn judge(info: &Document, database: &str, records: &str) -> (CheckState, String) {
+    let list = |field: &str| info.get_array(field).map(Vec::as_slice).unwrap_or_default();
+    if list("authenticatedUsers").is_empty() {
+        return (CheckState::Good, "nobody is logged in, and the server lets us work".to_owned());
+    }
+    // A role without privileges is none: SecantusDB names the roles alone.
+    if list("authenticatedUserPrivileges").is_empty() && !list("authenticatedUserRoles").is_empty() {
+        return (CheckState::Warning, "the server does not say what the login may do".to_owned());
+    }
+    let privileges: Vec<&Document> =
+        list("authenticatedUserPrivileges").iter().filter_map(Bson::as_document).collect();
     let mut missing = Vec::new();
     for (name, wanted) in [(database, &ON_DATABASE[..]), (records, &ON_RECORDS[..])] {
-        let has = actions(privileges, |resource| is_all_of(resource, name));
+        let has = actions(&privileges, |resource| is_all_of(resource, name));
         let lacks: Vec<&str> = wanted.iter().copied().filter(|action| !has.contains(action)).collect();
         if !lacks.is_empty() {
             missing.push(format!("{} on `{name}`", lacks.join(", ")));
         }
     }
-    let on_cluster = actions(privileges, is_cluster);
+    let on_cluster = actions(&privileges, is_cluster);
     if !on_cluster.contains(ON_CLUSTER) {
         missing.push(format!("{ON_CLUSTER} on the cluster"));
     }
@@ -129,7 +132,22 @@ mod tests {
     }
 
     fn judged(privileges: &[Document]) -> (CheckState, String) {
-        judge(&privileges.iter().collect::<Vec<_>>(), "shop", "_replank")
+        let users = [doc! { "user": "app", "db": "admin" }];
+        let roles = [doc! { "role": "some", "db": "admin" }];
+        let info = doc! {
+            "authenticatedUsers": users,
+            "authenticatedUserRoles": roles,
+            "authenticatedUserPrivileges": privileges,
+        };
+        judge(&info, "shop", "_replank")
+    }
+
+    #[test]
+    fn a_server_that_has_no_logins_or_lists_no_privileges_says_nothing_of_them() {
+        assert_eq!(judge(&doc! {}, "shop", "_replank").0, CheckState::Good);
+        assert_eq!(judged(&[]).0, CheckState::Warning);
+        let nothing = doc! { "authenticatedUsers": [{ "user": "app", "db": "admin" }] };
+        assert_eq!(judge(&nothing, "shop", "_replank").0, CheckState::Bad);
     }
 
     #[test]
