@@ -82,6 +82,12 @@ impl Ended {
         self
     }
 
+    /// Shows what it said, should the test fail.
+    pub fn shows(self) -> Self {
+        println!("{}", self.err);
+        self
+    }
+
     /// Fails the test unless this stands in what was printed.
     #[track_caller]
     pub fn says(self, text: &str) -> Self {
