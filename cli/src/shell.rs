@@ -88,7 +88,9 @@ impl Shell {
     /// # Errors
     /// [`Server`](replank_core::ErrorKind::Server) where that process cannot be started: nothing is begun without it.
     pub fn runner(&self, connected: &Connected) -> Result<Runner> {
-        if connected.driver.mends_on_connect() && self.watchdog.get().is_none() {
+        // Tests of what a host that dies leaves behind do without.
+        let is_wanted = std::env::var_os("REPLANK_WATCHDOG").is_none_or(|word| word != "off");
+        if is_wanted && connected.driver.mends_on_connect() && self.watchdog.get().is_none() {
             let watchdog = Watchdog::start(connected.target.url(), &connected.settings)?;
             // Another one that was faster watches as well.
             self.watchdog.get_or_init(|| watchdog);

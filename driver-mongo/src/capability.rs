@@ -7,7 +7,7 @@ use bson::{Document, doc};
 use replank_core::Result;
 use replank_core::ident::RunId;
 
-use crate::connect::{Server, millis};
+use crate::connect::{Server, begin, millis};
 use crate::error::{DOCUMENT_INVALID, MAX_TIME_EXPIRED, code, from_mongo};
 use crate::inspect;
 use crate::rebuild::{closing, rename};
@@ -32,7 +32,8 @@ pub struct Capabilities {
 
 /// Tries everything that a rebuild needs.
 ///
-/// Makes a collection in the database of our records, and removes it.
+/// Makes a collection in the database of our records, and removes it. Its transactions are in no records, other than a run's: they touch
+/// this one collection, whose name is nobody else's, so that nobody ever waits for one that a killed process left.
 pub async fn probe(server: &Server) -> Result<Capabilities> {
     let name = format!("probe_{}", RunId::random());
     let renamed = format!("{name}_renamed");
@@ -138,7 +139,8 @@ async fn opens_change_stream(server: &Server) -> Result<bool> {
 
 async fn undoes_aborted(server: &Server, name: &str) -> Result<bool> {
     let collection = server.records().collection::<Document>(name);
-    let mut session = server.transaction().await?;
+    let mut session = server.session().await?;
+    begin(&mut session).await?;
     collection.insert_one(doc! { "_id": "aborted" }).session(&mut session).await.map_err(from_mongo)?;
     session.abort_transaction().await.map_err(from_mongo)?;
     let found = collection.find_one(doc! { "_id": "aborted" }).await.map_err(from_mongo)?;
@@ -148,7 +150,7 @@ async fn undoes_aborted(server: &Server, name: &str) -> Result<bool> {
 async fn fence_holds(server: &Server, name: &str) -> Result<bool> {
     let records = server.records();
     let collection = records.collection::<Document>(name);
-    records.run_command(closing(name)).await.map_err(from_mongo)?;
+    records.run_command(closing(name, "probe")).await.map_err(from_mongo)?;
     let refused = match collection.insert_one(doc! { "_id": "fenced" }).await {
         Ok(_) => false,
         Err(error) if code(&error) == Some(DOCUMENT_INVALID) => true,
@@ -167,7 +169,8 @@ async fn fence_holds(server: &Server, name: &str) -> Result<bool> {
 async fn waits_for_transactions(server: &Server, name: &str) -> Result<bool> {
     let records = server.records();
     let collection = records.collection::<Document>(name);
-    let mut session = server.transaction().await?;
+    let mut session = server.session().await?;
+    begin(&mut session).await?;
     collection.insert_one(doc! { "_id": "open" }).session(&mut session).await.map_err(from_mongo)?;
     let command = doc! { "collMod": name, "validator": {}, "maxTimeMS": millis(WAITS) };
     let outcome = records.run_command(command).await;

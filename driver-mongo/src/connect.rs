@@ -95,17 +95,14 @@ impl Server {
     pub async fn session(&self) -> Result<ClientSession> {
         self.client.start_session().causal_consistency(true).await.map_err(from_mongo)
     }
+}
 
-    /// A session in a transaction: reads of one moment, writes of the majority.
-    pub async fn transaction(&self) -> Result<ClientSession> {
-        let mut session = self.session().await?;
-        let options = TransactionOptions::builder()
-            .read_concern(ReadConcern::snapshot())
-            .write_concern(majority())
-            .build();
-        session.start_transaction().with_options(options).await.map_err(from_mongo)?;
-        Ok(session)
-    }
+/// Begins a transaction: reads of one moment, writes of the majority. The server knows of it from its first statement on. What a run
+/// does in one is begun by [`Core::transaction`](crate::rebuild::Core::transaction), since it may outlive its runner.
+pub async fn begin(session: &mut ClientSession) -> Result<()> {
+    let options =
+        TransactionOptions::builder().read_concern(ReadConcern::snapshot()).write_concern(majority()).build();
+    session.start_transaction().with_options(options).await.map_err(from_mongo)
 }
 
 /// A length of time as commands take it; milliseconds.
@@ -139,5 +136,20 @@ pub fn answer(reply: mongodb::error::Result<Document>) -> Result<Document> {
             let message = error.get_str("errmsg").unwrap_or("a write failed");
             Err(Error::new(kind(code), format!("mongodb: {message}")).with("code", code))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_within_a_good_answer_are_errors() {
+        let written = doc! { "ok": 1.0, "n": 1 };
+        assert_eq!(answer(Ok(written.clone())).expect("an answer"), written);
+        let by_one = doc! { "ok": 1.0, "writeConcernError": { "code": 64, "errmsg": "waiting for replication timed out" } };
+        assert_eq!(answer(Ok(by_one)).expect_err("not of the majority").kind(), ErrorKind::ConnectionLost);
+        let refused = doc! { "ok": 1.0, "writeErrors": [{ "index": 0, "code": 121, "errmsg": "it breaks the validator" }] };
+        assert_eq!(answer(Ok(refused)).expect_err("refused").kind(), ErrorKind::Unfit);
     }
 }

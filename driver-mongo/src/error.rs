@@ -38,6 +38,12 @@ pub fn duplicate_at(error: &MongoError) -> Option<usize> {
     (kind(first.code) == ErrorKind::Duplicate).then_some(first.index)
 }
 
+/// A transaction is more than the server takes, or its cache: a smaller one may pass, the same one never.
+pub fn is_too_large(error: &MongoError) -> bool {
+    // TransactionTooLarge, TransactionTooLargeForCache.
+    matches!(code(error), Some(257 | 388))
+}
+
 /// The kind of a code of the server's.
 pub fn kind(code: i32) -> ErrorKind {
     match code {

@@ -18,6 +18,7 @@ mod load;
 mod native;
 mod parse;
 mod plan;
+mod privileges;
 mod ranges;
 mod rebuild;
 mod session;

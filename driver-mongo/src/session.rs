@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bson::{Document, doc};
-use replank_core::Result;
 use replank_core::driver::facts::CheckState;
 use replank_core::driver::{
     Check, Driver, NativeDdl, Rebuilder, Request, ServerFacts, Session, Settings, StateStore,
@@ -13,6 +12,7 @@ use replank_core::ident::TableId;
 use replank_core::lint::Rule;
 use replank_core::plan::Draft;
 use replank_core::throttle::{Limits, Reading};
+use replank_core::{ErrorKind, Result};
 
 use crate::connect::Server;
 use crate::error::from_mongo;
@@ -20,7 +20,7 @@ use crate::inspect::Collection;
 use crate::native::Native;
 use crate::rebuild::{self, Opener};
 use crate::state::Store;
-use crate::{capability, lint, load, plan};
+use crate::{capability, lint, load, plan, privileges};
 
 /// The driver of MongoDB.
 #[must_use]
@@ -54,10 +54,19 @@ impl Driver for Mongo {
 
     async fn connect(&self, url: &str, settings: &Settings) -> Result<Arc<dyn Session>> {
         let server = Arc::new(Server::open(url, settings).await?);
-        for collection in rebuild::mend(&server).await? {
-            tracing::warn!(
-                "writes to `{collection}` were refused since a runner died; they are let in again"
-            );
+        match rebuild::mend(&server).await {
+            Ok(mended) => {
+                for collection in mended {
+                    tracing::warn!(
+                        "writes to `{collection}` were refused since a runner died; they are let in again"
+                    );
+                }
+            }
+            // Who may not read the records has no run here. `doctor` must get further, to say what is missing.
+            Err(error) if error.kind() == ErrorKind::Refused => {
+                tracing::warn!(%error, "the records of runs cannot be read");
+            }
+            Err(error) => return Err(error),
         }
         Ok(Arc::new(Connected {
             native: Native::new(Arc::clone(&server)),
@@ -85,7 +94,15 @@ impl Session for Connected {
         let facts = facts(&self.server).await?;
         let mut checks =
             vec![check("version", CheckState::Good, format!("{} {}", facts.product, facts.version), None)];
-        let found = capability::probe(&self.server).await?;
+        let privileges = privileges::check(&self.server).await?;
+        let found = match capability::probe(&self.server).await {
+            Err(error) if error.kind() == ErrorKind::Refused => {
+                let says = format!("what the server does cannot be tried: {error}");
+                checks.extend([check("rebuilds", CheckState::Bad, says, None), privileges]);
+                return Ok(checks);
+            }
+            found => found?,
+        };
         if found.missing.is_empty() {
             checks.push(check(
                 "rebuilds",
@@ -101,6 +118,7 @@ impl Session for Connected {
             let says = "collMod does not wait for open transactions: what they commit during a swap is lost";
             checks.push(check("transactions", CheckState::Warning, says.to_owned(), None));
         }
+        checks.push(privileges);
         Ok(checks)
     }
 

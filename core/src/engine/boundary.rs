@@ -19,6 +19,8 @@ pub enum Boundary {
     FeedOpened,
     /// A chunk is committed, its checkpoint not.
     ChunkCommitted,
+    /// A batch is written, its transaction still open.
+    BatchWritten,
     /// A batch is committed, its checkpoint not.
     BatchCommitted,
     /// A checkpoint is saved, the log not shortened.
@@ -29,6 +31,8 @@ pub enum Boundary {
     VerifyChunkDone,
     /// The intent to swap is saved.
     SwapIntended,
+    /// A step of keeping others out is done, others are not: of raising or lowering a fence that outlives its runner, or of a takeover.
+    Fencing,
     /// The exclusive lock is held.
     LockHeld,
     /// Everything up to the head is applied under the lock.
@@ -53,17 +57,19 @@ pub enum Boundary {
 
 impl Boundary {
     /// Every boundary.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::LeaseTaken,
         Self::RunSaved,
         Self::ShadowCreated,
         Self::FeedOpened,
         Self::ChunkCommitted,
+        Self::BatchWritten,
         Self::BatchCommitted,
         Self::CheckpointSaved,
         Self::IndexBuilt,
         Self::VerifyChunkDone,
         Self::SwapIntended,
+        Self::Fencing,
         Self::LockHeld,
         Self::Drained,
         Self::ReverseCreated,
@@ -85,11 +91,13 @@ impl Boundary {
             Self::ShadowCreated => "shadow_created",
             Self::FeedOpened => "feed_opened",
             Self::ChunkCommitted => "chunk_committed",
+            Self::BatchWritten => "batch_written",
             Self::BatchCommitted => "batch_committed",
             Self::CheckpointSaved => "checkpoint_saved",
             Self::IndexBuilt => "index_built",
             Self::VerifyChunkDone => "verify_chunk_done",
             Self::SwapIntended => "swap_intended",
+            Self::Fencing => "fencing",
             Self::LockHeld => "lock_held",
             Self::Drained => "drained",
             Self::ReverseCreated => "reverse_created",
@@ -112,11 +120,15 @@ impl Boundary {
             Self::ShadowCreated => "shadow and capture exist, the journal does not know yet",
             Self::FeedOpened => "the feed is open, its position is not saved",
             Self::ChunkCommitted => "a chunk is committed, its checkpoint is not",
+            Self::BatchWritten => "a batch is written, its transaction is open",
             Self::BatchCommitted => "a batch is committed, its checkpoint is not",
             Self::CheckpointSaved => "a checkpoint is saved, the log is not shortened",
             Self::IndexBuilt => "a deferred index is built, the journal does not know yet",
             Self::VerifyChunkDone => "a chunk is compared, the journal does not know yet",
             Self::SwapIntended => "the intent to swap is saved, no lock is asked for",
+            Self::Fencing => {
+                "a step of raising or lowering a fence that outlives its runner, or of a takeover, is done, others are not"
+            }
             Self::LockHeld => "the exclusive lock is held",
             Self::Drained => "everything up to the head is applied, under the lock",
             Self::ReverseCreated => "the reverse feed exists, under the lock",

@@ -15,6 +15,7 @@ use replank_core::{Error, ErrorKind, Result};
 
 use crate::connect::Server;
 use crate::inspect::{self, Collection};
+use crate::rebuild;
 use crate::session::facts;
 use crate::state::all_runs;
 
@@ -67,6 +68,11 @@ impl Subject {
                 )
                 .hint("a view is changed by `collMod`, and of a time series a new one is made"));
             }
+        }
+        if rebuild::whose(&collection.options).is_some() {
+            // A plan would take it for the application's own validator.
+            return Err(Error::new(ErrorKind::Refused, format!("writes to `{name}` are refused for a swap"))
+                .hint("a run is at it: `replank status`; what a dead one left is taken away when its lease is over"));
         }
         Ok(Self {
             id: TableId { schema: Some(server.database_name().to_owned()), name: name.to_owned() },

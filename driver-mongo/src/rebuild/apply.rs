@@ -5,25 +5,43 @@ use std::collections::BTreeSet;
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use futures_util::TryStreamExt as _;
 use mongodb::ClientSession;
+use mongodb::error::Error as MongoError;
 use replank_core::driver::Applied;
+use replank_core::engine::boundary::{Boundary, reached};
 use replank_core::value::{Change, Key};
 use replank_core::{ErrorKind, Result};
 
 use super::{Core, Target};
-use crate::error::{duplicate_at, from_mongo};
+use crate::error::{duplicate_at, from_mongo, is_too_large};
 use crate::key;
-use crate::state::check_token;
 
-/// One batch, in one transaction of one snapshot for each collection that is written.
+/// What a transaction may write, unless it is a single document. Chosen: half of the largest document, in four lanes far below the part
+/// of its cache that a server gives to what is not committed.
+const BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// One batch, in one transaction of one snapshot for each collection that is written; in several where its documents are large. What
+/// collides with a document that a later one removes is left out, and comes again.
 pub async fn apply(core: &Core, changes: &[Change]) -> Result<Applied> {
     let mut left_out: BTreeSet<String> = BTreeSet::new();
     if changes.is_empty() {
         return Ok(Applied::default());
     }
+    let ids = key::decode_all(changes.iter().map(|change| &change.key))?;
     for target in core.targets()? {
-        // Each round leaves one more document out; without any it cannot collide any more.
-        while let Some(collides) = attempt(core, &target, changes, &left_out).await? {
-            left_out.insert(collides);
+        let mut due = vec![ids.as_slice()];
+        while let Some(piece) = due.pop() {
+            match attempt(core, &target, piece, &left_out).await? {
+                Attempt::Done => {}
+                // Each round leaves one more document out; without any it cannot collide any more.
+                Attempt::Collides(key) => {
+                    left_out.insert(key);
+                    due.push(piece);
+                }
+                Attempt::TooLarge => {
+                    let (first, second) = piece.split_at(piece.len() / 2);
+                    due.extend([second, first]);
+                }
+            }
         }
     }
     // The feed may have spelled a key otherwise than the document does: 1 and 1.0 are one.
@@ -37,42 +55,57 @@ pub async fn apply(core: &Core, changes: &[Change]) -> Result<Applied> {
     Ok(Applied { displaced })
 }
 
-/// Answers with the key of a document that another one keeps out.
+/// How it went; but where it is done, nothing was written.
+enum Attempt {
+    Done,
+    /// Another document keeps that of this key out.
+    Collides(String),
+    /// It is more than one transaction should have, and more than one document.
+    TooLarge,
+}
+
 async fn attempt(
     core: &Core,
     target: &Target<'_>,
-    changes: &[Change],
+    ids: &[Bson],
     left_out: &BTreeSet<String>,
-) -> Result<Option<String>> {
-    let mut session = core.server.transaction().await?;
-    match within(core, target, changes, left_out, &mut session).await {
-        Ok(None) => {
-            commit(&mut session).await?;
-            Ok(None)
+) -> Result<Attempt> {
+    let mut session = core.transaction().await?;
+    let outcome = match within(core, target, ids, left_out, &mut session).await {
+        Ok(Attempt::Done) => {
+            reached(Boundary::BatchWritten);
+            // An answer that was lost leaves the outcome open: the batch is applied again, which changes nothing.
+            match session.commit_transaction().await {
+                Ok(()) => return Ok(Attempt::Done),
+                Err(error) => refused(error, ids.len()),
+            }
         }
-        Ok(Some(collides)) => {
-            abort(&mut session).await;
-            Ok(Some(collides))
-        }
-        Err(error) => {
-            abort(&mut session).await;
-            Err(error)
-        }
-    }
+        other => other,
+    };
+    abort(&mut session).await;
+    outcome
+}
+
+/// A server that takes no transaction of this size may take a part of it.
+fn refused(error: MongoError, documents: usize) -> Result<Attempt> {
+    if documents > 1 && is_too_large(&error) { Ok(Attempt::TooLarge) } else { Err(from_mongo(error)) }
 }
 
 async fn within(
     core: &Core,
     target: &Target<'_>,
-    changes: &[Change],
+    ids: &[Bson],
     left_out: &BTreeSet<String>,
     session: &mut ClientSession,
-) -> Result<Option<String>> {
-    check_token(&core.server, Some(&mut *session), &core.job.table, core.fence()).await?;
-    let ids = key::decode_all(changes.iter().map(|change| &change.key))?;
-    let now = read(core, core.live(), &ids, &target.pipeline, session).await?;
+) -> Result<Attempt> {
+    let bytes_max = if ids.len() > 1 { BYTES_MAX } else { usize::MAX };
+    let Some(now) = read(core, ids, &target.pipeline, bytes_max, session).await? else {
+        return Ok(Attempt::TooLarge);
+    };
     let written = core.collection(&target.name).clone_with_type::<RawDocumentBuf>();
-    written.delete_many(doc! { "_id": { "$in": &ids } }).session(&mut *session).await.map_err(from_mongo)?;
+    if let Err(error) = written.delete_many(doc! { "_id": { "$in": ids } }).session(&mut *session).await {
+        return refused(error, ids.len());
+    }
     let mut keys = Vec::new();
     let mut documents = Vec::new();
     for document in now {
@@ -83,36 +116,45 @@ async fn within(
         }
     }
     if documents.is_empty() {
-        return Ok(None);
+        return Ok(Attempt::Done);
     }
     let inserting = written.insert_many(&documents).bypass_document_validation(true).session(&mut *session);
     match inserting.await {
-        Ok(_) => Ok(None),
+        Ok(_) => Ok(Attempt::Done),
         Err(error) => match duplicate_at(&error).and_then(|at| keys.get(at)) {
-            Some(key) => Ok(Some(key.clone())),
-            None => Err(from_mongo(error)),
+            Some(key) => Ok(Attempt::Collides(key.clone())),
+            None => refused(error, ids.len()),
         },
     }
 }
 
-/// The documents of some keys, through a pipeline, as the session sees them.
-pub async fn read(
+/// The live documents of some keys, through a pipeline, as the session sees them; `None` where they are more than so many bytes.
+async fn read(
     core: &Core,
-    name: &str,
     ids: &[Bson],
     pipeline: &[Document],
+    bytes_max: usize,
     session: &mut ClientSession,
-) -> Result<Vec<RawDocumentBuf>> {
+) -> Result<Option<Vec<RawDocumentBuf>>> {
     let mut stages = vec![doc! { "$match": { "_id": { "$in": ids } } }];
     stages.extend(pipeline.iter().cloned());
     let mut found = core
-        .collection(name)
+        .collection(core.live())
         .aggregate(stages)
         .with_type::<RawDocumentBuf>()
         .session(&mut *session)
         .await
         .map_err(from_mongo)?;
-    found.stream(session).try_collect().await.map_err(from_mongo)
+    let mut stream = found.stream(session);
+    let (mut documents, mut bytes) = (Vec::new(), 0);
+    while let Some(document) = stream.try_next().await.map_err(from_mongo)? {
+        bytes += document.as_bytes().len();
+        if bytes > bytes_max {
+            return Ok(None);
+        }
+        documents.push(document);
+    }
+    Ok(Some(documents))
 }
 
 /// Which of these the live collection has.
@@ -138,12 +180,7 @@ pub fn id_of(document: &RawDocumentBuf) -> Result<Bson> {
     }
 }
 
-/// Commits. An answer that was lost leaves the outcome open: the batch is applied again, which changes nothing.
-async fn commit(session: &mut ClientSession) -> Result<()> {
-    session.commit_transaction().await.map_err(from_mongo)
-}
-
-/// Undoes what it can; the server undoes it by itself when the session is not heard of.
+/// Undoes what it can; the server undoes it by itself when the session is not heard of, and so does whoever takes over.
 pub async fn abort(session: &mut ClientSession) {
     if let Err(error) = session.abort_transaction().await {
         tracing::debug!(%error, "a transaction is left to its time-out");

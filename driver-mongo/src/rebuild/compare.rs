@@ -31,7 +31,7 @@ async fn compared(core: &Core, filter: &Document) -> Result<Compared> {
     let mut compared = Compared::default();
     let mut differing: BTreeMap<Key, Change> = BTreeMap::new();
     for target in core.targets()? {
-        let mut session = core.server.transaction().await?;
+        let mut session = core.transaction().await?;
         let both = both(core, filter, &target.pipeline, &target.name, &mut session).await;
         // Nothing was written: how it ends is all the same.
         apply::abort(&mut session).await;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bson::{Document, doc};
 use replank_core::driver::{Applied, Compared, CutOver, Holder, Owner, Revision, SwapGuard, SwapOutcome};
+use replank_core::engine::boundary::{Boundary, reached};
 use replank_core::run::{Direction, Run};
 use replank_core::value::{Change, Key, Position};
 use replank_core::{Error, ErrorKind, Result};
@@ -28,6 +29,7 @@ impl CutOver for Handle {
     async fn lock(&self, budget: Duration) -> Result<Box<dyn SwapGuard>> {
         let core = Arc::clone(&self.core);
         core.check_token().await?;
+        guard::sweep(&core).await?;
         prepare::check_source(&core).await?;
         let incoming = core.targets()?.remove(0);
         if !inspect::exists(&core.server, &incoming.name).await? {
@@ -37,7 +39,11 @@ impl CutOver for Handle {
         let stage = Arc::new(Mutex::new(Stage::Fenced));
         // From before it is raised: whatever becomes of this call, the fence goes.
         tokio::spawn(lift_after(Arc::clone(&core), Arc::clone(&stage), budget + core.job.fence_budget));
-        if let Err(error) = guard::raise(&core, &incoming.name, budget).await {
+        // Whoever takes it away waits for this: a runner that stood still meanwhile would take away what does not stand yet.
+        let raising = stage.lock().await;
+        let raised = guard::raise(&core, &incoming.name, budget).await;
+        drop(raising);
+        if let Err(error) = raised {
             over(&core, &stage).await;
             return Err(error);
         }
@@ -49,7 +55,10 @@ impl CutOver for Handle {
             head: None,
         };
         // Somebody who took over between the look and the fence finds it in the records, and takes it away.
-        guard.core.check_token().await?;
+        if let Err(error) = guard.core.check_token().await {
+            over(&guard.core, &stage).await;
+            return Err(error);
+        }
         Ok(Box::new(guard))
     }
 
@@ -161,6 +170,7 @@ async fn swapped(core: &Core) -> Result<()> {
     core.objects.remove(&core.server, incoming).await?;
     guard::lift(core).await?;
     prepare::keep_options(core, side).await?;
+    guard::keep(core, &side.options.0).await?;
     tail::settle(core).await
 }
 
@@ -301,6 +311,16 @@ impl SwapGuard for Guard {
         if let Err(error) = self.core.check_token().await {
             return SwapOutcome::NotDone(error);
         }
+        // A command of a runner before us that came late may have opened it.
+        match guard::stands(&self.core).await {
+            Ok(true) => {}
+            Ok(false) => {
+                let says = "somebody let writes in again before the swap";
+                return SwapOutcome::NotDone(Error::new(ErrorKind::LockTimeout, says));
+            }
+            Err(error) => return SwapOutcome::NotDone(error),
+        }
+        reached(Boundary::Fencing);
         match self.rename().await {
             Ok(_) => {}
             // It may be done and not yet of the majority, or still be waiting: only the catalogue knows.

@@ -1,6 +1,7 @@
 //! R5: what still runs under an older token must not be found by any name that is used from now on.
 
 use bson::{Bson, doc};
+use replank_core::engine::boundary::{Boundary, reached};
 use replank_core::ident::Fence;
 use replank_core::{ErrorKind, Result};
 
@@ -8,17 +9,21 @@ use super::{Core, guard};
 use crate::connect::{Server, majority_document};
 use crate::holders;
 use crate::inspect;
-use crate::state::{Object, ObjectRole, Objects, check_token};
+use crate::state::{Object, ObjectRole, Objects, check_token, end_sessions};
 
 /// Renames the written collections to the names of the token `to`.
 pub async fn fence(core: &Core, to: Fence) -> Result<()> {
     check_token(&core.server, None, &core.job.table, to).await?;
     core.fence.store(to.0, std::sync::atomic::Ordering::SeqCst);
+    // Before anything that would wait for a transaction of the one before.
+    end_sessions(&core.server, &core.job.table, to).await?;
     end_own(core).await;
+    reached(Boundary::Fencing);
     for role in [ObjectRole::Shadow, ObjectRole::Retired] {
         let Some(object) = core.objects.one(&core.server, role).await? else { continue };
         let name = core.helper(role);
         note_name(&core.server, &core.objects, &object, &name).await?;
+        reached(Boundary::Fencing);
         // A kill or a lost answer may have left it under any of its names, and a rename that waits may move it meanwhile. What a late
         // statement makes of an older name is not it.
         let known = names_up_to(&object, &name);
@@ -26,6 +31,7 @@ pub async fn fence(core: &Core, to: Fence) -> Result<()> {
             && present != name
         {
             rename(&core.server, core.server.database_name(), &present, &name).await?;
+            reached(Boundary::Fencing);
         }
     }
     // What the one before may still send of its swap misses its name from here on: nobody need wait for its time to be over.

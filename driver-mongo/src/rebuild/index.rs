@@ -74,7 +74,7 @@ pub async fn build(core: &Core, name: &str) -> Result<IndexBuild> {
 async fn duplicates(core: &Core, name: &str, index: &Document) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
     for group in groups(core, name, &[], index, None).await? {
-        for id in group.get_array("ids").map(Vec::as_slice).unwrap_or_default() {
+        for id in ["first", "last"].into_iter().filter_map(|which| group.get(which)) {
             changes.push(key::change(id, false, core.collation())?);
         }
     }
@@ -91,16 +91,23 @@ pub async fn collisions(core: &Core, keys: &[Key]) -> Result<Vec<String>> {
                 continue;
             }
             for group in groups(core, core.live(), &target.pipeline, &index, Some(&ids)).await? {
-                let ids = group.get("ids").map(crate::ejson::text).unwrap_or_default();
-                let value = group.get("_id").map(crate::ejson::text).unwrap_or_default();
-                found.push(format!("{} {value}: {ids}", index_name(&index)));
+                let text = |field: &str| group.get(field).map(crate::ejson::text).unwrap_or_default();
+                let name = index_name(&index);
+                found.push(format!(
+                    "{name} {}: {} documents, among them {} and {}",
+                    text("_id"),
+                    text("n"),
+                    text("first"),
+                    text("last")
+                ));
             }
         }
     }
     Ok(found)
 }
 
-/// Groups of documents with one value of a unique index, at most 100; with `ids`, of those that touch these.
+/// Groups of documents with one value of a unique index, at most 100; with `ids`, of those that touch these. Of each its value, how many
+/// documents there are, and two of them: all of them may be more than fits into a document.
 async fn groups(
     core: &Core,
     name: &str,
@@ -112,23 +119,7 @@ async fn groups(
     if let Ok(partial) = index.get_document("partialFilterExpression") {
         stages.push(doc! { "$match": partial });
     }
-    let fields = index.get_document("key").cloned().unwrap_or_default();
-    if index.get_bool("sparse").ok() == Some(true) {
-        let there: Vec<Bson> =
-            fields.keys().map(|field| Bson::Document(doc! { field: { "$exists": true } })).collect();
-        stages.push(doc! { "$match": { "$or": there } });
-    }
-    let mut value = Document::new();
-    for (number, field) in fields.keys().enumerate() {
-        // A document without the field counts as one with null.
-        value.insert(format!("f{number}"), doc! { "$ifNull": [format!("${field}"), null] });
-    }
-    stages.push(doc! { "$group": { "_id": value, "ids": { "$push": "$_id" }, "n": { "$sum": 1 } } });
-    stages.push(doc! { "$match": { "n": { "$gt": 1 } } });
-    if let Some(ids) = ids {
-        stages.push(doc! { "$match": { "ids": { "$in": ids } } });
-    }
-    stages.push(doc! { "$limit": 100 });
+    stages.extend(by_value(index, ids));
     let collection = core.collection(name);
     let mut finding = collection.aggregate(stages).allow_disk_use(true);
     if let Ok(collation) = index.get_document("collation") {
@@ -137,4 +128,46 @@ async fn groups(
         finding = finding.collation(collation);
     }
     finding.await.map_err(from_mongo)?.try_collect().await.map_err(from_mongo)
+}
+
+/// The stages that group documents as an index does.
+fn by_value(index: &Document, ids: Option<&[Bson]>) -> Vec<Document> {
+    let mut stages = Vec::new();
+    let fields = index.get_document("key").cloned().unwrap_or_default();
+    if index.get_bool("sparse").ok() == Some(true) {
+        let there: Vec<Bson> =
+            fields.keys().map(|field| Bson::Document(doc! { field: { "$exists": true } })).collect();
+        stages.push(doc! { "$match": { "$or": there } });
+    }
+    let names: Vec<String> = (0..fields.len()).map(|number| format!("f{number}")).collect();
+    let mut values = doc! { "_id": 1 };
+    let mut group = Document::new();
+    for (name, field) in names.iter().zip(fields.keys()) {
+        // A document without the field counts as one with null.
+        values.insert(name, doc! { "$ifNull": [format!("${field}"), null] });
+        group.insert(name, format!("${name}"));
+    }
+    stages.push(doc! { "$project": values });
+    // An index has each item of an array, at each step of a path; of an empty one it has a value that is not null.
+    for (name, field) in names.iter().zip(fields.keys()) {
+        for _step in field.split('.') {
+            stages
+                .push(doc! { "$unwind": { "path": format!("${name}"), "preserveNullAndEmptyArrays": true } });
+        }
+    }
+    // An item that one document has twice is no duplicate.
+    stages.push(doc! { "$group": { "_id": { "value": group, "id": "$_id" } } });
+    let mut found = doc! {
+        "_id": "$_id.value",
+        "n": { "$sum": 1 },
+        "first": { "$min": "$_id.id" },
+        "last": { "$max": "$_id.id" },
+    };
+    let mut wanted = doc! { "n": { "$gt": 1 } };
+    if let Some(ids) = ids {
+        found.insert("is_one", doc! { "$max": { "$in": ["$_id.id", { "$literal": ids }] } });
+        wanted.insert("is_one", true);
+    }
+    stages.extend([doc! { "$group": found }, doc! { "$match": wanted }, doc! { "$limit": 100 }]);
+    stages
 }

@@ -16,7 +16,7 @@ mod prepare;
 mod tail;
 
 pub use fence::rename;
-pub use guard::{closing, mend};
+pub use guard::{closing, mend, whose};
 pub use log::MARK;
 
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bson::Document;
-use mongodb::Collection as Handled;
+use mongodb::{ClientSession, Collection as Handled};
 use replank_core::driver::{
     Applied, ChangeFeed, Compared, Copied, CutOver, Effort, IndexBuild, Pace, Rebuild, RebuildJob, Rebuilder,
 };
@@ -35,12 +35,12 @@ use replank_core::value::{Bounds, Change, Key, Position};
 use replank_core::{Error, ErrorKind, Result};
 
 use crate::collation::Collation;
-use crate::connect::Server;
+use crate::connect::{Server, begin};
 use crate::feed::{Feed, Place};
 use crate::key;
 use crate::ranges;
 use crate::spec::{Side, Spec, documents};
-use crate::state::{ObjectRole, Objects, check_token};
+use crate::state::{Noted, ObjectRole, Objects, check_token};
 
 /// Opens rebuilds on a server.
 pub struct Opener {
@@ -62,6 +62,7 @@ impl Rebuilder for Opener {
             core: Arc::new(Core {
                 server: Arc::clone(&self.server),
                 objects: Objects::new(&job.run),
+                sessions: Noted::default(),
                 collation: Collation::of(&spec.old.options.0),
                 fence: AtomicU64::new(job.fence.0),
                 job: job.clone(),
@@ -75,6 +76,7 @@ impl Rebuilder for Opener {
 pub struct Core {
     server: Arc<Server>,
     objects: Objects,
+    sessions: Noted,
     job: RebuildJob,
     spec: Spec,
     collation: Collation,
@@ -155,6 +157,23 @@ impl Core {
         check_token(&self.server, None, &self.job.table, self.fence()).await
     }
 
+    /// A transaction that reads our token before anything else, on a session by which whoever takes over ends it: see
+    /// [`crate::state`]'s sessions.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`] where somebody has taken over.
+    pub async fn transaction(&self) -> Result<ClientSession> {
+        let (table, token) = (&self.job.table, self.fence());
+        let mut session = self.server.session().await?;
+        self.sessions.note(&self.server, table, token, &session).await?;
+        begin(&mut session).await?;
+        if let Err(error) = check_token(&self.server, Some(&mut session), table, token).await {
+            apply::abort(&mut session).await;
+            return Err(error);
+        }
+        Ok(session)
+    }
+
     /// The comment on what is sent for this run: a statement that outlives its runner is found by it.
     fn comment(&self) -> String {
         format!("replank {} {}", self.job.run, self.fence())
@@ -201,7 +220,9 @@ impl Rebuild for Handle {
 
     async fn forget(&self, _position: &Position) -> Result<()> {
         // The oplog is the server's own to shorten.
-        self.core.check_token().await
+        self.core.check_token().await?;
+        // At each checkpoint: what a runner before us raised late keeps writers out until we take it away.
+        guard::sweep(&self.core).await
     }
 
     async fn next_bound(&self, after: Option<&Key>, rows: u64) -> Result<Option<Key>> {

@@ -120,8 +120,8 @@ pub async fn check_source(core: &Core) -> Result<()> {
     if core.job.direction == Direction::Forward && core.spec.uuids_last && live.uuid != core.spec.uuid {
         return Err(changed(core, "it was dropped, and another one bears its name"));
     }
-    // While our fence stands the validator is ours.
-    if guard::fence_of(core).await?.is_none() && normal(&live.options) != normal(&side.options.0) {
+    // While a fence of ours stands the validator is ours.
+    if guard::whose(&live.options).is_none() && normal(&live.options) != normal(&side.options.0) {
         let (was, is) = (normal(&side.options.0), normal(&live.options));
         let says = format!(
             "its options were {} and are {}",

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bson::{Bson, Document, RawDocumentBuf, doc};
+use replank_core::engine::boundary::{Boundary, reached};
 use replank_core::run::Direction;
 use replank_core::value::Position;
 use replank_core::{Error, ErrorKind, Result};
@@ -16,7 +17,7 @@ use super::{Core, apply, log};
 use crate::error::from_mongo;
 use crate::feed::{Place, Stream, What};
 use crate::key;
-use crate::state::{Object, ObjectRole};
+use crate::state::ObjectRole;
 
 /// A server that does not hand out our own mark within this is not asked any longer; the next command goes on.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,9 +36,6 @@ pub async fn intend(core: &Core, incoming: &str, from: &Position) -> Result<()> 
 /// in the records.
 pub async fn settle(core: &Core) -> Result<()> {
     let Some(intent) = core.objects.one(&core.server, ObjectRole::Tail).await? else { return Ok(()) };
-    if intent.extra.contains_key("left") {
-        return Ok(());
-    }
     let from = intent.extra.get_str("from").map_err(|error| {
         Error::new(ErrorKind::Server, "the record of a swap cannot be read").caused_by(error)
     })?;
@@ -51,7 +49,7 @@ pub async fn settle(core: &Core) -> Result<()> {
             let says = format!(
                 "deletes of the moment of the swap may have come back: the oplog no longer has it ({error})"
             );
-            return keep(core, &intent, says).await;
+            return keep(core, says).await;
         }
         Err(error) => return Err(error),
     };
@@ -59,10 +57,11 @@ pub async fn settle(core: &Core) -> Result<()> {
     for id in seen.deleted.clone() {
         let id = apply::id_of(&key::from_bytes(id)?)?;
         let Some(image) = image(core, &id).await? else { continue };
-        // What was written behind the rename, up to the image at least.
+        // Most of what was written behind the rename is seen without keeping anybody from writing it.
         seen.read_to_now(core, &mut stream, &from).await?;
         if !seen.written_later.contains(&key::bytes(&id)?) {
-            remove(core, &id, &image).await?;
+            reached(Boundary::Fencing);
+            remove(core, &mut seen, &mut stream, &from, &id, &image).await?;
         }
     }
     if seen.passed.is_empty() {
@@ -74,21 +73,31 @@ pub async fn settle(core: &Core) -> Result<()> {
         seen.passed.len(),
         keys.join(", ")
     );
-    keep(core, &intent, says).await
+    keep(core, says).await
 }
 
-/// What cannot be made good stays in the records, and is told by `status`.
-async fn keep(core: &Core, intent: &Object, says: String) -> Result<()> {
+/// What cannot be made good stays in the records, whatever becomes of the run, and is told by `status`.
+async fn keep(core: &Core, says: String) -> Result<()> {
     tracing::error!("{says}");
-    let mut extra = intent.extra.clone();
-    extra.insert("left", says);
-    core.objects.put(&core.server, ObjectRole::Tail, &intent.name, extra).await
+    let mut all = all_left(core).await?;
+    // Who was killed behind this comes here once more.
+    if !all.contains(&says) {
+        all.push(says);
+    }
+    core.objects.put(&core.server, ObjectRole::Left, core.live(), doc! { "says": all }).await?;
+    core.objects.remove(&core.server, ObjectRole::Tail).await
+}
+
+async fn all_left(core: &Core) -> Result<Vec<String>> {
+    let left = core.objects.one(&core.server, ObjectRole::Left).await?;
+    let says = left.as_ref().and_then(|left| left.extra.get_array("says").ok());
+    Ok(says.into_iter().flatten().filter_map(Bson::as_str).map(ToOwned::to_owned).collect())
 }
 
 /// What could not be made good, in words.
 pub async fn left(core: &Core) -> Result<Option<String>> {
-    let intent = core.objects.one(&core.server, ObjectRole::Tail).await?;
-    Ok(intent.and_then(|intent| intent.extra.get_str("left").map(ToOwned::to_owned).ok()))
+    let all = all_left(core).await?;
+    Ok((!all.is_empty()).then(|| all.join("; ")))
 }
 
 #[derive(Default)]
@@ -142,16 +151,39 @@ async fn image(core: &Core, id: &Bson) -> Result<Option<RawDocumentBuf>> {
     live.find_one(doc! { "_id": id }).await.map_err(from_mongo)
 }
 
-/// Removes a document that is still what it was.
-async fn remove(core: &Core, id: &Bson, image: &RawDocumentBuf) -> Result<()> {
+/// Removes a document that nobody has written since the rename. That it is still what it was does not tell: it may have been deleted
+/// and inserted again just so. So it is removed first, which keeps everybody else from writing it, and then the stream is read to
+/// its end before that is committed.
+async fn remove(
+    core: &Core,
+    seen: &mut Seen,
+    stream: &mut Stream,
+    from: &Place,
+    id: &Bson,
+    image: &RawDocumentBuf,
+) -> Result<()> {
     let live = core.collection(core.live()).clone_with_type::<RawDocumentBuf>();
-    let mut session = core.server.transaction().await?;
-    let filter: Document = doc! { "_id": id };
-    let now = live.find_one(filter.clone()).session(&mut session).await.map_err(from_mongo)?;
-    if now.as_ref().is_some_and(|now| now.as_bytes() == image.as_bytes()) {
+    let mut session = core.transaction().await?;
+    let removed = async {
+        let filter: Document = doc! { "_id": id };
+        let now = live.find_one(filter.clone()).session(&mut session).await.map_err(from_mongo)?;
+        if now.is_none_or(|now| now.as_bytes() != image.as_bytes()) {
+            return Ok(false);
+        }
         live.delete_one(filter).session(&mut session).await.map_err(from_mongo)?;
-        return session.commit_transaction().await.map_err(from_mongo);
+        seen.read_to_now(core, stream, from).await?;
+        Ok(!seen.written_later.contains(&key::bytes(id)?))
     }
-    apply::abort(&mut session).await;
-    Ok(())
+    .await;
+    match removed {
+        Ok(true) => session.commit_transaction().await.map_err(from_mongo),
+        Ok(false) => {
+            apply::abort(&mut session).await;
+            Ok(())
+        }
+        Err(error) => {
+            apply::abort(&mut session).await;
+            Err(error)
+        }
+    }
 }

@@ -99,8 +99,9 @@ pub async fn take(
     Ok(Some(next))
 }
 
-/// Takes the lease from whoever has it, for nobody: all that one still sends is under an older token.
-pub async fn seize(server: &Server, table: &TableId) -> Result<()> {
+/// Takes the lease from whoever has it, for nobody: all that one still sends is under an older token. Answers with the newest; `None`
+/// where nobody has ever had it.
+pub async fn seize(server: &Server, table: &TableId) -> Result<Option<Fence>> {
     let name = table.to_string();
     let taken = records(server, "leases")
         .find_one_and_update(
@@ -110,10 +111,9 @@ pub async fn seize(server: &Server, table: &TableId) -> Result<()> {
         .return_document(ReturnDocument::After)
         .await
         .map_err(from_mongo)?;
-    match taken {
-        Some(lease) => hand_over(server, &name, of(&lease)?).await,
-        None => Ok(()),
-    }
+    let Some(token) = taken.as_ref().map(of).transpose()? else { return Ok(None) };
+    hand_over(server, &name, token).await?;
+    Ok(Some(token))
 }
 
 /// From here on only saves under this token find the runs of a table.

@@ -10,6 +10,7 @@ mod event;
 mod lease;
 mod object;
 mod run;
+mod sessions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,11 +27,12 @@ use replank_core::{Error, ErrorKind, Result};
 use crate::connect::Server;
 use crate::error::{NAMESPACE_EXISTS, code, from_mongo};
 
-pub use lease::{check_token, now_ms, seize};
+pub use lease::{check_token, load as lease, now_ms, seize};
 pub use object::{Object, ObjectRole, Objects, fences};
 pub use run::{all as all_runs, save as save_run};
+pub use sessions::{Noted, end as end_sessions};
 
-const COLLECTIONS: [&str; 5] = ["runs", "leases", "events", "control", "objects"];
+const COLLECTIONS: [&str; 6] = ["runs", "leases", "events", "control", "objects", "sessions"];
 
 /// A collection of the records.
 pub fn records(server: &Server, part: &str) -> Collection<Document> {

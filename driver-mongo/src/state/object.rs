@@ -20,15 +20,17 @@ pub enum ObjectRole {
     Log,
     /// How the collections are told apart, whatever they are called: stays with the records.
     Identity,
-    /// A fence on the live collection: what its validator was, and until when it may stand.
-    FenceUp,
+    /// A fence on the live collection: what its validator is without, and until when it may stand. Stays when it is gone.
+    Fence,
     /// A swap that may have been sent: from where on deletes of the fenced collection are made good.
     Tail,
+    /// What a swap has left that could not be made good: stays with the records.
+    Left,
 }
 
 impl ObjectRole {
-    const ALL: [Self; 6] =
-        [Self::Shadow, Self::Retired, Self::Log, Self::Identity, Self::FenceUp, Self::Tail];
+    const ALL: [Self; 7] =
+        [Self::Shadow, Self::Retired, Self::Log, Self::Identity, Self::Fence, Self::Tail, Self::Left];
 
     /// The word in records.
     pub fn word(self) -> &'static str {
@@ -37,8 +39,9 @@ impl ObjectRole {
             Self::Retired => "retired",
             Self::Log => "log",
             Self::Identity => "identity",
-            Self::FenceUp => "fence",
+            Self::Fence => "fence",
             Self::Tail => "tail",
+            Self::Left => "left",
         }
     }
 }
@@ -111,9 +114,9 @@ impl Objects {
     }
 }
 
-/// The fences that stand, of all runs, each with its run.
+/// The fences that stand, or have stood, of all runs, each with its run.
 pub async fn fences(server: &Server) -> Result<Vec<(RunId, Object)>> {
-    let filter = doc! { "role": ObjectRole::FenceUp.word() };
+    let filter = doc! { "role": ObjectRole::Fence.word() };
     let found = records(server, "objects").find(filter).await.map_err(from_mongo)?;
     let found: Vec<Document> = found.try_collect().await.map_err(from_mongo)?;
     found

@@ -46,7 +46,12 @@ pub const REMOVAL: [Boundary; 2] = [Boundary::DropBegun, Boundary::DropDone];
 const NATIVE: [Boundary; 1] = [Boundary::StepDone];
 
 /// Boundaries that SQLite never passes, and where they are killed instead.
-const ELSEWHERE: [(Boundary, &str); 2] = [
+const ELSEWHERE: [(Boundary, &str); 4] = [
+    (
+        Boundary::BatchWritten,
+        "SQLite's transaction goes with its process; on MongoDB it stays on the server, and is killed there",
+    ),
+    (Boundary::Fencing, "SQLite's lock goes with its process; MongoDB's fence stays, and is killed there"),
     (Boundary::IndexBuilt, "SQLite builds no index after the copy; the simulator crashes there"),
     (
         Boundary::Moving,

@@ -1,7 +1,6 @@
 //! The change that the tests make: a text becomes a number, and goes back.
 
 use std::io::Write as _;
-use std::process::Command;
 use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
@@ -10,7 +9,8 @@ use tempfile::NamedTempFile;
 use super::Settings;
 use super::collection::{command, documents, is_secantus};
 use super::orders::{COLLECTION, Orders};
-use crate::binary::{Ended, replank, run_beside};
+use crate::binary::{Ended, run_beside};
+use crate::stopped::Stopped;
 
 const FORWARD: &str = r#"[{"$set": {"customer": {"$toInt": "$customer"}}}]"#;
 const BACKWARD: &str = r#"[{"$set": {"customer": {"$toString": "$customer"}}}]"#;
@@ -19,34 +19,38 @@ const WAIVER: &str = r#"waive=D323 reason="the writers of this test have no tran
 
 /// It writes every document of a collection anew to rename it, while writes are refused.
 const SLOW: &str = "3s";
-const FENCE: &str = "fence_budget=3s";
+/// Of some tens of documents.
+const HURRIED: &str = "1s";
 
 /// `replank rebuild`, with its files.
 pub struct Change {
     forward: NamedTempFile,
     backward: NamedTempFile,
+    lock_budget: &'static str,
 }
 
 impl Change {
     /// The files of the change.
     pub fn new() -> Self {
-        Self { forward: file(FORWARD), backward: file(BACKWARD) }
+        Self { forward: file(FORWARD), backward: file(BACKWARD), lock_budget: SLOW }
+    }
+
+    /// The same on a collection that is small: its fence is gone in a moment.
+    pub fn in_a_hurry() -> Self {
+        Self { lock_budget: HURRIED, ..Self::new() }
     }
 
     /// Begins it, with variables of the environment; `more` are further arguments.
     pub async fn begin(&self, orders: &Orders, more: &[&str], environment: &[(&str, &str)]) -> Ended {
         let args = self.args(orders, more).await;
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        run_beside(&args, environment).await
+        run_beside(&args.iter().map(String::as_str).collect::<Vec<_>>(), environment).await
     }
 
-    /// The same, for a test that looks after the process by itself.
-    pub async fn command(&self, orders: &Orders, environment: &[(&str, &str)]) -> Command {
+    /// Begins it, until it stops itself at a boundary.
+    pub async fn stopped_at(&self, boundary: &str, orders: &Orders, environment: &[(&str, &str)]) -> Stopped {
         let args = self.args(orders, &[]).await;
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let mut command = replank(&args);
-        command.envs(environment.iter().copied());
-        command
+        Stopped::within(boundary, &args, environment).await
     }
 
     async fn args(&self, orders: &Orders, more: &[&str]) -> Vec<String> {
@@ -56,7 +60,11 @@ impl Change {
         args.extend(["-t", &url, "--yes"]);
         args.extend(more);
         if is_secantus(&orders.connect().await).await {
-            args.extend(["-D", WAIVER, "--lock-budget", SLOW, "-D", FENCE]);
+            let fence = format!("fence_budget={}", self.lock_budget);
+            args.extend(["-D", WAIVER, "--lock-budget", self.lock_budget]);
+            let mut args: Vec<String> = args.into_iter().map(ToOwned::to_owned).collect();
+            args.extend(["-D".to_owned(), fence]);
+            return args;
         }
         args.into_iter().map(ToOwned::to_owned).collect()
     }

@@ -31,8 +31,8 @@ async fn on_mongo_killed_at_every_boundary_on_the_way_forward_it_goes_on_and_los
         let url = orders.url();
         match boundary {
             // There is no record of it yet.
-            Boundary::LeaseTaken => change.begin(&orders, &[], &[]).await.exits(0),
-            _ => run_beside(&["resume", "last", "-t", &url, "--yes"], &[]).await.exits(0),
+            Boundary::LeaseTaken => change.begin(&orders, &[], &[]).await.exits(0).shows(),
+            _ => run_beside(&["resume", "last", "-t", &url, "--yes"], &[]).await.exits(0).shows(),
         };
         load.write_on(BETWEEN).await;
         let journal = load.stop().await;
@@ -49,12 +49,12 @@ async fn on_mongo_killed_at_every_boundary_on_the_way_back_it_goes_on_and_loses_
     let change = Change::new();
     for boundary in BACKWARD {
         let (orders, load) = begun(boundary.name(), 300).await;
-        change.begin(&orders, &[], &[]).await.exits(0);
+        change.begin(&orders, &[], &[]).await.exits(0).shows();
         load.write_on(BETWEEN).await;
         let url = orders.url();
         let revert = ["revert", "last", "-t", &url, "--yes"];
         run_beside(&revert, &[("REPLANK_KILL_AT", boundary.name())]).await.was_killed();
-        run_beside(&["resume", "last", "-t", &url, "--yes"], &[]).await.exits(0);
+        run_beside(&["resume", "last", "-t", &url, "--yes"], &[]).await.exits(0).shows();
         load.write_on(BETWEEN).await;
         load.stop().await.check(&orders, Document::clone).await;
         assert_no_helpers(&orders).await;

@@ -5,6 +5,7 @@ mod checks;
 mod collection;
 mod commands;
 mod conformance;
+mod fences;
 mod jobs;
 mod journal;
 mod kills;
@@ -13,6 +14,9 @@ mod oracle;
 mod orders;
 mod plan;
 mod server_alone;
+mod server_kills;
+mod steps;
+mod takeover;
 mod watchdog;
 mod writer;
 

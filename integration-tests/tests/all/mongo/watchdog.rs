@@ -1,6 +1,5 @@
 //! A runner that dies, or stands still, while writes are refused: they are let in again, and nobody types anything.
 
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use mongodb::bson::doc;
@@ -10,6 +9,7 @@ use super::collection::command;
 use super::orders::{COLLECTION, Orders};
 use crate::binary::run_beside;
 
+const WATCHED: (&str, &str) = ("REPLANK_WATCHDOG", "on");
 /// As long as an attempt may wait and its fence may stand, which a test on a slow server makes long, two seconds of grace, and the
 /// looks of the process that watches.
 const WITHIN: Duration = Duration::from_secs(15);
@@ -33,7 +33,7 @@ async fn on_mongo_the_fence_of_a_runner_that_was_killed_goes_by_itself() {
     for boundary in ["lock_held", "swap_sent"] {
         let orders = Orders::with_documents(200).await;
         let before = definition(&orders).await;
-        Change::new().begin(&orders, &[], &[("REPLANK_KILL_AT", boundary)]).await.was_killed();
+        Change::new().begin(&orders, &[], &[WATCHED, ("REPLANK_KILL_AT", boundary)]).await.was_killed();
         assert_ne!(definition(&orders).await.0, before.0, "{boundary}: writes are refused");
         let took = let_in_again(&orders).await;
         println!("{boundary}: let in again after {took:?}");
@@ -49,17 +49,12 @@ async fn on_mongo_the_fence_of_a_runner_that_stands_still_goes_by_itself() {
     let orders = Orders::with_documents(200).await;
     let before = definition(&orders).await;
     let change = Change::new();
-    let mut runner = change.command(&orders, &[("REPLANK_STOP_AT", "lock_held")]).await;
-    let mut runner = runner.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("begun");
-    while definition(&orders).await.0 == before.0 {
-        assert!(runner.try_wait().expect("it is our child").is_none(), "it was to stop at its fence");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let runner = change.stopped_at("lock_held", &orders, &[WATCHED]).await;
+    assert_ne!(definition(&orders).await.0, before.0, "writes are refused");
     let took = let_in_again(&orders).await;
     println!("let in again after {took:?}");
     assert_eq!(definition(&orders).await, before);
-    runner.kill().expect("it is our child");
-    runner.wait().expect("it is our child");
+    runner.go_on().await.exits(6);
     let url = orders.url();
     run_beside(&["resume", "last", "-t", &url, "--yes"], &[]).await.exits(0);
 }
