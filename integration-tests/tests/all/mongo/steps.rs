@@ -49,6 +49,7 @@ impl Steps {
             direction: Direction::Forward,
             fence: taken.expect("asked").expect("the lease"),
             revertible: false,
+            fence_budget: std::time::Duration::from_secs(3),
             spec: draft.candidates[0].spec.clone(),
         };
         let rebuilder = session.rebuilder().expect("this driver rebuilds");
