@@ -24,6 +24,8 @@ pub struct Spec {
     pub uuid: String,
     /// A collection keeps its identity when it is renamed.
     pub uuids_last: bool,
+    /// A fence waits for what is being written.
+    pub fence_waits: bool,
 }
 
 /// A collection's definition.
@@ -111,6 +113,7 @@ mod tests {
             backward: None,
             uuid: "00".into(),
             uuids_last: true,
+            fence_waits: true,
         };
         let read = Spec::read(&spec.write().expect("written")).expect("read");
         assert_eq!(read, spec);

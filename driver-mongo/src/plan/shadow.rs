@@ -70,6 +70,7 @@ pub async fn draft(server: &Server, subject: &Subject, asked: &Asked<'_>) -> Res
         backward: backward.clone().map(stored),
         uuid: subject.collection.uuid.clone(),
         uuids_last: found.uuids_last,
+        fence_waits: found.waits_for_transactions,
     };
     let mut candidate = candidate(subject);
     candidate.spec = spec.write()?;
