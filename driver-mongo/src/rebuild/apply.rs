@@ -1,10 +1,12 @@
 //! Documents as they are now: read again, and written in one transaction.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use futures_util::TryStreamExt as _;
 use mongodb::ClientSession;
+use mongodb::error::UNKNOWN_TRANSACTION_COMMIT_RESULT;
 use replank_core::driver::Applied;
 use replank_core::value::{Change, Key};
 use replank_core::{ErrorKind, Result};
@@ -138,9 +140,24 @@ pub fn id_of(document: &RawDocumentBuf) -> Result<Bson> {
     }
 }
 
-/// Commits. An answer that was lost leaves the outcome open: the batch is applied again, which changes nothing.
-async fn commit(session: &mut ClientSession) -> Result<()> {
-    session.commit_transaction().await.map_err(from_mongo)
+/// A set that elects a primary has one within seconds, and the client itself waits for it. Chosen.
+const COMMITS: u32 = 5;
+const COMMIT_AGAIN: Duration = Duration::from_millis(200);
+
+/// Commits. A commit may be sent again, and answers what came of the first one: a transaction that is left open keeps its
+/// documents from the next attempt until the server gives it up. One that is unknown even then is made good by that attempt,
+/// which changes nothing where the first one was done.
+pub async fn commit(session: &mut ClientSession) -> Result<()> {
+    let mut commits = 1;
+    loop {
+        match session.commit_transaction().await {
+            Err(error) if commits < COMMITS && error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) => {
+                commits += 1;
+                tokio::time::sleep(COMMIT_AGAIN).await;
+            }
+            committed => return committed.map_err(from_mongo),
+        }
+    }
 }
 
 /// Undoes what it can; the server undoes it by itself when the session is not heard of.

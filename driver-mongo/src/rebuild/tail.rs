@@ -150,7 +150,7 @@ async fn remove(core: &Core, id: &Bson, image: &RawDocumentBuf) -> Result<()> {
     let now = live.find_one(filter.clone()).session(&mut session).await.map_err(from_mongo)?;
     if now.as_ref().is_some_and(|now| now.as_bytes() == image.as_bytes()) {
         live.delete_one(filter).session(&mut session).await.map_err(from_mongo)?;
-        return session.commit_transaction().await.map_err(from_mongo);
+        return apply::commit(&mut session).await;
     }
     apply::abort(&mut session).await;
     Ok(())

@@ -1,5 +1,6 @@
 //! MongoDB: the collection as an application uses it, its writers, and what the test server does by itself.
 
+mod answers;
 mod change;
 mod checks;
 mod collection;
@@ -11,6 +12,7 @@ mod oracle;
 mod orders;
 mod plan;
 mod server_alone;
+mod wire;
 mod writer;
 
 pub use load::{Load, Settings};
