@@ -9,7 +9,7 @@ use mongodb::ClientSession;
 use mongodb::error::UNKNOWN_TRANSACTION_COMMIT_RESULT;
 use replank_core::driver::Applied;
 use replank_core::value::{Change, Key};
-use replank_core::{ErrorKind, Result};
+use replank_core::{Error, ErrorKind, Result};
 
 use super::{Core, Target};
 use crate::error::{duplicate_at, from_mongo};
@@ -63,6 +63,9 @@ async fn attempt(
     }
 }
 
+/// The server's limit. What passes it is told by its key here, where the client would call it an argument of ours.
+const LARGEST: usize = 16 * 1024 * 1024;
+
 async fn within(
     core: &Core,
     target: &Target<'_>,
@@ -79,6 +82,12 @@ async fn within(
     let mut documents = Vec::new();
     for document in now {
         let key = key::encode(&id_of(&document)?)?.0;
+        if document.as_bytes().len() > LARGEST {
+            let says = "a document becomes larger than 16 MiB, which the server does not take";
+            return Err(Error::new(ErrorKind::Unfit, says)
+                .with("_id", key)
+                .hint("make the document smaller, and begin again; or make the pipeline keep it smaller"));
+        }
         if !left_out.contains(&key) {
             keys.push(key);
             documents.push(document);
@@ -131,8 +140,7 @@ pub async fn those_there(core: &Core, ids: &[Bson]) -> Result<BTreeSet<Key>> {
 /// A document's `_id`.
 pub fn id_of(document: &RawDocumentBuf) -> Result<Bson> {
     let broken = |error: bson::error::Error| {
-        replank_core::Error::new(ErrorKind::Server, "a document that the server sent cannot be read")
-            .caused_by(error)
+        Error::new(ErrorKind::Server, "a document that the server sent cannot be read").caused_by(error)
     };
     match document.get("_id").map_err(broken)? {
         Some(id) => Bson::try_from(id).map_err(broken),

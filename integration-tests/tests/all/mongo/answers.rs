@@ -142,7 +142,7 @@ fn applied() -> Rule {
 }
 
 fn fence() -> Rule {
-    Rule::on("collMod").of(COLLECTION).with(|asked| is_closed(asked))
+    Rule::on("collMod").of(COLLECTION).with(is_closed)
 }
 
 fn lift() -> Rule {
@@ -165,7 +165,7 @@ fn swap() -> Rule {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_mongo_a_fence_that_is_not_raised_in_time_is_asked_for_again() {
     let test = "on_mongo_a_fence_that_is_not_raised_in_time_is_asked_for_again";
-    let script = vec![fence().times(2).fails(50), fence().is_done_and_fails(50)];
+    let script = vec![fence().times(2).fails(50), fence().done_and_fails(50)];
     let ended = Scene::new(test, script).await.goes_on().await;
     assert_eq!(ended.err.matches("could not be stopped in time").count(), 3, "{}", ended.err);
 }
@@ -176,7 +176,7 @@ async fn on_mongo_a_stream_whose_history_is_lost_ends_the_run_and_never_begins_f
     let scripts = [
         vec![events().after(2).fails(286)],
         vec![stream().fails(286)],
-        vec![events().after(2).is_cut(), stream().after(1).always().fails(286)],
+        vec![events().after(2).cut(), stream().after(1).always().fails(286)],
     ];
     for mut script in scripts {
         script.push(from_now());
@@ -204,11 +204,11 @@ async fn on_mongo_a_commit_of_which_nobody_knows_is_made_sure_of() {
     let test = "on_mongo_a_commit_of_which_nobody_knows_is_made_sure_of";
     let commit = || Rule::on("commitTransaction");
     let script = vec![
-        commit().is_done_and_cut(),
-        commit().is_done_and_fails(91),
-        commit().times(2).is_cut(),
-        commit().times(2).is_done_and_cut(),
-        commit().times(2).is_done_and_fails(10107),
+        commit().done_and_cut(),
+        commit().done_and_fails(91),
+        commit().times(2).cut(),
+        commit().times(2).done_and_cut(),
+        commit().times(2).done_and_fails(10107),
     ];
     Scene::new(test, script).await.goes_on().await;
 }
@@ -217,8 +217,7 @@ async fn on_mongo_a_commit_of_which_nobody_knows_is_made_sure_of() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_mongo_a_primary_that_steps_down_while_it_copies_is_waited_for() {
     let test = "on_mongo_a_primary_that_steps_down_while_it_copies_is_waited_for";
-    let script =
-        vec![copy().fails(10107), copy().is_done_and_fails(11602), copy().is_done_and_cut(), copied()];
+    let script = vec![copy().fails(10107), copy().done_and_fails(11602), copy().done_and_cut(), copied()];
     Scene::new(test, script).await.goes_on_and_is_written_later().await;
 }
 
@@ -241,10 +240,10 @@ async fn on_mongo_a_primary_that_steps_down_under_the_records_is_waited_for() {
     let records = |command, part| Rule::on(command).of(part);
     let script = vec![
         Rule::on("create").of("_rp_").fails(10107),
-        Rule::on("createIndexes").of("_rp_").is_done_and_fails(91),
+        Rule::on("createIndexes").of("_rp_").done_and_fails(91),
         records("update", "runs").after(2).times(2).fails(10107),
-        records("update", "runs").after(2).times(2).is_done_and_fails(91),
-        records("insert", "events").after(1).times(2).is_done_and_fails(11602),
+        records("update", "runs").after(2).times(2).done_and_fails(91),
+        records("insert", "events").after(1).times(2).done_and_fails(11602),
         records("find", "runs").after(1).times(2).fails(11602),
         records("update", "objects").after(3).times(2).fails(10107),
     ];
@@ -256,8 +255,8 @@ async fn on_mongo_a_primary_that_steps_down_at_the_fence_leaves_it_neither_up_no
     let test = "on_mongo_a_primary_that_steps_down_at_the_fence_leaves_it_neither_up_nor_forgotten";
     let scripts = [
         vec![fence().fails(10107)],
-        vec![fence().is_done_and_fails(91), lift().fails(11602)],
-        vec![fence().fails(50), lift().is_done_and_fails(10107)],
+        vec![fence().done_and_fails(91), lift().fails(11602)],
+        vec![fence().fails(50), lift().done_and_fails(10107)],
     ];
     for script in scripts {
         Scene::new(test, script).await.goes_on().await;
@@ -269,9 +268,9 @@ async fn on_mongo_a_rename_of_which_nobody_knows_is_asked_of_the_catalogue() {
     let test = "on_mongo_a_rename_of_which_nobody_knows_is_asked_of_the_catalogue";
     let scripts = [
         vec![swap().fails(10107)],
-        vec![swap().is_done_and_fails(91)],
-        vec![swap().is_cut()],
-        vec![swap().is_done_and_cut()],
+        vec![swap().done_and_fails(91)],
+        vec![swap().cut()],
+        vec![swap().done_and_cut()],
         vec![swap().lacks_majority(64)],
     ];
     for script in scripts {

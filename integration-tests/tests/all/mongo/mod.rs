@@ -5,13 +5,16 @@ mod change;
 mod checks;
 mod collection;
 mod conformance;
+mod failures;
 mod journal;
+mod kept;
 mod kills;
 mod load;
 mod oracle;
 mod orders;
 mod plan;
 mod server_alone;
+mod values;
 mod wire;
 mod writer;
 

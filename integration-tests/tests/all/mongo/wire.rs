@@ -61,13 +61,16 @@ impl Drop for Wire {
 /// What is done to which commands.
 pub struct Rule {
     command: &'static str,
-    fits: Vec<Box<dyn Fn(&Document) -> bool + Send + Sync>>,
+    fits: Vec<Fits>,
     passes: u64,
     times: u64,
     does: Does,
     seen: AtomicU64,
     struck: AtomicU64,
 }
+
+/// Whether it is about a command.
+type Fits = Box<dyn Fn(&Document) -> bool + Send + Sync>;
 
 /// What becomes of a command.
 enum Does {
@@ -167,7 +170,7 @@ impl Rule {
     }
 
     /// They are done, and the client is told that they failed.
-    pub fn is_done_and_fails(self, code: i32) -> Self {
+    pub fn done_and_fails(self, code: i32) -> Self {
         Self { does: Does::Tell(Box::new(move |asked, _| failure(code, asked))), ..self }
     }
 
@@ -191,17 +194,17 @@ impl Rule {
     }
 
     /// They wait until the test lets each go on.
-    pub fn is_held(self, held: &Held) -> Self {
+    pub fn held_by(self, held: &Held) -> Self {
         Self { does: Does::Wait(held.clone()), ..self }
     }
 
     /// The connection is cut in front of them.
-    pub fn is_cut(self) -> Self {
+    pub fn cut(self) -> Self {
         Self { does: Does::CutBefore, ..self }
     }
 
     /// The connection is cut once they are done.
-    pub fn is_done_and_cut(self) -> Self {
+    pub fn done_and_cut(self) -> Self {
         Self { does: Does::CutAfter, ..self }
     }
 
