@@ -5,6 +5,7 @@ mod change;
 mod checks;
 mod collection;
 mod conformance;
+mod cuts;
 mod failures;
 mod journal;
 mod kept;
