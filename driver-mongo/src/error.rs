@@ -116,7 +116,7 @@ pub fn from_mongo(error: MongoError) -> Error {
     let wrapped = Error::new(kind, format!("mongodb: {message}"));
     // The client's error is no source of it: it prints the server's whole answer, and values of documents with that.
     match code {
-        Some(13) => wrapped.hint("`replank doctor` lists the privileges that are needed"),
+        Some(13) => wrapped.hint(format!("the login needs {}", privilege(&error.to_string()))),
         Some(18) => wrapped.hint("look at the user, the password and `authSource` in the target's URL"),
         Some(14031) => wrapped.hint("free some room on the server's disk, then resume"),
         Some(280 | 286 | 260 | 136) => {
@@ -127,6 +127,23 @@ pub fn from_mongo(error: MongoError) -> Error {
         }
         _ => wrapped,
     }
+}
+
+/// What a login lacks, by the command that it may not send, which the server quotes.
+fn privilege(says: &str) -> &'static str {
+    const NEEDED: [(&str, &str); 5] = [
+        ("$currentOp", "`inprog` on the cluster: without knowing who has a transaction open no swap is made"),
+        ("killOp", "`killop` on the cluster"),
+        ("$changeStream", "`changeStream` and `find` on the database"),
+        ("collMod", "`dbAdmin` on the database"),
+        ("renameCollection", "`readWrite` and `dbAdmin` on the database"),
+    ];
+    let known = NEEDED.into_iter().find(|(command, _)| says.contains(command));
+    known.map_or(
+        "`readWrite`, `dbAdmin` and `changeStream` on the database, `readWrite` and `dbAdmin` on that of the records, and \
+         `inprog` and `killop` on the cluster",
+        |(_, privilege)| privilege,
+    )
 }
 
 /// Some servers put whole values into what they say.
@@ -141,6 +158,14 @@ fn brief(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_privilege_is_told_by_the_command_that_lacks_it() {
+        let says = |command: &str| privilege(&format!("not authorized on shop to execute command {command}"));
+        assert!(says("{ collMod: \"orders\", validator: {} }").starts_with("`dbAdmin`"));
+        assert!(says("{ aggregate: 1, pipeline: [ { $currentOp: {} } ] }").starts_with("`inprog`"));
+        assert!(says("{ find: \"orders\" }").contains("`changeStream`"), "all of them");
+    }
 
     /// What a server that steps down says leaves the outcome open, and what it undid may be tried again.
     #[test]

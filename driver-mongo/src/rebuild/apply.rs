@@ -1,15 +1,16 @@
 //! Documents as they are now: read again, and written in one transaction.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use futures_util::TryStreamExt as _;
 use mongodb::ClientSession;
-use mongodb::error::Error as MongoError;
+use mongodb::error::{Error as MongoError, UNKNOWN_TRANSACTION_COMMIT_RESULT};
 use replank_core::driver::Applied;
 use replank_core::engine::boundary::{Boundary, reached};
 use replank_core::value::{Change, Key};
-use replank_core::{ErrorKind, Result};
+use replank_core::{Error, ErrorKind, Result};
 
 use super::{Core, Target};
 use crate::error::{duplicate_at, from_mongo, is_too_large};
@@ -75,7 +76,7 @@ async fn attempt(
         Ok(Attempt::Done) => {
             reached(Boundary::BatchWritten);
             // An answer that was lost leaves the outcome open: the batch is applied again, which changes nothing.
-            match session.commit_transaction().await {
+            match commit(&mut session).await {
                 Ok(()) => return Ok(Attempt::Done),
                 Err(error) => refused(error, ids.len()),
             }
@@ -90,6 +91,9 @@ async fn attempt(
 fn refused(error: MongoError, documents: usize) -> Result<Attempt> {
     if documents > 1 && is_too_large(&error) { Ok(Attempt::TooLarge) } else { Err(from_mongo(error)) }
 }
+
+/// The server's limit. What passes it is told by its key here, where the client would call it an argument of ours.
+const LARGEST: usize = 16 * 1024 * 1024;
 
 async fn within(
     core: &Core,
@@ -110,6 +114,12 @@ async fn within(
     let mut documents = Vec::new();
     for document in now {
         let key = key::encode(&id_of(&document)?)?.0;
+        if document.as_bytes().len() > LARGEST {
+            let says = "a document becomes larger than 16 MiB, which the server does not take";
+            return Err(Error::new(ErrorKind::Unfit, says)
+                .with("_id", key)
+                .hint("make the document smaller, and begin again; or make the pipeline keep it smaller"));
+        }
         if !left_out.contains(&key) {
             keys.push(key);
             documents.push(document);
@@ -171,12 +181,31 @@ pub async fn those_there(core: &Core, ids: &[Bson]) -> Result<BTreeSet<Key>> {
 /// A document's `_id`.
 pub fn id_of(document: &RawDocumentBuf) -> Result<Bson> {
     let broken = |error: bson::error::Error| {
-        replank_core::Error::new(ErrorKind::Server, "a document that the server sent cannot be read")
-            .caused_by(error)
+        Error::new(ErrorKind::Server, "a document that the server sent cannot be read").caused_by(error)
     };
     match document.get("_id").map_err(broken)? {
         Some(id) => Bson::try_from(id).map_err(broken),
         None => Ok(Bson::Null),
+    }
+}
+
+/// A set that elects a primary has one within seconds, and the client itself waits for it. Chosen.
+const COMMITS: u32 = 5;
+const COMMIT_AGAIN: Duration = Duration::from_millis(200);
+
+/// Commits. A commit may be sent again, and answers what came of the first one: a transaction that is left open keeps its
+/// documents from the next attempt until the server gives it up. One that is unknown even then is made good by that attempt,
+/// which changes nothing where the first one was done.
+pub async fn commit(session: &mut ClientSession) -> mongodb::error::Result<()> {
+    let mut commits = 1;
+    loop {
+        match session.commit_transaction().await {
+            Err(error) if commits < COMMITS && error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) => {
+                commits += 1;
+                tokio::time::sleep(COMMIT_AGAIN).await;
+            }
+            committed => return committed,
+        }
     }
 }
 

@@ -176,7 +176,7 @@ async fn remove(
     }
     .await;
     match removed {
-        Ok(true) => session.commit_transaction().await.map_err(from_mongo),
+        Ok(true) => apply::commit(&mut session).await.map_err(from_mongo),
         Ok(false) => {
             apply::abort(&mut session).await;
             Ok(())

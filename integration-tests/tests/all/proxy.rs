@@ -1,7 +1,8 @@
 //! A proxy in front of a server that breaks one connection just when a certain message passes. It knows where a message
 //! begins and ends, so that it can count them: see
-//! <https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_packets.html> and
-//! <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
+//! <https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_packets.html>,
+//! <https://www.postgresql.org/docs/current/protocol-message-formats.html> and
+//! <https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/>.
 
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,6 +49,7 @@ enum Place {
 enum Protocol {
     Mysql,
     Postgres,
+    Mongo,
 }
 
 /// Longer than any test.
@@ -99,43 +101,22 @@ impl Proxy {
     }
 
     async fn start(server: u16, protocol: Protocol, place: Place, fault: Fault) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
-        let port = listener.local_addr().expect("bound").port();
         let seen = Arc::new(Seen::default());
         let (is_open, opened) = watch::channel(true);
         let striker = Striker { protocol, place, fault, seen: Arc::clone(&seen) };
         let server = Arc::new(AtomicU16::new(server));
-        let towards = Arc::clone(&server);
-        let task = tokio::spawn(async move {
-            // They end with the proxy.
-            let mut connections = JoinSet::new();
-            while let Ok((client, _)) = listener.accept().await {
-                while connections.try_join_next().is_some() {}
-                let (striker, opened) = (striker.clone(), opened.clone());
-                let server = ("127.0.0.1", towards.load(Ordering::SeqCst));
-                connections.spawn(async move {
-                    // Where there is no server, there is no connection either.
-                    let Ok(server) = TcpStream::connect(server).await else { return };
-                    // Or a small message waits 40 ms for the one before it to be acknowledged.
-                    for stream in [&client, &server] {
-                        drop(stream.set_nodelay(true));
-                    }
-                    // A connection that ends, ends.
-                    drop(striker.pass(client, server, opened).await);
-                });
-            }
-        });
+        let pass = move |client, server| {
+            let (striker, opened) = (striker.clone(), opened.clone());
+            // A connection that ends, ends.
+            async move { drop(striker.pass(client, server, opened).await) }
+        };
+        let (port, task) = between(Arc::clone(&server), pass).await;
         Self { port, server, seen, is_open, task }
     }
 
     /// The same target by way of the proxy, in clear text.
     pub fn url(&self, url: &str) -> String {
-        let server = format!(":{}/", port_of(url));
-        let clear = match protocol_of(url) {
-            Protocol::Mysql => "ssl-mode=DISABLED",
-            Protocol::Postgres => "sslmode=disable",
-        };
-        format!("{}?{clear}", url.replacen(&server, &format!(":{}/", self.port), 1))
+        through(url, self.port)
     }
 
     /// New connections lead to the server of another URL.
@@ -175,13 +156,61 @@ impl Drop for Proxy {
     }
 }
 
-fn port_of(url: &str) -> u16 {
+/// Listens on a port of its own, and hands each connection to `pass` with one to the server. They all end with the task.
+pub async fn between<F>(
+    server: Arc<AtomicU16>,
+    pass: impl Fn(TcpStream, TcpStream) -> F + Send + Sync + 'static,
+) -> (u16, JoinHandle<()>)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let pass = Arc::new(pass);
+    let task = tokio::spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((client, _)) = listener.accept().await {
+            while connections.try_join_next().is_some() {}
+            let (pass, server) = (Arc::clone(&pass), ("127.0.0.1", server.load(Ordering::SeqCst)));
+            connections.spawn(async move {
+                // Where there is no server, there is no connection either.
+                let Ok(server) = TcpStream::connect(server).await else { return };
+                // Or a small message waits 40 ms for the one before it to be acknowledged.
+                for stream in [&client, &server] {
+                    drop(stream.set_nodelay(true));
+                }
+                pass(client, server).await;
+            });
+        }
+    });
+    (port, task)
+}
+
+/// A target by way of a port of this host's, in clear text.
+pub fn through(url: &str, port: u16) -> String {
+    let server = format!(":{}/", port_of(url));
+    let clear = match protocol_of(url) {
+        Protocol::Mysql => "ssl-mode=DISABLED",
+        Protocol::Postgres => "sslmode=disable",
+        // A member of a set says where it is, and a client that may would go there.
+        Protocol::Mongo => "directConnection=true",
+    };
+    let join = if url.contains('?') { '&' } else { '?' };
+    format!("{}{join}{clear}", url.replacen(&server, &format!(":{port}/"), 1))
+}
+
+/// The port in a target.
+pub fn port_of(url: &str) -> u16 {
     let tail = url.rsplit_once(':').expect("a port").1;
     tail.split('/').next().and_then(|port| port.parse().ok()).expect("a port")
 }
 
 fn protocol_of(url: &str) -> Protocol {
-    if url.starts_with("postgres:") { Protocol::Postgres } else { Protocol::Mysql }
+    match url.split(':').next() {
+        Some("postgres") => Protocol::Postgres,
+        Some("mongodb") => Protocol::Mongo,
+        _ => Protocol::Mysql,
+    }
 }
 
 /// What goes on.
@@ -324,6 +353,10 @@ impl Protocol {
                 let length = length.iter().fold(0, |sum, byte| (sum << 8) + usize::from(*byte));
                 kind + length
             }
+            Self::Mongo => {
+                let length = read.get(..4)?;
+                length.iter().rev().fold(0, |sum, byte| (sum << 8) + usize::from(*byte))
+            }
         };
         if read.len() < end {
             return None;
@@ -340,6 +373,8 @@ impl Protocol {
             Self::Mysql => message[3] == 0,
             // A query, or the opening of a session.
             Self::Postgres => matches!(message[0], b'Q' | 0),
+            // The client's own looks at the server are of no session.
+            Self::Mongo => message.windows(5).any(|window| window == b"lsid\0"),
         }
     }
 }
@@ -368,4 +403,13 @@ fn messages_of_postgres_have_a_kind_once_the_session_is_open() {
     read.extend([5, 0]);
     assert_eq!(taken(&mut read), Some(vec![b'Q', 0, 0, 0, 5, 0]));
     assert!(read.is_empty());
+}
+
+#[test]
+fn a_target_leads_through_the_proxy_whatever_it_says_besides() {
+    assert_eq!(through("mysql://root@127.0.0.1:3306/d", 7), "mysql://root@127.0.0.1:7/d?ssl-mode=DISABLED");
+    assert_eq!(
+        through("mongodb://127.0.0.1:27017/d?w=majority", 7),
+        "mongodb://127.0.0.1:7/d?w=majority&directConnection=true"
+    );
 }

@@ -42,41 +42,51 @@ impl Change {
 
     /// Begins it, with variables of the environment; `more` are further arguments.
     pub async fn begin(&self, orders: &Orders, more: &[&str], environment: &[(&str, &str)]) -> Ended {
-        let args = self.args(orders, more).await;
+        let args = self.args(&orders.url(), orders, more).await;
         run_beside(&args.iter().map(String::as_str).collect::<Vec<_>>(), environment).await
     }
 
     /// Begins it, until it stops itself at a boundary.
     pub async fn stopped_at(&self, boundary: &str, orders: &Orders, environment: &[(&str, &str)]) -> Stopped {
-        let args = self.args(orders, &[]).await;
+        let args = self.args(&orders.url(), orders, &[]).await;
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         Stopped::within(boundary, &args, environment).await
     }
 
-    async fn args(&self, orders: &Orders, more: &[&str]) -> Vec<String> {
-        let url = orders.url();
+    /// The command line that begins it by way of an address of the server's.
+    pub async fn args(&self, url: &str, orders: &Orders, more: &[&str]) -> Vec<String> {
         let (forward, backward) = (path(&self.forward), path(&self.backward));
         let mut args = vec!["rebuild", COLLECTION, "--pipeline", &forward, "--reverse-pipeline", &backward];
-        args.extend(["-t", &url, "--yes"]);
+        args.extend(["-t", url, "--yes"]);
         args.extend(more);
-        if is_secantus(&orders.connect().await).await {
-            let fence = format!("fence_budget={}", self.lock_budget);
-            args.extend(["-D", WAIVER, "--lock-budget", self.lock_budget]);
-            let mut args: Vec<String> = args.into_iter().map(ToOwned::to_owned).collect();
-            args.extend(["-D".to_owned(), fence]);
-            return args;
-        }
-        args.into_iter().map(ToOwned::to_owned).collect()
+        let mut args: Vec<String> = args.into_iter().map(ToOwned::to_owned).collect();
+        args.extend(for_server(&orders.connect().await, self.lock_budget).await);
+        args
     }
 }
 
-fn file(text: &str) -> NamedTempFile {
+/// What a command line says besides on the server that is tested.
+pub async fn besides(database: &mongodb::Database) -> Vec<String> {
+    for_server(database, SLOW).await
+}
+
+async fn for_server(database: &mongodb::Database, budget: &str) -> Vec<String> {
+    if !is_secantus(database).await {
+        return Vec::new();
+    }
+    let fence = format!("fence_budget={budget}");
+    ["-D", WAIVER, "--lock-budget", budget, "-D", &fence].map(ToOwned::to_owned).to_vec()
+}
+
+/// A file with this text, which goes when it is dropped.
+pub fn file(text: &str) -> NamedTempFile {
     let mut file = NamedTempFile::new().expect("a file");
     file.write_all(text.as_bytes()).expect("written");
     file
 }
 
-fn path(file: &NamedTempFile) -> String {
+/// Where it is.
+pub fn path(file: &NamedTempFile) -> String {
     file.path().to_str().expect("a path in UTF-8").to_owned()
 }
 
@@ -117,7 +127,12 @@ pub async fn definition(orders: &Orders) -> (Document, Vec<Document>) {
     indexes.sort_by_key(|index| index.get_str("name").expect("a name").to_owned());
     let entry = first_batch(&listed.expect("listed")).remove(0);
     let mut options = entry.get_document("options").expect("options").clone();
-    // A validator that was taken away again may be left empty.
+    // What is so anyhow may be said, and a validator that was taken away again may be left empty.
+    for (option, usual) in [("validationLevel", "strict"), ("validationAction", "error")] {
+        if options.get_str(option).is_ok_and(|said| said == usual) {
+            options.remove(option);
+        }
+    }
     if options.get_document("validator").is_ok_and(Document::is_empty) {
         for option in ["validator", "validationLevel", "validationAction"] {
             options.remove(option);

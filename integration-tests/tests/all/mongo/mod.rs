@@ -1,13 +1,17 @@
 //! MongoDB: the collection as an application uses it, its writers, and what the test server does by itself.
 
+mod answers;
 mod change;
 mod checks;
 mod collection;
 mod commands;
 mod conformance;
+mod cuts;
+mod failures;
 mod fences;
 mod jobs;
 mod journal;
+mod kept;
 mod kills;
 mod load;
 mod oracle;
@@ -17,7 +21,9 @@ mod server_alone;
 mod server_kills;
 mod steps;
 mod takeover;
+mod values;
 mod watchdog;
+mod wire;
 mod writer;
 
 pub use load::{Load, Settings};

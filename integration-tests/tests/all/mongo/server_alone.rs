@@ -104,3 +104,37 @@ async fn on_mongo_whether_a_fence_waits_for_a_transaction_is_known_of_the_server
     let is_kept = all.iter().any(|one| one.get_i32("version").is_ok_and(|version| version == 9));
     assert!(is_kept, "the transaction was acknowledged");
 }
+
+/// On MongoDB `$merge` changes a document as an update does, and what is there by then stays. SecantusDB's reads it, and
+/// writes over what came meanwhile: a copy that is made again beside what is applied may lose that there, and the comparison
+/// finds it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_mongo_whether_a_merge_writes_over_what_is_written_meanwhile_is_known_of_the_server_alone() {
+    const ROUNDS: i32 = 30;
+    let database = connect(&mongo_database().await.url).await;
+    let all: Vec<Document> = (0..40).map(|id| doc! { "_id": id, "n": 0 }).collect();
+    insert_many(&database, "source", &all).await;
+    insert_many(&database, "written", &all).await;
+    let merge = doc! {
+        "into": "written", "on": "_id", "whenMatched": [{ "$replaceWith": "$$ROOT" }], "whenNotMatched": "insert",
+    };
+    let merge = doc! { "aggregate": "source", "pipeline": [{ "$merge": merge }], "cursor": {} };
+    let mut lost = 0;
+    for round in 1..=ROUNDS {
+        let write = async {
+            for id in (0..40).step_by(4) {
+                let set = doc! { "q": { "_id": id }, "u": { "$set": { "n": round } } };
+                command(&database, doc! { "update": "written", "updates": [set] })
+                    .await
+                    .expect("acknowledged");
+            }
+        };
+        let (merged, ()) = tokio::join!(command(&database, merge.clone()), write);
+        merged.expect("merged");
+        let stale = doc! { "_id": { "$mod": [4, 0] }, "n": { "$ne": round } };
+        let found = doc! { "count": "written", "query": stale };
+        lost += command(&database, found).await.expect("counted").get_i32("n").expect("a number");
+    }
+    println!("{lost} of {} acknowledged updates were lost to {ROUNDS} merges", ROUNDS * 10);
+    assert_eq!(lost > 0, is_secantus(&database).await);
+}
