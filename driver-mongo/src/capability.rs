@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use bson::{Document, doc};
-use replank_core::Result;
 use replank_core::ident::RunId;
+use replank_core::{ErrorKind, Result};
 
 use crate::connect::{Server, begin, millis};
 use crate::error::{DOCUMENT_INVALID, MAX_TIME_EXPIRED, code, from_mongo};
@@ -106,20 +106,25 @@ async fn try_all(server: &Server, name: &str, renamed: &str) -> Result<Capabilit
     let records = server.records();
     records.create_collection(name).await.map_err(from_mongo)?;
     let mut found = Capabilities::default();
-    let mut missing = |is_there: Result<bool>, what: &str| match is_there {
-        Ok(true) => {}
-        Ok(false) => found.missing.push(what.to_owned()),
-        Err(error) => found.missing.push(format!("{what} ({error})")),
+    // A server that does not answer says nothing of what it can.
+    let mut missing = |is_there: Result<bool>, what: &str| {
+        match is_there {
+            Ok(true) => {}
+            Ok(false) => found.missing.push(what.to_owned()),
+            Err(error) if error.kind() == ErrorKind::ConnectionLost => return Err(error),
+            Err(error) => found.missing.push(format!("{what} ({error})")),
+        }
+        Ok(())
     };
     missing(
         opens_change_stream(server).await,
         "it opens no change stream, and nothing else tells what is written meanwhile",
-    );
-    missing(undoes_aborted(server, name).await, "a transaction that was aborted is not undone");
+    )?;
+    missing(undoes_aborted(server, name).await, "a transaction that was aborted is not undone")?;
     missing(
         fence_holds(server, name).await,
         "a validator does not keep writes out, or our own writes do not pass it",
-    );
+    )?;
     found.waits_for_transactions = waits_for_transactions(server, name).await?;
     found.is_router = is_router(server).await?;
     found.uuids_last = uuids_last(server, name, renamed).await?;
