@@ -77,6 +77,7 @@ impl Rig {
             fence,
             checkpoint: Checkpoint::default(),
             steps_done: 0,
+            ranges: None,
             reverse_position: None,
             format: Default::default(),
             is_swapped_back: false,
