@@ -96,7 +96,13 @@ pub async fn settings(orders: &Orders) -> Settings {
     // caught up with.
     let is_secantus = is_secantus(&orders.connect().await).await;
     let pause = Duration::from_millis(if is_secantus { 400 } else { 8 });
-    Settings { transactions: !is_secantus, may_miss: is_secantus, pause, ..Settings::default() }
+    Settings {
+        transactions: !is_secantus,
+        may_miss: is_secantus,
+        may_be_seen_again: true,
+        pause,
+        ..Settings::default()
+    }
 }
 
 /// Indexes of every kind that must be there afterwards, a validator among what is kept.

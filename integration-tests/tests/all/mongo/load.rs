@@ -29,6 +29,9 @@ pub struct Settings {
     /// Whether a document that is there may be missed by a write: SecantusDB moves documents one by one when it renames a
     /// collection, and finds nothing meanwhile. Such a document must still be what it was; nobody writes it again.
     pub may_miss: bool,
+    /// Whether a document that was deleted in the moment of a swap may be in the way of its own re-insert for a moment, as
+    /// `docs/mongodb.md` tells of a rebuild. Such writes are counted apart, and few are allowed.
+    pub may_be_seen_again: bool,
 }
 
 impl Default for Settings {
@@ -40,6 +43,7 @@ impl Default for Settings {
             pause: Duration::from_millis(8),
             field: "customer",
             may_miss: false,
+            may_be_seen_again: false,
         }
     }
 }

@@ -164,6 +164,11 @@ impl Writer {
         }
     }
 
+    /// Whether all of these are not there, as far as is known.
+    fn are_gone(&self, changes: &Changes) -> bool {
+        changes.keys().all(|key| self.journal.known.get(key).is_none_or(Option::is_none))
+    }
+
     fn acknowledged(&mut self, changes: Changes) {
         let answered = Instant::now();
         self.journal.summary.acknowledged += 1;
@@ -187,6 +192,11 @@ impl Writer {
             Failure::NotSent(why) => {
                 self.journal.summary.not_sent += 1;
                 why
+            }
+            // What is written stays as it was: not there.
+            Failure::Contradiction(_) if self.settings.may_be_seen_again && self.are_gone(&changes) => {
+                self.journal.summary.seen_again += 1;
+                return;
             }
             Failure::Contradiction(why) => {
                 self.let_go(&changes.keys().copied().collect::<Vec<_>>());
