@@ -84,6 +84,6 @@ layer "end to end: MariaDB 11.8" on_server mariadb-11.8
 layer "end to end: MariaDB 10.11" on_server mariadb-10.11 --skip killed_at_every_step_of_moving \
   --skip swap_of_two_sessions_survives --skip mysql::kills:: --skip mysql::server_kills:: --skip mysql::cuts:: --skip mysql::round_trips::
 # Each step of a takeover takes two runs and a fence's time. Kills under load meet what this server loses by itself (docs/mongodb.md).
-# `make soak CASE=faults N=secantus-0.7` has both.
-layer "end to end: MongoDB (SecantusDB)" on_server secantus-0.7 --skip on_mongo_killed_at_each_step_of_a_takeover --skip mongo::kills::on_mongo_killed
+# Large documents have stopped it once for minutes. `make soak CASE=faults N=secantus-0.7` has them all.
+layer "end to end: MongoDB (SecantusDB)" on_server secantus-0.7 --skip on_mongo_killed_at_each_step_of_a_takeover --skip mongo::kills::on_mongo_killed --skip on_mongo_a_batch_of_large_documents
 echo "== all: $((SECONDS - started)) s"
