@@ -58,14 +58,9 @@ pub fn request(text: String, directives: &Directives) -> Request {
 pub fn run_options(connected: &Connected, change: &Change, directives: &Directives) -> Result<RunOptions> {
     let cutover = change.cutover.or(directives.cutover).unwrap_or(CutoverGate::Auto);
     let mut limits = connected.config.limits()?;
-    for (name, value) in &change.throttle {
-        limits.set(name, value)?;
-    }
+    limits.set_all(change.throttle.iter().map(|(name, value)| (name, value)))?;
     let lock_budget_ms = lock_budget_ms(connected, &change.bounds, directives)?;
-    let fence_budget_ms = match directives.fence_budget {
-        Some(budget) => in_milliseconds(budget)?,
-        None => RunOptions::default().fence_budget_ms,
-    };
+    let fence_budget_ms = fence_budget_ms(directives, RunOptions::default().fence_budget_ms)?;
     Ok(RunOptions { cutover, revertible: !change.bounds.no_revert, lock_budget_ms, fence_budget_ms, limits })
 }
 
@@ -77,19 +72,18 @@ pub fn take_back_options(
     directives: &Directives,
 ) -> Result<RunOptions> {
     let mut limits = run.options.limits.clone();
-    for (name, value) in &args.throttle {
-        limits.set(name, value)?;
-    }
+    limits.set_all(args.throttle.iter().map(|(name, value)| (name, value)))?;
     let lock_budget_ms = match args.bounds.lock_budget.or(directives.lock_budget) {
         Some(_) => lock_budget_ms(connected, &args.bounds, directives)?,
         None => run.options.lock_budget_ms,
     };
     let cutover = args.cutover.or(directives.cutover).unwrap_or(CutoverGate::Auto);
-    let fence_budget_ms = match directives.fence_budget {
-        Some(budget) => in_milliseconds(budget)?,
-        None => run.options.fence_budget_ms,
-    };
+    let fence_budget_ms = fence_budget_ms(directives, run.options.fence_budget_ms)?;
     Ok(RunOptions { cutover, revertible: true, lock_budget_ms, fence_budget_ms, limits })
+}
+
+fn fence_budget_ms(directives: &Directives, otherwise: u64) -> Result<u64> {
+    directives.fence_budget.map_or(Ok(otherwise), in_milliseconds)
 }
 
 fn lock_budget_ms(connected: &Connected, bounds: &Bounds, directives: &Directives) -> Result<u64> {

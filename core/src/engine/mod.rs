@@ -6,6 +6,7 @@ pub mod chunker;
 mod cut_over;
 pub mod epoch;
 mod flight;
+mod load;
 pub mod machine;
 mod native;
 mod pump;

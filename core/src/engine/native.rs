@@ -266,8 +266,9 @@ async fn one(
     stop: &watch::Receiver<bool>,
     can_be_given_up: bool,
 ) -> Result<Outcome> {
-    if native(record)?.by_ranges(step).is_some() {
-        return ranges::sweep(record, step, stop, can_be_given_up).await;
+    let session = Arc::clone(&record.session);
+    if let Some(by_ranges) = of(&*session)?.by_ranges(step) {
+        return ranges::sweep(record, step, by_ranges, stop, can_be_given_up).await;
     }
     let budget = Duration::from_millis(record.run.options.lock_budget_ms);
     let (mut tries, mut vain, mut pauses) = (0, 0, 0);
@@ -406,8 +407,7 @@ fn native(record: &Record) -> Result<&dyn NativeDdl> {
     of(&*record.session)
 }
 
-/// The steps of the server's own.
-pub fn of(session: &dyn Session) -> Result<&dyn NativeDdl> {
+fn of(session: &dyn Session) -> Result<&dyn NativeDdl> {
     session
         .native()
         .ok_or_else(|| Error::new(ErrorKind::Refused, "this target has no statements of its own to run"))

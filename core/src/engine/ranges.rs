@@ -1,7 +1,6 @@
 //! A step that writes many rows, range by range: throttled, paused and resumed like a copy, and begun again at its last
 //! checkpoint.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -11,7 +10,8 @@ use tokio::time::Instant;
 use super::backoff::PATIENCE;
 use super::boundary::Boundary;
 use super::chunker::Chunker;
-use super::native::{Outcome, interrupted, of, renew};
+use super::load::Load;
+use super::native::{Outcome, interrupted, renew};
 use super::record::Record;
 use crate::control::{Answer, Control};
 use crate::driver::ByRanges;
@@ -19,7 +19,6 @@ use crate::error::Retry;
 use crate::event::{self, Body};
 use crate::plan::Step;
 use crate::run::{Progress, Ranges, Run, RunState};
-use crate::throttle::{self, Decision, Outside};
 use crate::value::Bounds;
 use crate::{Error, ErrorKind, Result};
 
@@ -34,13 +33,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub async fn sweep(
     record: &mut Record,
     step: &Step,
+    by_ranges: &dyn ByRanges,
     stop: &watch::Receiver<bool>,
     can_be_given_up: bool,
 ) -> Result<Outcome> {
-    let session = Arc::clone(&record.session);
-    let by_ranges = of(&*session)?
-        .by_ranges(step)
-        .ok_or_else(|| Error::new(ErrorKind::Internal, "a step that was by ranges is not any more"))?;
     let mut sweep = Sweep::begin(record, step);
     // Before anything is written: whoever gives the run up must know that something may be.
     sweep.save(record).await?;
@@ -61,7 +57,7 @@ pub async fn sweep(
                 sweep.save(record).await?;
                 return Ok(Outcome::GivenUp);
             }
-            sweep.look_at_load(record).await?;
+            sweep.waits = sweep.load.look(record, Duration::ZERO).await?;
         }
         if record.run.state == RunState::Paused || sweep.waits.is_some() {
             tokio::time::sleep(TICK).await;
@@ -96,8 +92,7 @@ struct Sweep {
     statement: String,
     progress: Progress,
     chunker: Chunker,
-    outside: Outside,
-    signals_seen: Vec<String>,
+    load: Load,
     /// Why nothing is written now.
     waits: Option<String>,
     renewed: Instant,
@@ -123,8 +118,7 @@ impl Sweep {
                 limits.chunk_rows_max,
                 limits.chunk_bytes_max,
             ),
-            outside: Outside::default(),
-            signals_seen: Vec::new(),
+            load: Load::default(),
             waits: None,
             renewed: now,
             // The first look is at once.
@@ -234,31 +228,6 @@ impl Sweep {
         }));
     }
 
-    async fn look_at_load(&mut self, record: &Record) -> Result<()> {
-        let limits = record.run.options.limits.clone();
-        // Every signal that was read before is missing then, and counts as bad.
-        let mut readings = record.session.load(&limits).await.unwrap_or_default();
-        readings.extend(self.outside.readings(&limits).await);
-        for reading in readings.iter().filter(|reading| reading.value.is_some()) {
-            if !self.signals_seen.contains(&reading.signal) {
-                self.signals_seen.push(reading.signal.clone());
-            }
-        }
-        let waits = match throttle::decide(&limits, Duration::ZERO, &readings, &self.signals_seen) {
-            Decision::Go => None,
-            Decision::Wait(waiting) => Some(waiting.reason),
-            Decision::Stop(reason) => {
-                return Err(Error::new(ErrorKind::Gate, format!("stopped: {reason}"))
-                    .hint(format!("when the load is gone, `replank resume {}`", record.run.id)));
-            }
-        };
-        if waits.is_some() != self.waits.is_some() {
-            record.say(Body::Throttle { reason: waits.clone() });
-        }
-        self.waits = waits;
-        Ok(())
-    }
-
     /// Answers commands from other processes; true when one gives the run up.
     async fn obey(&mut self, record: &mut Record, can_be_given_up: bool) -> Result<bool> {
         for command in record.store().pending(&record.run.id).await? {
@@ -283,11 +252,10 @@ impl Sweep {
         can_be_given_up: bool,
     ) -> Result<(Answer, bool)> {
         let answer = match control {
-            Control::Abort if can_be_given_up => return Ok((Answer::obeyed("aborting"), true)),
-            Control::Abort => Answer::refused("it is being taken back, or made final, already"),
-            Control::Pause if !can_be_given_up => {
+            Control::Abort | Control::Pause if !can_be_given_up => {
                 Answer::refused("it is being taken back, or made final, already")
             }
+            Control::Abort => return Ok((Answer::obeyed("aborting"), true)),
             Control::Pause if record.run.state == RunState::Paused => Answer::obeyed("paused already"),
             Control::Pause => {
                 self.save(record).await?;
@@ -304,10 +272,9 @@ impl Sweep {
             },
             Control::Throttle { set } => {
                 let mut limits = record.run.options.limits.clone();
-                let wrong = set.iter().find_map(|(name, value)| limits.set(name, value).err());
-                match wrong {
-                    Some(error) => Answer::refused(error.to_string()),
-                    None => {
+                match limits.set_all(&set) {
+                    Err(error) => Answer::refused(error.to_string()),
+                    Ok(()) => {
                         self.chunker.limit(
                             Duration::from_millis(limits.chunk_target_ms),
                             limits.chunk_rows_max,
@@ -332,6 +299,8 @@ fn stopping() -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::driver::{CommandState, Request, Session};
     use crate::engine::Runner;

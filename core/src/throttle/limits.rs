@@ -165,6 +165,14 @@ impl Limits {
         Ok(())
     }
 
+    /// Changes limits by their names; up to the first that cannot be changed.
+    ///
+    /// # Errors
+    /// Those of [`Limits::set`].
+    pub fn set_all<'a>(&mut self, set: impl IntoIterator<Item = (&'a String, &'a String)>) -> Result<()> {
+        set.into_iter().try_for_each(|(name, value)| self.set(name, value))
+    }
+
     /// The signals that a person asked for, and that have to be read.
     #[must_use]
     pub fn asked(&self) -> Vec<String> {

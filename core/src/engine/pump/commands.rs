@@ -55,10 +55,8 @@ impl Pump<'_> {
             }
             Control::Throttle { set } => {
                 let mut limits = run.options.limits.clone();
-                for (name, value) in &set {
-                    if let Err(error) = limits.set(name, value) {
-                        return Ok((Answer::refused(error.to_string()), None));
-                    }
+                if let Err(error) = limits.set_all(&set) {
+                    return Ok((Answer::refused(error.to_string()), None));
                 }
                 run.options.limits = limits.clone();
                 self.machine.set_limits(limits);

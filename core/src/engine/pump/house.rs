@@ -10,7 +10,6 @@ use crate::engine::boundary::Boundary;
 use crate::event::{Body, Progress};
 use crate::journal::lease;
 use crate::run::{Checkpoint, RunState};
-use crate::throttle::{self, Decision};
 use crate::{Error, ErrorKind, Result};
 
 const HEAD_DEADLINE: Duration = Duration::from_secs(2);
@@ -99,32 +98,7 @@ impl Pump<'_> {
     }
 
     async fn look_at_load(&mut self) -> Result<()> {
-        let limits = self.record.run.options.limits.clone();
-        let mut readings = match timeout(JOURNAL_DEADLINE, self.record.session.load(&limits)).await {
-            Ok(Ok(readings)) => readings,
-            // Every signal that was read before is missing now, and counts as bad.
-            Ok(Err(_)) | Err(_) => Vec::new(),
-        };
-        readings.extend(self.outside.readings(&limits).await);
-        for reading in readings.iter().filter(|reading| reading.value.is_some()) {
-            if !self.signals_seen.contains(&reading.signal) {
-                self.signals_seen.push(reading.signal.clone());
-            }
-        }
-        let waiting = match throttle::decide(&limits, self.machine.lag(), &readings, &self.signals_seen) {
-            Decision::Go => None,
-            Decision::Wait(waiting) => Some(waiting),
-            Decision::Stop(reason) => {
-                return Err(Error::new(ErrorKind::Gate, format!("stopped: {reason}"))
-                    .hint(format!("when the load is gone, `replank resume {}`", self.record.run.id)));
-            }
-        };
-        let (signal, reason) = waiting.map(|it| (it.signal, it.reason)).unzip();
-        // A value that changes every second is no news.
-        if signal != self.told_throttle {
-            self.record.say(Body::Throttle { reason: reason.clone() });
-            self.told_throttle = signal;
-        }
+        let reason = self.load.look(self.record, self.machine.lag()).await?;
         self.machine.set_throttle(reason);
         Ok(())
     }

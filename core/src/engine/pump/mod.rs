@@ -16,13 +16,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::boundary::Boundary;
 use super::flight::{self, Landed};
+use super::load::Load;
 use super::machine::{Action, Machine, Milestone, Outcome, Setup, shown};
 use super::record::Record;
 use crate::driver::{ChangeFeed, Rebuild};
 use crate::event::Body;
 use crate::journal::lease;
 use crate::run::RunState;
-use crate::throttle::Outside;
 use crate::value::Position;
 use crate::{Error, ErrorKind, Result};
 use readiness::Readiness;
@@ -100,11 +100,8 @@ pub struct Pump<'a> {
     readiness: Readiness,
     /// Since when it has been waited for rows that the old shape cannot hold.
     unsure_since: Option<Instant>,
-    signals_seen: Vec<String>,
-    outside: Outside,
+    load: Load,
     has_told_gate: bool,
-    /// The signal that the person was told of last.
-    told_throttle: Option<String>,
     last_progress: (Instant, u64),
     rows_total: u64,
     fence_due: bool,
@@ -163,10 +160,8 @@ impl<'a> Pump<'a> {
             unsure_since: None,
             wants_swap: false,
             readiness: Readiness::default(),
-            signals_seen: Vec::new(),
-            outside: Outside::default(),
+            load: Load::default(),
             has_told_gate: false,
-            told_throttle: None,
             last_progress: (now, 0),
             fence_due: false,
             applied: Applied { position: None, since: now, is_told: false },

@@ -185,10 +185,7 @@ impl Runner {
     /// [`ErrorKind::Usage`] for a limit that is not known, and [`ErrorKind::Refused`] for a run that has
     /// ended; nothing is changed then.
     pub async fn throttle(&self, id: &RunId, set: &BTreeMap<String, String>) -> Result<Run> {
-        self.change_options(id, json!({ "set": set }), |options| {
-            set.iter().try_for_each(|(name, value)| options.limits.set(name, value))
-        })
-        .await
+        self.change_options(id, json!({ "set": set }), |options| options.limits.set_all(set)).await
     }
 
     async fn change_options(
