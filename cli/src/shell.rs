@@ -83,11 +83,17 @@ impl Shell {
         Ok(Connected { target, driver, session, settings, config })
     }
 
-    /// A runner on a target, that speaks through this shell; with a process beside it where its swap needs one.
+    /// A runner on a session, that speaks through this shell.
+    pub fn runner(&self, session: &Arc<dyn Session>) -> Runner {
+        let reporter: Arc<dyn Reporter> = self.output.clone();
+        Runner::new(Arc::clone(session), reporter, self.stop.clone())
+    }
+
+    /// The same where it may swap; with a process beside it where that needs one.
     ///
     /// # Errors
     /// [`Server`](replank_core::ErrorKind::Server) where that process cannot be started: nothing is begun without it.
-    pub fn runner(&self, connected: &Connected) -> Result<Runner> {
+    pub fn swapping_runner(&self, connected: &Connected) -> Result<Runner> {
         // Tests of what a host that dies leaves behind do without.
         let is_wanted = std::env::var_os("REPLANK_WATCHDOG").is_none_or(|word| word != "off");
         if is_wanted && connected.driver.mends_on_connect() && self.watchdog.get().is_none() {
@@ -95,8 +101,7 @@ impl Shell {
             // Another one that was faster watches as well.
             self.watchdog.get_or_init(|| watchdog);
         }
-        let reporter: Arc<dyn Reporter> = self.output.clone();
-        Ok(Runner::new(Arc::clone(&connected.session), reporter, self.stop.clone()))
+        Ok(self.runner(&connected.session))
     }
 }
 

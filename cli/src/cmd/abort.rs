@@ -31,7 +31,7 @@ pub async fn run(shell: &Shell, text: &str) -> Result<Outcome> {
         let run = or_interrupted(&shell.stop, gone(&selected, runner)).await?;
         return Ok(applied(&run));
     }
-    let run = shell.runner(&selected.connected)?.abort(&run.id).await?;
+    let run = shell.runner(&selected.connected.session).abort(&run.id).await?;
     Ok(applied(&run))
 }
 

@@ -38,7 +38,7 @@ pub async fn run(
     if change.detach && !shell.is_detached {
         return detach(shell).await;
     }
-    let run = shell.runner(&connected)?.apply(choice.plan, options, Origin::default()).await?;
+    let run = shell.swapping_runner(&connected)?.apply(choice.plan, options, Origin::default()).await?;
     Ok(applied(&run))
 }
 
@@ -63,8 +63,8 @@ async fn go_on(
     detached: bool,
 ) -> Result<Option<Outcome>> {
     let Request::Statement { text, .. } = request else { return Ok(None) };
-    let runner = shell.runner(connected)?;
-    let Some(run) = runner.find_interrupted(text).await? else { return Ok(None) };
+    let found = shell.runner(&connected.session).find_interrupted(text).await?;
+    let Some(run) = found else { return Ok(None) };
     if live::runner(&*connected.session, &run).await?.is_some() {
         // Somebody works on it: the plan says so, and refuses.
         return Ok(None);
@@ -75,7 +75,7 @@ async fn go_on(
     if detached && !shell.is_detached {
         return detach(shell).await.map(Some);
     }
-    Ok(Some(applied(&runner.resume(&run.id).await?)))
+    Ok(Some(applied(&shell.swapping_runner(connected)?.resume(&run.id).await?)))
 }
 
 /// The target is as the statement wants it already.

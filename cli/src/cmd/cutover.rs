@@ -23,6 +23,6 @@ pub async fn run(shell: &Shell, text: &str) -> Result<Outcome> {
         return Ok(Outcome::done(format!("run {}: {answer}", run.id))
             .hint(format!("watch it with `replank status {short} --watch`")));
     }
-    let run = shell.runner(&selected.connected)?.cutover(&run.id).await?;
+    let run = shell.swapping_runner(&selected.connected)?.cutover(&run.id).await?;
     Ok(applied(&run))
 }

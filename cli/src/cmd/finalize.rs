@@ -20,6 +20,6 @@ pub async fn run(shell: &Shell, text: &str) -> Result<Outcome> {
         )
         .await?;
     }
-    let run = shell.runner(&selected.connected)?.finalize(&run.id).await?;
+    let run = shell.runner(&selected.connected.session).finalize(&run.id).await?;
     Ok(applied(&run))
 }

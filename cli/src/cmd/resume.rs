@@ -42,7 +42,7 @@ pub async fn run(shell: &Shell, args: &Resume) -> Result<Outcome> {
     if run.state == RunState::Reversible && run.plan.is_rebuild() {
         shell.output.note("keeping the way back up to date; interrupt to stop");
     }
-    let runner = shell.runner(&selected.connected)?;
+    let runner = shell.swapping_runner(&selected.connected)?;
     if let Some(budget) = budget {
         runner.bound(&run.id, budget).await?;
     }

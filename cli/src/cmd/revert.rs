@@ -21,7 +21,7 @@ const PASSING: [&str; 5] = ["C032", "C043", "C044", "M253", "P153"];
 /// Takes a run back.
 pub async fn run(shell: &Shell, args: &Revert) -> Result<Outcome> {
     let mut selected = select(shell, &args.run).await?;
-    let runner = shell.runner(&selected.connected)?;
+    let runner = shell.swapping_runner(&selected.connected)?;
     // What takes another run back, and is not through with it, stands for that one.
     if let Some(first) = selected.run.takes_back.clone()
         && runner.taking_back(&first).await?.is_some_and(|other| other.id == selected.run.id)

@@ -30,6 +30,6 @@ pub async fn run(shell: &Shell, args: Throttle) -> Result<Outcome> {
             live::tell(&*selected.connected.session, run, runner, &Control::Throttle { set }).await?;
         return Ok(Outcome::done(format!("run {}: {answer}: {list}", run.id)).state(run.state));
     }
-    let run = shell.runner(&selected.connected)?.throttle(&run.id, &set).await?;
+    let run = shell.runner(&selected.connected.session).throttle(&run.id, &set).await?;
     Ok(Outcome::done(format!("run {}: limits for the next runner: {list}", run.id)).state(run.state))
 }

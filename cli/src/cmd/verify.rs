@@ -12,6 +12,6 @@ pub async fn run(shell: &Shell, text: &str) -> Result<Outcome> {
     let selected = select(shell, text).await?;
     let run = &selected.run;
     shell.output.name_run(&run.id);
-    let verified = shell.runner(&selected.connected)?.verify(&run.id).await?;
+    let verified = shell.runner(&selected.connected.session).verify(&run.id).await?;
     Ok(Outcome::done(format!("{} compared, all equal", figures::rows(verified.rows))).state(run.state))
 }
