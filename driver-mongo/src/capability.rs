@@ -9,7 +9,7 @@ use replank_core::{ErrorKind, Result};
 
 use crate::connect::{Server, begin, millis};
 use crate::error::{DOCUMENT_INVALID, MAX_TIME_EXPIRED, code, from_mongo};
-use crate::inspect;
+use crate::inspect::{self, is_set};
 use crate::rebuild::{closing, rename};
 
 /// As long as a `collMod` waits here for a transaction that will not go away. Chosen: long enough that a loaded server has
@@ -73,7 +73,7 @@ async fn changes_index(server: &Server, option: &str) -> Result<bool> {
         let listed = records.run_command(doc! { "listIndexes": &name }).await?;
         let cursor = listed.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch")).ok();
         let mut indexes = cursor.into_iter().flatten().filter_map(bson::Bson::as_document);
-        Ok(indexes.any(|index| index.get_bool(option).is_ok_and(|is_so| is_so)))
+        Ok(indexes.any(|index| is_set(index, option)))
     };
     let outcome: mongodb::error::Result<bool> = trial.await;
     records.collection::<Document>(&name).drop().await.map_err(from_mongo)?;

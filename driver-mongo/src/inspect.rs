@@ -111,6 +111,11 @@ pub async fn indexes(server: &Server, name: &str) -> Result<Vec<Document>> {
     Ok(found)
 }
 
+/// Whether an option is there and true.
+pub fn is_set(options: &Document, option: &str) -> bool {
+    options.get_bool(option).unwrap_or(false)
+}
+
 /// An index's name.
 pub fn index_name(index: &Document) -> &str {
     index.get_str("name").unwrap_or_default()

@@ -25,5 +25,6 @@ mod session;
 mod spec;
 mod state;
 mod transform;
+mod unique;
 
 pub use session::driver;

@@ -11,6 +11,7 @@ use replank_core::driver::Check;
 use replank_core::driver::facts::CheckState;
 
 use crate::connect::Server;
+use crate::inspect::is_set;
 
 /// On the database of the collections.
 const ON_DATABASE: [&str; 15] = [
@@ -116,11 +117,11 @@ fn is_all_of(resource: &Document, database: &str) -> bool {
 }
 
 fn is_cluster(resource: &Document) -> bool {
-    is_any(resource) || resource.get_bool("cluster").is_ok_and(|is_so| is_so)
+    is_any(resource) || is_set(resource, "cluster")
 }
 
 fn is_any(resource: &Document) -> bool {
-    resource.get_bool("anyResource").is_ok_and(|is_so| is_so)
+    is_set(resource, "anyResource")
 }
 
 #[cfg(test)]

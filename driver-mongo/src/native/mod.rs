@@ -22,7 +22,7 @@ use replank_core::{Error, ErrorKind, Result};
 use crate::connect::{Server, answer, majority_document, millis};
 use crate::error::from_mongo;
 use crate::holders;
-use crate::inspect::{self, index_name};
+use crate::inspect::{self, index_name, is_set};
 use crate::plan::breaking;
 use crate::rebuild::rename;
 
@@ -106,9 +106,7 @@ impl NativeDdl for Native {
             Act::Build { index, .. } => self.build(&act, &index.0).await,
             Act::Unmake { collection, aside } => self.unmake(collection, aside).await,
             // The server reads the whole index for that, and keeps others out at the end of it only.
-            Act::Index { set, .. } if set.0.get_bool("unique").is_ok_and(|is_so| is_so) => {
-                self.send(&act, None).await
-            }
+            Act::Index { set, .. } if is_set(&set.0, "unique") => self.send(&act, None).await,
             Act::Options { collection, clean: Some(validator), .. } => {
                 let what = format!("the validator of `{collection}`");
                 if let Some(unfit) = breaking(&self.server, collection, &[], &validator.0, what).await? {

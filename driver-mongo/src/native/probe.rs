@@ -9,7 +9,7 @@ use super::act::{Act, Role};
 use super::same::{are_options, is_index, is_key};
 use crate::connect::Server;
 use crate::error::{NAMESPACE_NOT_FOUND, code, from_mongo};
-use crate::inspect::{self, Collection, index_name};
+use crate::inspect::{self, Collection, index_name, is_set};
 
 /// How it stands.
 ///
@@ -28,14 +28,13 @@ pub async fn probe(server: &Server, act: &Act, role: Role) -> Result<Probe> {
         Act::Index { collection, name, set } => {
             // What is gone cannot be as it was to be, and there is nothing of it to be taken back: the command itself tells.
             let Some(found) = found(server, collection, name).await? else { return Ok(gone(role)) };
-            let is_set = |(option, wanted): (&String, &bson::Bson)| match wanted {
-                bson::Bson::Boolean(wanted) => found.get_bool(option).unwrap_or(false) == *wanted,
+            let is_so = |(option, wanted): (&String, &bson::Bson)| match wanted {
+                bson::Bson::Boolean(wanted) => is_set(&found, option) == *wanted,
                 number => found.get(option).is_some_and(|found| super::same::equal(found, number)),
             };
             // What was prepared for is no longer said once it is so.
-            let is_past = set.0.get_bool("prepareUnique").is_ok_and(|is_so| is_so)
-                && found.get_bool("unique").is_ok_and(|is_so| is_so);
-            Ok(done(is_past || set.0.iter().all(is_set)))
+            let is_past = is_set(&set.0, "prepareUnique") && is_set(&found, "unique");
+            Ok(done(is_past || set.0.iter().all(is_so)))
         }
         Act::Options { collection, set, .. } => {
             let Some(found) = Collection::read(server, collection).await? else { return Ok(gone(role)) };
@@ -121,7 +120,7 @@ pub async fn being_built(server: &Server, collection: &str) -> Result<Vec<String
         async { handled.aggregate([doc! { "$indexStats": {} }]).await?.try_collect::<Vec<Document>>().await };
     match statistics.await {
         Ok(found) => {
-            let building = found.iter().filter(|index| index.get_bool("building").is_ok_and(|is_so| is_so));
+            let building = found.iter().filter(|index| is_set(index, "building"));
             Ok(building.map(|index| index_name(index).to_owned()).collect())
         }
         Err(error) if code(&error).is_none() => Err(from_mongo(error)),

@@ -1,18 +1,17 @@
 //! The indexes of the collections that are written: built after the copy, with all their options.
 
 use bson::{Bson, Document, doc};
-use futures_util::TryStreamExt as _;
 use replank_core::driver::IndexBuild;
 use replank_core::value::{Change, Key};
 use replank_core::{Error, ErrorKind, Result};
 
 use super::{Core, Target, prepare};
 use crate::connect::{answer, majority_document};
-use crate::error::from_mongo;
-use crate::inspect::{self, index_name};
+use crate::inspect::{self, index_name, is_set};
 use crate::key;
 use crate::spec::documents;
 use crate::state::ObjectRole;
+use crate::unique;
 
 /// In front of the names of indexes of the collection that is kept for the way back.
 const KEPT: &str = "kept:";
@@ -87,7 +86,7 @@ pub async fn collisions(core: &Core, keys: &[Key]) -> Result<Vec<String>> {
     let ids = key::decode_all(keys)?;
     for target in core.targets()? {
         for index in documents(&target.side.indexes) {
-            if index.get_bool("unique").ok() != Some(true) {
+            if !is_set(&index, "unique") {
                 continue;
             }
             for group in groups(core, core.live(), &target.pipeline, &index, Some(&ids)).await? {
@@ -116,29 +115,14 @@ async fn groups(
     ids: Option<&[Bson]>,
 ) -> Result<Vec<Document>> {
     let mut stages = pipeline.to_vec();
-    if let Ok(partial) = index.get_document("partialFilterExpression") {
-        stages.push(doc! { "$match": partial });
-    }
     stages.extend(by_value(index, ids));
-    let collection = core.collection(name);
-    let mut finding = collection.aggregate(stages).allow_disk_use(true);
-    if let Ok(collation) = index.get_document("collation") {
-        let collation = bson::deserialize_from_document(collation.clone())
-            .map_err(|error| Error::new(ErrorKind::Server, "a collation cannot be read").caused_by(error))?;
-        finding = finding.collation(collation);
-    }
-    finding.await.map_err(from_mongo)?.try_collect().await.map_err(from_mongo)
+    unique::find(&core.server, name, index, stages).await
 }
 
 /// The stages that group documents as an index does.
 fn by_value(index: &Document, ids: Option<&[Bson]>) -> Vec<Document> {
-    let mut stages = Vec::new();
-    let fields = index.get_document("key").cloned().unwrap_or_default();
-    if index.get_bool("sparse").ok() == Some(true) {
-        let there: Vec<Bson> =
-            fields.keys().map(|field| Bson::Document(doc! { field: { "$exists": true } })).collect();
-        stages.push(doc! { "$match": { "$or": there } });
-    }
+    let mut stages = unique::indexed(index);
+    let fields = unique::key(index);
     let names: Vec<String> = (0..fields.len()).map(|number| format!("f{number}")).collect();
     let mut values = doc! { "_id": 1 };
     let mut group = Document::new();
@@ -155,19 +139,13 @@ fn by_value(index: &Document, ids: Option<&[Bson]>) -> Vec<Document> {
                 .push(doc! { "$unwind": { "path": format!("${name}"), "preserveNullAndEmptyArrays": true } });
         }
     }
-    // An item that one document has twice is no duplicate.
-    stages.push(doc! { "$group": { "_id": { "value": group, "id": "$_id" } } });
-    let mut found = doc! {
-        "_id": "$_id.value",
-        "n": { "$sum": 1 },
-        "first": { "$min": "$_id.id" },
-        "last": { "$max": "$_id.id" },
-    };
+    let mut more = Document::new();
     let mut wanted = doc! { "n": { "$gt": 1 } };
     if let Some(ids) = ids {
-        found.insert("is_one", doc! { "$max": { "$in": ["$_id.id", { "$literal": ids }] } });
+        more.insert("is_one", doc! { "$max": { "$in": ["$_id.id", { "$literal": ids }] } });
         wanted.insert("is_one", true);
     }
-    stages.extend([doc! { "$group": found }, doc! { "$match": wanted }, doc! { "$limit": 100 }]);
+    stages.extend(unique::by_value(group, more));
+    stages.extend([doc! { "$match": wanted }, doc! { "$limit": 100 }]);
     stages
 }

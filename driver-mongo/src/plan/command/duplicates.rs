@@ -1,14 +1,13 @@
 //! Documents that would collide under a unique index: counted before it is built.
 
 use bson::{Bson, Document, doc};
-use futures_util::TryStreamExt as _;
+use replank_core::Result;
 use replank_core::plan::Collision;
-use replank_core::{Error, ErrorKind, Result};
 
 use crate::connect::Server;
 use crate::ejson;
-use crate::error::from_mongo;
 use crate::inspect::{index_name, number};
+use crate::unique;
 
 /// As many groups are named as a person reads; of each the first and the last document.
 const SAMPLES: i64 = 3;
@@ -23,15 +22,7 @@ pub async fn duplicates(server: &Server, collection: &str, index: &Document) -> 
         "count": [{ "$count": "n" }],
         "samples": [{ "$limit": SAMPLES }],
     } });
-    let handled = server.database().collection::<Document>(collection);
-    let mut finding = handled.aggregate(stages).allow_disk_use(true);
-    if let Ok(collation) = index.get_document("collation") {
-        let collation = bson::deserialize_from_document(collation.clone()).map_err(|error| {
-            Error::new(ErrorKind::Usage, "the index's collation cannot be read").caused_by(error)
-        })?;
-        finding = finding.collation(collation);
-    }
-    let found: Vec<Document> = finding.await.map_err(from_mongo)?.try_collect().await.map_err(from_mongo)?;
+    let found = unique::find(server, collection, index, stages).await?;
     let Some(found) = found.first() else { return Ok(None) };
     let list = |field: &str| found.get_array(field).cloned().unwrap_or_default();
     let groups =
@@ -50,18 +41,10 @@ fn sample(group: &Document) -> String {
 
 /// Stages that leave one document for each value that two documents have.
 fn values(index: &Document) -> Vec<Document> {
-    let mut stages = Vec::new();
-    if let Ok(partial) = index.get_document("partialFilterExpression") {
-        stages.push(doc! { "$match": partial.clone() });
-    }
-    let fields = index.get_document("key").cloned().unwrap_or_default();
-    if index.get_bool("sparse").is_ok_and(|is_so| is_so) {
-        let there: Vec<Document> = fields.keys().map(|field| doc! { field: { "$exists": true } }).collect();
-        stages.push(doc! { "$match": { "$or": there } });
-    }
+    let mut stages = unique::indexed(index);
     let mut unwound: Vec<String> = Vec::new();
     let mut value = Document::new();
-    for (number, field) in fields.keys().enumerate() {
+    for (number, field) in unique::key(index).keys().enumerate() {
         let mut path = String::new();
         for part in field.split('.') {
             path = if path.is_empty() { part.to_owned() } else { format!("{path}.{part}") };
@@ -74,14 +57,7 @@ fn values(index: &Document) -> Vec<Document> {
         }
         value.insert(format!("f{number}"), doc! { "$ifNull": [format!("${field}"), null] });
     }
-    // Twice, since no list of ids is to be kept in memory: values of each document, and documents of each value.
-    stages.push(doc! { "$group": { "_id": { "value": value, "id": "$_id" } } });
-    stages.push(doc! { "$group": {
-        "_id": "$_id.value",
-        "n": { "$sum": 1 },
-        "first": { "$min": "$_id.id" },
-        "last": { "$max": "$_id.id" },
-    } });
+    stages.extend(unique::by_value(value, Document::new()));
     stages.push(doc! { "$match": { "n": { "$gt": 1 } } });
     stages
 }

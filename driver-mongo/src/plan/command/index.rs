@@ -13,7 +13,7 @@ use crate::capability;
 use crate::connect::millis;
 use crate::ejson;
 use crate::error::from_mongo;
-use crate::inspect::{index_name, number};
+use crate::inspect::{index_name, is_set, number};
 use crate::native::{Act, is_index, is_key, quorum};
 use crate::parse::{IndexChange, Which};
 use crate::spec::Stored;
@@ -52,26 +52,29 @@ impl Drafting<'_> {
             self.cannot(&format!("a collection has at most {INDEXES_MAX} indexes"));
         }
         self.facts.members_down = members_down(self, given).await;
+        // What is made by this list is empty, and needs no such way.
+        let is_asked = !self.is_made && new.iter().any(|index| is_set(index, "unique"));
+        let prepares = is_asked && capability::prepares_unique(self.server).await?;
         for index in new {
-            self.create_index(index, given).await?;
+            self.create_index(index, given, prepares).await?;
         }
         Ok(())
     }
 
-    async fn create_index(&mut self, index: Document, given: Option<&Bson>) -> Result<()> {
+    async fn create_index(&mut self, index: Document, given: Option<&Bson>, prepares: bool) -> Result<()> {
         let name = index_name(&index).to_owned();
         self.changes.push(format!("index {name} comes: {}", described(&index)));
         if let Some(limit) = index.get("expireAfterSeconds") {
             self.expires(&index, seconds(limit)?).await?;
         }
-        let is_unique = index.get_bool("unique").is_ok_and(|is_so| is_so);
+        let is_unique = is_set(&index, "unique");
         if is_unique && !self.is_made {
             self.evidence.collisions.extend(duplicates(self.server, &self.name, &index).await?);
         }
         let collection = self.name.clone();
         let gone = Act::DropIndex { collection: collection.clone(), index: Stored(index.clone()) };
         // The way over a prepared index finds out within moments what a unique build finds at its end, and refuses new duplicates meanwhile.
-        if is_unique && !self.is_made && capability::prepares_unique(self.server).await? {
+        if is_unique && prepares {
             let mut plain = index;
             plain.remove("unique");
             let build =
@@ -171,7 +174,7 @@ impl Drafting<'_> {
         for index in self.named(&which)? {
             let name = index_name(&index).to_owned();
             self.changes.push(format!("index {name} goes: {}", described(&index)));
-            if index.get_bool("unique").is_ok_and(|is_so| is_so) {
+            if is_set(&index, "unique") {
                 self.changes.push(format!("values under {name} may be the same again, once it is final"));
             }
             let collection = self.name.clone();
@@ -180,7 +183,7 @@ impl Drafting<'_> {
                 name: name.clone(),
                 set: Stored(doc! { "hidden": is_hidden }),
             };
-            let was_hidden = index.get_bool("hidden").is_ok_and(|is_so| is_so);
+            let was_hidden = is_set(&index, "hidden");
             let gone = Act::DropIndex { collection: collection.clone(), index: Stored(index.clone()) };
             if let Some(use_of) = used.iter().find(|(other, _)| *other == name) {
                 self.facts.used_indexes.push(use_of.1.clone());
@@ -250,7 +253,7 @@ impl Drafting<'_> {
             ("unique", Some(true)) => {
                 self.changes.push(format!("index {name} becomes unique"));
                 self.evidence.collisions.extend(duplicates(self.server, &self.name, &index).await?);
-                if !index.get_bool("prepareUnique").is_ok_and(|is_so| is_so) {
+                if !is_set(&index, "prepareUnique") {
                     self.step(
                         format!("refuse new duplicates under {name}"),
                         to(doc! { "prepareUnique": true }),

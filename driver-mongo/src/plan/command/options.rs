@@ -94,9 +94,9 @@ impl Drafting<'_> {
             None => Ok(text(found, name, usual)),
         };
         let (level, action) = (wanted("validationLevel", "strict")?, wanted("validationAction", "error")?);
-        let known = [("strict", "error"), ("moderate", "warn"), ("off", "errorAndLog")];
-        if !known.iter().any(|(known, _)| *known == level) || !known.iter().any(|(_, known)| *known == action)
-        {
+        let is_level = matches!(level.as_str(), "strict" | "moderate" | "off");
+        let is_action = matches!(action.as_str(), "error" | "warn" | "errorAndLog");
+        if !is_level || !is_action {
             return Err(Error::new(
                 ErrorKind::Usage,
                 format!("there is no validation by `{level}` and `{action}`"),
