@@ -71,6 +71,19 @@ pub async fn insert_many(database: &Database, collection: &str, documents: &[Doc
     }
 }
 
+/// Copies the documents of a collection, as they are, into another one.
+///
+/// # Panics
+/// When they cannot be read or inserted.
+pub async fn copy(database: &Database, from: &str, to: &str) {
+    let all: Vec<Document> = documents(database, from)
+        .await
+        .iter()
+        .map(|raw| Document::try_from(raw.as_ref()).expect("a document"))
+        .collect();
+    insert_many(database, to, &all).await;
+}
+
 /// # Panics
 /// When there is no answer in a minute.
 async fn within<T>(what: &str, answer: impl IntoFuture<Output = Result<T>>) -> Result<T> {

@@ -2,7 +2,7 @@
 
 use mongodb::bson::{Bson, DateTime, Document, doc};
 
-use super::collection::{command, documents, insert_many, is_secantus};
+use super::collection::{command, copy, documents, insert_many, is_secantus};
 use super::orders::{COLLECTION, Orders};
 use crate::binary::{Ended, run_beside};
 
@@ -26,12 +26,7 @@ async fn apply(orders: &Orders, command: &str, more: &[&str]) -> Ended {
 async fn both(count: u64) -> Orders {
     let orders = Orders::with_documents(count).await;
     let database = orders.connect().await;
-    let all: Vec<Document> = documents(&database, COLLECTION)
-        .await
-        .iter()
-        .map(|raw| Document::try_from(raw.as_ref()).expect("a document"))
-        .collect();
-    insert_many(&database, TWIN, &all).await;
+    copy(&database, COLLECTION, TWIN).await;
     orders
 }
 

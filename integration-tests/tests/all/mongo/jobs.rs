@@ -5,7 +5,7 @@ use std::time::Duration;
 use mongodb::bson::{Document, doc};
 
 use super::change::settings;
-use super::collection::{command, documents, insert_many};
+use super::collection::{command, copy, documents, insert_many};
 use super::orders::{COLLECTION, Orders};
 use super::{Load, Settings};
 use crate::binary::{Ended, replank, run_beside};
@@ -35,12 +35,7 @@ async fn apply(orders: &Orders, text: &str, more: &[&str]) -> Ended {
 /// What one command of the server's leaves of the same documents.
 async fn by_the_server(orders: &Orders, change: Document) -> Vec<mongodb::bson::RawDocumentBuf> {
     let database = orders.connect().await;
-    let all: Vec<Document> = documents(&database, COLLECTION)
-        .await
-        .iter()
-        .map(|raw| Document::try_from(raw.as_ref()).expect("a document"))
-        .collect();
-    insert_many(&database, "twin", &all).await;
+    copy(&database, COLLECTION, "twin").await;
     command(&database, change).await.expect("done");
     let left = documents(&database, "twin").await;
     command(&database, doc! { "drop": "twin" }).await.expect("dropped");
